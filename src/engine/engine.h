@@ -1,0 +1,141 @@
+/*
+ * Seam 2: what a WebAssembly engine offers to the host. Implementations: engines/wasmtime.c, engines/null.c (native C
+ * guests, for tests and fuzzing).
+ *
+ * Lifetimes: engine (process) > module (compiled code, reference-counted) > instance (one VM).
+ * Threads: an engine and its modules may be used by several threads at once; an instance belongs to one thread at a time.
+ * Fork: engine and modules made before a fork may be used by the children (Wasmtime compiles on the calling thread only).
+ */
+#ifndef SL_ENGINE_H
+#define SL_ENGINE_H
+
+#include "sl_buf.h"
+
+typedef struct sl_engine_s sl_engine_t;
+typedef struct sl_module_s sl_module_t;
+typedef struct sl_instance_s sl_instance_t;
+typedef struct sl_func_s sl_func_t; /* a resolved export; lives as long as its instance */
+
+/* One argument or result. Sixteen bytes, because engines pass v128 the same way; reads and writes use the member of the type. */
+typedef union {
+    int32_t i32;
+    uint32_t u32;
+    int64_t i64;
+    uint64_t u64;
+    float f32;
+    double f64;
+    uint64_t v128[2];
+} sl_raw_t;
+
+/*
+ * A function type as text: parameters, ':', result. i = i32, I = i64, f = f32, F = f64; "iiI:i", "i:", ":".
+ * Several results are never used by the ABI; a type that this cannot say is printed as "?" and matches nothing.
+ */
+#define SL_SIG_MAX 32
+
+/*
+ * A host function. `args` holds the parameters and receives the result in args[0] (there is always room for one).
+ * SL_OK: return to the guest. SL_TRAP: the guest traps; the function has set the reason with sl_instance_trap().
+ */
+typedef sl_status_t (*sl_host_fn_t)(sl_instance_t *instance, sl_raw_t *args);
+
+typedef struct {
+    const char *module; /* "env" */
+    const char *name;   /* "proxy_log" */
+    const char *sig;    /* "iii:i" */
+    sl_host_fn_t fn;
+} sl_import_t;
+
+/* ---- modules ---------------------------------------------------------------------------------------------------- */
+
+typedef enum { SL_EXTERN_FUNC = 0, SL_EXTERN_TABLE = 1, SL_EXTERN_MEMORY = 2, SL_EXTERN_GLOBAL = 3, SL_EXTERN_OTHER = 4 } sl_extern_kind_t;
+
+typedef struct {
+    sl_str_t module; /* imports only */
+    sl_str_t name;
+    sl_extern_kind_t kind;
+    char sig[SL_SIG_MAX]; /* functions only */
+} sl_extern_t;
+
+/* What a module says about itself; borrowed from the module. */
+typedef struct {
+    const sl_extern_t *imports;
+    size_t n_imports;
+    const sl_extern_t *exports;
+    size_t n_exports;
+    uint8_t sha256[32]; /* of the bytes given to compile */
+    size_t size_bytes;  /* of those bytes */
+    size_t n_data_segments;
+    bool has_name_section;
+    bool has_dwarf;
+} sl_module_info_t;
+
+const sl_extern_t *sl_module_export(const sl_module_t *m, const char *name, sl_extern_kind_t kind); /* NULL: none */
+
+typedef struct {
+    const char *name;          /* registry name: "wasmtime" (also NULL), "null" */
+    bool backtraces;           /* DWARF file:line in trap texts, where the engine can */
+    uint32_t max_stack_bytes;  /* of a guest call; 0: the engine's default (512 KiB) */
+} sl_engine_conf_t;
+
+/* err: what is wrong with the settings, or which engines exist. */
+sl_status_t sl_engine_new(const sl_engine_conf_t *conf, sl_engine_t **out, sl_err_t *err);
+void sl_engine_free(sl_engine_t *engine); /* after all its modules and instances */
+const char *sl_engine_name(const sl_engine_t *engine);
+/* Everything that decides whether compiled code fits: engine, version, settings, CPU features. Stable across runs. */
+sl_str_t sl_engine_fingerprint(const sl_engine_t *engine);
+
+/*
+ * Compiles. `bytes` is a binary module (or, for Wasmtime, WebAssembly text when it begins with '('). Blocks for seconds on
+ * large modules. SL_INVALID: no module, the text says where. The new module has one reference.
+ */
+sl_status_t sl_module_compile(sl_engine_t *engine, sl_str_t bytes, sl_module_t **out, sl_err_t *err);
+/* As compile, by way of the cache (sl_cache.h); cache may be NULL. */
+typedef struct sl_cache_s sl_cache_t;
+sl_status_t sl_module_get(sl_engine_t *engine, sl_cache_t *cache, sl_str_t bytes, sl_module_t **out, sl_err_t *err);
+sl_module_t *sl_module_ref(sl_module_t *m);
+void sl_module_unref(sl_module_t *m);
+const sl_module_info_t *sl_module_info(const sl_module_t *m);
+
+/* ---- instances -------------------------------------------------------------------------------------------------- */
+
+typedef struct {
+    uint64_t max_memory_bytes; /* of linear memory; growth over it is refused inside the guest. 0: 1 GiB */
+} sl_instance_limits_t;
+
+/* The engine-independent head of an instance. Only memory and user are for the layers above. */
+struct sl_instance_s {
+    uint8_t *mem; /* linear memory as last seen; refreshed by sl_instance_refresh() and before each host function */
+    size_t mem_size;
+    void *user; /* the owner's; host functions find their VM here */
+    const struct sl_engine_ops_s *ops;
+    sl_module_t *module;
+    char trap[512]; /* reason set by a host function that answers SL_TRAP */
+};
+
+/*
+ * Links by (module, name) against `imports` and runs the module's start section. Each import of the module must be in the
+ * list with an equal type. SL_INVALID: the text names the missing or ill-typed import ("env.no_such_function").
+ * SL_TRAP: the start section trapped. `user` is set before anything of the guest runs.
+ */
+sl_status_t sl_instance_new(sl_module_t *m, const sl_import_t *imports, size_t n, const sl_instance_limits_t *limits, void *user,
+                            sl_instance_t **out, sl_err_t *err);
+void sl_instance_free(sl_instance_t *instance); /* never from inside one of its host functions */
+
+/* Resolves an exported function once. SL_NOT_FOUND: no such export; SL_INVALID: another type (text says which). */
+sl_status_t sl_instance_func(sl_instance_t *instance, const char *name, const char *sig, sl_func_t **out, sl_err_t *err);
+
+/*
+ * Calls the guest. `args` as for host functions: in the parameters, out the result in args[0]; at least one element.
+ * SL_TRAP: err holds the reason and, below it, one line per frame of the backtrace. Host functions may call the guest again
+ * (the allocator); depth is the caller's to limit. After SL_TRAP the instance may only be freed.
+ */
+sl_status_t sl_instance_call(sl_instance_t *instance, sl_func_t *func, sl_raw_t *args, sl_err_t *err);
+
+/* Brings mem and mem_size up to date after the guest ran. */
+void sl_instance_refresh(sl_instance_t *instance);
+
+/* For host functions: records why, returns SL_TRAP. */
+sl_status_t sl_instance_trap(sl_instance_t *instance, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+#endif
