@@ -1,0 +1,109 @@
+/*
+ * The plan: the compiled configuration. A compact, immutable, position-independent image; written to a file, mapped
+ * read-only by every worker, checked once when it is opened. One generation of configuration is one plan.
+ *
+ *   header (magic, format, size, SHA-256 of the rest) | section table | strings | services | routes | chains | filters |
+ *   router tables | entities (canonical JSON, with indexes by id and by key, for the Admin API)
+ *
+ * All references are offsets from the start of the image, checked on open (the file may be damaged or hostile: opening it
+ * verifies the digest and every offset, so that reading needs no checks).
+ * Reading is lock-free and allocation-free; any thread.
+ */
+#ifndef GW_PLAN_H
+#define GW_PLAN_H
+
+#include <jansson.h>
+
+#include "sl_buf.h"
+
+typedef struct gw_plan_s gw_plan_t;
+
+/* Builds the image from canonical entities (gw_config.h). SL_INVALID: text says which entity (a regex that does not compile...). */
+typedef struct {
+    sl_str_t config_hash;  /* MD5 of the text as 32 hex digits, for /status and check_hash; 32 zeros when empty */
+    sl_str_t config_text;  /* what GET /config shows: YAML */
+    bool traditional;      /* router flavor `traditional` instead of `traditional_compatible` */
+    uint64_t generation;
+} gw_plan_conf_t;
+sl_status_t gw_plan_build(const json_t *entities, const gw_plan_conf_t *conf, sl_buf_t *image, sl_err_t *err);
+
+/* Opens an image in memory (borrowed, 8-byte aligned, outlives the plan) or a file (mapped). SL_INVALID: damaged, text says where. */
+sl_status_t gw_plan_open(sl_str_t image, gw_plan_t **out, sl_err_t *err);
+sl_status_t gw_plan_open_file(const char *path, gw_plan_t **out, sl_err_t *err);
+void gw_plan_close(gw_plan_t *plan); /* frees what was built lazily (regexes); after the last request that uses it */
+
+uint64_t gw_plan_generation(const gw_plan_t *plan);
+sl_str_t gw_plan_config_hash(const gw_plan_t *plan);
+sl_str_t gw_plan_config_text(const gw_plan_t *plan);
+
+/* ---- what a request needs ------------------------------------------------------------------------------------------- */
+
+typedef enum { GW_HTTP = 1, GW_HTTPS = 2, GW_GRPC = 4, GW_GRPCS = 8, GW_TCP = 16, GW_TLS = 32, GW_UDP = 64, GW_TLS_PASSTHROUGH = 128 } gw_protocol_t;
+
+typedef struct {
+    sl_str_t id, name, host, path; /* path: {NULL,0} when unset */
+    gw_protocol_t protocol;
+    uint32_t port, retries, connect_timeout_ms, write_timeout_ms, read_timeout_ms;
+    bool enabled;
+    int tls_verify; /* -1 unset, 0, 1 */
+} gw_service_t;
+
+typedef struct {
+    sl_str_t id, name;
+    uint32_t protocols; /* gw_protocol_t bits */
+    uint32_t https_redirect_status;
+    bool strip_path, preserve_host, request_buffering, response_buffering, path_v1;
+    bool has_service;
+    uint32_t service; /* index for gw_plan_service */
+    int32_t chain;    /* index for gw_plan_chain of the ordered, enabled filters to run; -1: none */
+} gw_route_t;
+
+/* One entry of a chain as it runs. `key` is equal for equal (name, config): a worker keeps the running filter across plans. */
+typedef struct {
+    sl_str_t name, config; /* config: the bytes for the filter */
+    uint8_t key[32];
+    sl_str_t chain_id, chain_name;
+    bool from_service;
+} gw_filter_t;
+
+size_t gw_plan_n_services(const gw_plan_t *plan);
+size_t gw_plan_n_routes(const gw_plan_t *plan);
+size_t gw_plan_n_chains(const gw_plan_t *plan); /* distinct runnable chains (service, route and combined) */
+void gw_plan_service(const gw_plan_t *plan, uint32_t index, gw_service_t *out);
+void gw_plan_route(const gw_plan_t *plan, uint32_t index, gw_route_t *out);
+size_t gw_plan_chain(const gw_plan_t *plan, uint32_t index); /* number of filters */
+void gw_plan_chain_filter(const gw_plan_t *plan, uint32_t index, size_t i, gw_filter_t *out);
+
+/* Input of a match. Headers are asked for by lower-case name, so nothing is collected that no route needs. */
+typedef struct {
+    sl_str_t method;
+    sl_str_t host;    /* Host header as sent, may hold a port */
+    uint32_t port;    /* listening port, for hosts with ports */
+    sl_str_t path;    /* raw, as received, with or without query */
+    bool https;
+    sl_str_t sni;     /* {NULL,0}: none */
+    /* the i-th value of a request header, {NULL,0} with data NULL after the last */
+    sl_str_t (*header)(void *ud, sl_str_t lower_name, size_t i);
+    void *ud;
+} gw_match_in_t;
+
+typedef struct {
+    uint32_t route;
+    sl_str_t matched_prefix;   /* of the normalised path: what strip_path removes; {NULL,0} when no path attribute matched */
+    sl_str_t upstream_path;    /* composed path without the query, escaped, ready to send; in `scratch` */
+} gw_match_t;
+
+/* SL_NOT_FOUND: no route. `scratch` receives the normalised and the composed path (reset first; ceiling: its max). */
+sl_status_t gw_plan_match(const gw_plan_t *plan, const gw_match_in_t *in, sl_buf_t *scratch, gw_match_t *out);
+
+/* ---- what the Admin API reads ------------------------------------------------------------------------------------------ */
+
+/* Canonical JSON of one entity by collection ("services") and id or key. {NULL,0}: none. */
+sl_str_t gw_plan_entity(const gw_plan_t *plan, sl_str_t collection, sl_str_t id_or_key);
+/* The n-th entity of a collection in id order; {NULL,0} past the end. */
+sl_str_t gw_plan_entity_at(const gw_plan_t *plan, sl_str_t collection, size_t n);
+size_t gw_plan_entity_count(const gw_plan_t *plan, sl_str_t collection);
+/* Index of the first entity whose id sorts after `id`, for pagination. */
+size_t gw_plan_entity_after(const gw_plan_t *plan, sl_str_t collection, sl_str_t id);
+
+#endif
