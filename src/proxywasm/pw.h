@@ -1,0 +1,175 @@
+/*
+ * The Proxy-Wasm host: filters, chains and streams, for any proxy. No I/O, no clock, no globals: it asks its host (pw_host.h).
+ *
+ *   worker --- vm (one instance; key: module, vm_id, vm configuration) --- root context --- filter (a module with its configuration)
+ *                                                                                             |
+ *   chain = filters in order                      stream = one request through one chain: a stream context for each filter
+ *
+ * Lifetimes: worker > filter > chain > stream; filters and chains are reference-counted, so that streams that run hold what they
+ * began with while a new plan has taken over. One thread for a worker and everything below it.
+ *
+ * What a guest asks for while it runs (resume, close, local reply) is recorded and takes effect after the outermost guest call has
+ * returned: for the direction that the proxy is just driving through the verdict, else through wake() and pw_stream_resume().
+ * A trap is an ordinary outcome: that VM is finished, every stream in it fails at its next event, the next stream gets a new VM.
+ */
+#ifndef PW_H
+#define PW_H
+
+#include "engine.h"
+#include "pw_host.h"
+
+typedef struct pw_worker_s pw_worker_t;
+typedef struct pw_filter_s pw_filter_t;
+typedef struct pw_chain_s pw_chain_t;
+typedef struct pw_stream_s pw_stream_t;
+
+/* ---- worker ------------------------------------------------------------------------------------------------------- */
+
+/* Ceilings; zero members mean the default in brackets. */
+typedef struct {
+    uint64_t vm_memory_bytes;    /* linear memory of a VM [1 GiB] */
+    size_t body_buffer_bytes;    /* held for one filter and direction [1 MiB] */
+    size_t log_line_bytes;       /* [4096] */
+    size_t property_bytes;       /* all that filters keep with one stream by set_property [64 KiB] */
+    uint32_t calls_per_stream;   /* in flight [64] */
+} pw_limits_t;
+
+pw_worker_t *pw_worker_new(const pw_host_ops_t *ops, void *host_worker, const pw_limits_t *limits); /* NULL: no memory */
+/* Shuts down: on_done and on_delete of every root context, then frees. All streams, chains and filters must be gone. */
+void pw_worker_free(pw_worker_t *worker);
+void *pw_worker_host(const pw_worker_t *worker);
+
+/* ---- filters -------------------------------------------------------------------------------------------------------- */
+
+typedef enum { PW_DIALECT_ENVOY, PW_DIALECT_WASMX } pw_dialect_t;
+
+typedef struct {
+    sl_str_t name;          /* for logs, plugin_name and metrics */
+    sl_str_t root_id;       /* plugin_root_id; may be empty */
+    sl_str_t vm_id;         /* may be empty; name space of shared data */
+    sl_str_t vm_config;     /* for on_vm_start */
+    sl_str_t config;        /* for on_configure */
+    sl_module_t *module;    /* the filter takes its own reference */
+    pw_dialect_t dialect;
+    bool headers_stop_iteration; /* Pause (1) in a headers callback lets this filter's body callbacks run */
+    const pw_pair_t *env;   /* WASI environment */
+    size_t n_env;
+} pw_filter_conf_t;
+
+/*
+ * Checks without running anything: ABI marker, allocator, every import known with the right type, exported callbacks with the right
+ * types. SL_INVALID: one line that names what is missing and what to do.
+ */
+sl_status_t pw_module_check(const sl_module_t *module, pw_abi_version_t *version, sl_err_t *err);
+
+/*
+ * Starts a filter: finds or makes its VM (start functions), then on_context_create, on_vm_start, on_configure of its root context.
+ * Everything in conf is copied. SL_INVALID: the module or a refused configuration; SL_TRAP: with backtrace; text names the filter.
+ */
+sl_status_t pw_filter_new(pw_worker_t *worker, const pw_filter_conf_t *conf, pw_filter_t **out, sl_err_t *err);
+pw_filter_t *pw_filter_ref(pw_filter_t *filter);
+void pw_filter_unref(pw_filter_t *filter); /* the last one: on_done, (proxy_done), on_delete of its root */
+sl_str_t pw_filter_name(const pw_filter_t *filter);
+
+/* Events of root contexts. A root that has gone or trapped is handled inside. */
+void pw_root_tick(pw_root_t *root);
+void pw_root_queue_ready(pw_root_t *root, uint32_t queue);
+pw_filter_t *pw_root_filter(pw_root_t *root);
+
+/* The answer of a call out. Borrowed for the duration. failed: no response at all (on_http_call_response gets 0, 0, 0). */
+typedef struct {
+    bool failed;
+    const char *failure; /* "timeout", "broken connection", ...: WasmX's :dispatch_status */
+    const pw_pair_t *headers; /* with :status */
+    size_t n_headers;
+    sl_str_t body;
+    const pw_pair_t *trailers;
+    size_t n_trailers;
+} pw_call_response_t;
+/* Unknown tokens (the filter has gone) are dropped and counted. */
+void pw_http_call_done(pw_root_t *root, uint32_t token, const pw_call_response_t *response);
+
+/* ---- chains ----------------------------------------------------------------------------------------------------------- */
+
+typedef struct {
+    bool reverse_response; /* Envoy's order on the way back; default: configuration order both ways */
+    size_t request_body_bytes, response_body_bytes; /* buffering ceilings; 0: the worker's default */
+    bool pass_over_limit; /* over the ceiling: pass the body on instead of failing with 413 or 502 */
+} pw_chain_conf_t;
+
+/* Takes a reference on each filter. The same filter may stand in it several times. NULL: no memory. */
+pw_chain_t *pw_chain_new(pw_worker_t *worker, pw_filter_t *const *filters, size_t n, const pw_chain_conf_t *conf);
+pw_chain_t *pw_chain_ref(pw_chain_t *chain);
+void pw_chain_unref(pw_chain_t *chain);
+/* Whether any filter has the callback, so that the proxy can leave out whole steps. */
+bool pw_chain_wants_body(const pw_chain_t *chain, pw_dir_t dir);
+bool pw_chain_wants_trailers(const pw_chain_t *chain, pw_dir_t dir);
+
+/* ---- streams ------------------------------------------------------------------------------------------------------------ */
+
+typedef enum {
+    PW_CONTINUE, /* go on; for headers: they are released */
+    PW_WAIT,     /* held; wake() will come, or the message goes on arriving (pw_stream_wants_body) */
+    PW_REPLY,    /* answer with pw_stream_reply(); the message of this direction is over */
+    PW_RESET,    /* close the stream without an answer */
+    PW_FAIL      /* answer with status pw_stream_failure(); if headers have gone, reset */
+} pw_verdict_t;
+
+/* What may go on to the next hop. Filled by body, trailers and resume; borrowed until the next call into the stream. */
+typedef struct {
+    bool headers;    /* the headers that were held are released now, before any of the following */
+    sl_str_t data;   /* bytes of the body that go on */
+    bool input;      /* the input of this call goes on as it was given (data is empty then) */
+    bool changed;    /* what has gone on so far differs from what came in: a content-length no longer holds */
+    bool eos;        /* the message ends with these bytes (or, with trailers, after them) */
+    bool trailers;   /* the trailers are released */
+} pw_out_t;
+
+/* Contexts are created in the guest right before each filter's first callback. NULL: no memory. */
+pw_stream_t *pw_stream_new(pw_worker_t *worker, pw_chain_t *chain, void *host_stream);
+
+/*
+ * The message arrives: headers once, then body any number of times, then trailers at most once. `eos` of headers: nothing follows;
+ * of body: no trailers follow. An end must always be told, be it with no bytes. While the verdict of headers was PW_WAIT, body may be
+ * given only as pw_stream_wants_body() says; other bytes stay with the proxy (that is the back-pressure).
+ * `segs`: the pieces of one chunk, borrowed for the call.
+ */
+pw_verdict_t pw_stream_headers(pw_stream_t *stream, pw_dir_t dir, bool eos, pw_out_t *out);
+pw_verdict_t pw_stream_body(pw_stream_t *stream, pw_dir_t dir, const sl_str_t *segs, size_t n, bool eos, pw_out_t *out);
+pw_verdict_t pw_stream_trailers(pw_stream_t *stream, pw_dir_t dir, pw_out_t *out);
+/* After wake(): carries out what was recorded. PW_WAIT: nothing new is released. */
+pw_verdict_t pw_stream_resume(pw_stream_t *stream, pw_dir_t dir, pw_out_t *out);
+
+/* Whether more of the body should be read and given now. */
+bool pw_stream_wants_body(const pw_stream_t *stream, pw_dir_t dir);
+bool pw_stream_paused(const pw_stream_t *stream, pw_dir_t dir);
+
+typedef struct {
+    uint32_t status;
+    sl_str_t details; /* for the log; in WasmX's dialect the reason of the status line */
+    const pw_pair_t *headers;
+    size_t n_headers;
+    sl_str_t body;
+    int32_t grpc_status; /* -1: none */
+    sl_str_t filter;     /* who sent it */
+    pw_dir_t dir;        /* where: a reply from the request side passes the response callbacks, one from the response side does not */
+} pw_reply_t;
+const pw_reply_t *pw_stream_reply(const pw_stream_t *stream); /* valid until pw_stream_free; NULL: none */
+/* 500 after a trap, 413 or 502 over a ceiling; 0 when nothing failed. */
+uint32_t pw_stream_failure(const pw_stream_t *stream);
+
+/* The proxy made the response itself or the connection is gone: no more request callbacks, nothing stays paused. */
+void pw_stream_abort_request(pw_stream_t *stream);
+
+/* End of the stream: on_log, on_done, on_delete of every context that exists (contexts are created just to log where there were none).
+ * Log first, while headers and properties can still be read; free cancels what is in flight for it and may come later. */
+void pw_stream_log(pw_stream_t *stream);
+void pw_stream_free(pw_stream_t *stream);
+
+/* Counters since new. */
+typedef struct {
+    uint64_t vms_created, vms_failed, streams, callbacks, calls_started, calls_dropped;
+} pw_stats_t;
+pw_stats_t pw_worker_stats(const pw_worker_t *worker);
+
+#endif

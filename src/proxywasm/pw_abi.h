@@ -1,0 +1,67 @@
+/* The numbers of Proxy-Wasm ABI 0.1.0, 0.2.0 and 0.2.1, as they cross the border to a guest. */
+#ifndef PW_ABI_H
+#define PW_ABI_H
+
+typedef enum {
+    PW_OK = 0,
+    PW_NOT_FOUND = 1,
+    PW_BAD_ARGUMENT = 2,
+    PW_SERIALIZATION_FAILURE = 3,
+    PW_PARSE_FAILURE = 4,
+    PW_BAD_EXPRESSION = 5,
+    PW_INVALID_MEMORY_ACCESS = 6,
+    PW_EMPTY = 7,
+    PW_CAS_MISMATCH = 8,
+    PW_RESULT_MISMATCH = 9,
+    PW_INTERNAL_FAILURE = 10,
+    PW_BROKEN_CONNECTION = 11,
+    PW_UNIMPLEMENTED = 12
+} pw_result_t;
+
+typedef enum { PW_LOG_TRACE, PW_LOG_DEBUG, PW_LOG_INFO, PW_LOG_WARN, PW_LOG_ERROR, PW_LOG_CRITICAL, PW_LOG_OFF } pw_log_level_t;
+
+typedef enum {
+    PW_MAP_REQUEST_HEADERS,
+    PW_MAP_REQUEST_TRAILERS,
+    PW_MAP_RESPONSE_HEADERS,
+    PW_MAP_RESPONSE_TRAILERS,
+    PW_MAP_GRPC_INITIAL_METADATA,
+    PW_MAP_GRPC_TRAILING_METADATA,
+    PW_MAP_CALL_RESPONSE_HEADERS,
+    PW_MAP_CALL_RESPONSE_TRAILERS,
+    PW_MAP_N
+} pw_map_t;
+
+typedef enum {
+    PW_BUFFER_REQUEST_BODY,
+    PW_BUFFER_RESPONSE_BODY,
+    PW_BUFFER_DOWNSTREAM_DATA,
+    PW_BUFFER_UPSTREAM_DATA,
+    PW_BUFFER_CALL_RESPONSE_BODY,
+    PW_BUFFER_GRPC_RECEIVE,
+    PW_BUFFER_VM_CONFIGURATION,
+    PW_BUFFER_PLUGIN_CONFIGURATION,
+    PW_BUFFER_CALL_DATA,
+    PW_BUFFER_REDIS_RESPONSE, /* an extension of Higress */
+    PW_BUFFER_N
+} pw_buffer_t;
+
+/* Return values of the callbacks. */
+typedef enum {
+    PW_HEADERS_CONTINUE,
+    PW_HEADERS_STOP,
+    PW_HEADERS_CONTINUE_AND_END,
+    PW_HEADERS_STOP_ALL_BUFFER,
+    PW_HEADERS_STOP_ALL_WATERMARK
+} pw_headers_action_t;
+typedef enum { PW_BODY_CONTINUE, PW_BODY_STOP_BUFFER, PW_BODY_STOP_WATERMARK, PW_BODY_STOP_NO_BUFFER } pw_body_action_t;
+typedef enum { PW_TRAILERS_CONTINUE, PW_TRAILERS_STOP } pw_trailers_action_t;
+
+typedef enum { PW_STREAM_REQUEST, PW_STREAM_RESPONSE, PW_STREAM_DOWNSTREAM, PW_STREAM_UPSTREAM } pw_stream_type_t;
+typedef enum { PW_METRIC_COUNTER, PW_METRIC_GAUGE, PW_METRIC_HISTOGRAM } pw_metric_type_t;
+
+typedef enum { PW_DIR_REQUEST, PW_DIR_RESPONSE } pw_dir_t;
+
+typedef enum { PW_ABI_0_1_0 = 1, PW_ABI_0_2_0, PW_ABI_0_2_1 } pw_abi_version_t;
+
+#endif

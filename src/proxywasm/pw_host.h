@@ -1,0 +1,115 @@
+/*
+ * Seam 1: what a proxy offers to the Proxy-Wasm host. Two implementations: src/nginx and src/memhost.
+ *
+ * `worker` is the proxy's pointer given to pw_worker_new, `stream` the one given to pw_stream_new (NULL where there is none).
+ * Every function runs on the worker's thread, mostly while a guest is on the stack: none may call back into pw_stream_* or free
+ * a stream; what a guest asks for is recorded by the core and carried out after the guest has returned (see pw.h, wake).
+ * Bytes that an operation gives out stay valid until the next operation on the same stream, unless it says otherwise.
+ * A NULL member means "not available here"; the guest gets the ABI's status for that. The members marked * must be set.
+ */
+#ifndef PW_HOST_H
+#define PW_HOST_H
+
+#include "pw_abi.h"
+#include "sl_buf.h"
+
+typedef struct pw_root_s pw_root_t; /* a root context: pw.h */
+
+typedef struct {
+    sl_str_t key, value;
+} pw_pair_t;
+
+typedef enum { PW_MAP_ADD, PW_MAP_REPLACE, PW_MAP_REMOVE, PW_MAP_CLEAR } pw_map_op_t;
+
+/* A property's value before encoding. The dialect decides how the guest sees it. */
+typedef enum {
+    PW_VALUE_STRING,    /* str: also bytes and serialized messages */
+    PW_VALUE_INT,       /* i */
+    PW_VALUE_UINT,      /* u */
+    PW_VALUE_DOUBLE,    /* d */
+    PW_VALUE_BOOL,      /* b */
+    PW_VALUE_TIMESTAMP, /* i: ns since the epoch */
+    PW_VALUE_DURATION,  /* i: ns */
+    PW_VALUE_MAP,       /* map: one of the stream's header maps, keys and values as strings */
+    PW_VALUE_LIST       /* str: elements, each followed by NUL */
+} pw_value_kind_t;
+
+typedef struct {
+    pw_value_kind_t kind;
+    union {
+        sl_str_t str;
+        int64_t i;
+        uint64_t u;
+        double d;
+        bool b;
+        pw_map_t map;
+    };
+} pw_value_t;
+
+/* A call out that a filter asks for. Everything is borrowed for the duration of the operation. */
+typedef struct {
+    pw_root_t *root;   /* whose callback gets the answer */
+    uint32_t token;    /* for pw_http_call_done */
+    sl_str_t upstream; /* as the guest named it */
+    const pw_pair_t *headers; /* with pseudo headers */
+    size_t n_headers;
+    sl_str_t body;
+    const pw_pair_t *trailers;
+    size_t n_trailers;
+    uint32_t timeout_ms; /* of the whole exchange; 0: none */
+} pw_http_call_t;
+
+typedef struct pw_host_ops_s {
+    /* ---- clocks, randomness, log ---- */
+    uint64_t (*now_ns)(void *worker, bool monotonic); /* * */
+    sl_status_t (*random)(void *worker, void *out, size_t len); /* * cryptographically secure */
+    /* * One record without newline, already escaped, prefixed and bounded. level: PW_LOG_*. */
+    void (*log)(void *worker, void *stream, uint32_t level, sl_str_t line);
+    uint32_t (*log_level)(void *worker, void *stream); /* * lowest level that is written */
+
+    /* ---- timers ---- */
+    /* * Period of a root context's tick; 0 cancels, another value replaces at once. The proxy calls pw_root_tick() each period,
+     *   re-armed after it returned. Called with 0 before a root goes. `timer` is a slot for the proxy's own pointer. */
+    void (*tick_set)(void *worker, pw_root_t *root, void **timer, uint32_t period_ms);
+
+    /* ---- a stream: header maps 0..3 ---- */
+    /* SL_NOT_FOUND from any of these: the message has no such map (not received yet, or never). */
+    /* Calls `each` for every pair in order, pseudo headers first; stops early when it answers false. Keys in any case. */
+    sl_status_t (*map_each)(void *stream, pw_map_t map, bool (*each)(void *ud, sl_str_t key, sl_str_t value), void *ud);
+    /* First value of key (compared without case); SL_NOT_FOUND: no such key. */
+    sl_status_t (*map_get)(void *stream, pw_map_t map, sl_str_t key, sl_str_t *value);
+    /* Copies what it keeps. SL_INVALID: this header cannot take this value. PW_MAP_CLEAR: key and value are ignored. */
+    sl_status_t (*map_edit)(void *stream, pw_map_t map, pw_map_op_t op, sl_str_t key, sl_str_t value);
+
+    /* ---- properties ---- */
+    /* path: segments joined by NUL, no trailing NUL. `scratch` (reset, bounded) may hold what *out points to. */
+    sl_status_t (*property_get)(void *worker, void *stream, sl_str_t path, sl_buf_t *scratch, pw_value_t *out);
+    /* SL_NOT_FOUND: not mine, the core keeps it for the stream. SL_INVALID: read-only or a bad value. value.data NULL removes. */
+    sl_status_t (*property_set)(void *worker, void *stream, sl_str_t path, sl_str_t value);
+    sl_status_t (*clear_route_cache)(void *stream);
+
+    /* ---- waking up ---- */
+    /* * The core has work for this stream: call pw_stream_resume(dir) soon, from the event loop, never from inside. May be
+     *   called more than once before that. */
+    void (*wake)(void *stream, pw_dir_t dir);
+
+    /* ---- calls out ---- */
+    /* Starts the exchange; the answer comes through pw_http_call_done(), never from inside. SL_NOT_FOUND: no such upstream;
+     * SL_FAILED: cannot start. *handle is for http_call_cancel. stream: on whose behalf, may be NULL. */
+    sl_status_t (*http_call)(void *worker, void *stream, const pw_http_call_t *call, void **handle);
+    void (*http_call_cancel)(void *worker, void *handle); /* no pw_http_call_done after this */
+
+    /* ---- state shared between VMs and workers; vm_id separates ---- */
+    sl_status_t (*shared_get)(void *worker, sl_str_t vm_id, sl_str_t key, sl_buf_t *value, uint32_t *cas);
+    sl_status_t (*shared_set)(void *worker, sl_str_t vm_id, sl_str_t key, sl_str_t value, uint32_t cas); /* SL_CONFLICT: CAS */
+    sl_status_t (*queue_register)(void *worker, sl_str_t vm_id, sl_str_t name, pw_root_t *root, uint32_t *id);
+    sl_status_t (*queue_resolve)(void *worker, sl_str_t vm_id, sl_str_t name, uint32_t *id);
+    sl_status_t (*queue_push)(void *worker, uint32_t id, sl_str_t data);
+    sl_status_t (*queue_pop)(void *worker, uint32_t id, sl_buf_t *data); /* SL_AGAIN: empty; SL_NOT_FOUND: no such queue */
+    sl_status_t (*metric_define)(void *worker, uint32_t type, sl_str_t filter, sl_str_t name, uint32_t *id);
+    sl_status_t (*metric_add)(void *worker, uint32_t id, int64_t delta);
+    sl_status_t (*metric_record)(void *worker, uint32_t id, uint64_t value);
+    sl_status_t (*metric_get)(void *worker, uint32_t id, uint64_t *value);
+} pw_host_ops_t;
+
+#endif
