@@ -14,53 +14,51 @@ static const sl_engine_ops_t *const engines[] = {&sl_null_ops};
 enum { N_ENGINES = sizeof(engines) / sizeof(engines[0]) };
 
 static const sl_engine_ops_t *find_engine(const char *name) {
-  if (name == NULL) {
-    return engines[0];
-  }
-  for (size_t i = 0; i < N_ENGINES; i++) {
-    if (strcmp(engines[i]->name, name) == 0) {
-      return engines[i];
+    if (name == NULL) {
+        return engines[0];
     }
-  }
-  return NULL;
+    for (size_t i = 0; i < N_ENGINES; i++) {
+        if (strcmp(engines[i]->name, name) == 0) {
+            return engines[i];
+        }
+    }
+    return NULL;
 }
 
 static sl_status_t no_such_engine(const char *name, sl_err_t *err) {
-  sl_buf_t names;
-  sl_buf_init(&names, 256);
-  for (size_t i = 0; i < N_ENGINES; i++) {
-    sl_buf_printf(&names, "%s%s", i == 0 ? "" : ", ", engines[i]->name);
-  }
-  const char *text = sl_buf_cstr(&names);
-  sl_err_set(err, SL_NOT_FOUND, "no engine is called \"%s\"; there are: %s",
-             name, text != NULL ? text : "?");
-  sl_buf_deinit(&names);
-  return SL_NOT_FOUND;
+    sl_buf_t names;
+    sl_buf_init(&names, 256);
+    for (size_t i = 0; i < N_ENGINES; i++) {
+        sl_buf_printf(&names, "%s%s", i == 0 ? "" : ", ", engines[i]->name);
+    }
+    const char *text = sl_buf_cstr(&names);
+    sl_err_set(err, SL_NOT_FOUND, "no engine is called \"%s\"; there are: %s", name, text != NULL ? text : "?");
+    sl_buf_deinit(&names);
+    return SL_NOT_FOUND;
 }
 
-sl_status_t sl_engine_new(const sl_engine_conf_t *conf, sl_engine_t **out,
-                          sl_err_t *err) {
-  static const sl_engine_conf_t defaults = {.name = NULL};
-  conf = conf != NULL ? conf : &defaults;
-  const sl_engine_ops_t *ops = find_engine(conf->name);
-  if (ops == NULL) {
-    return no_such_engine(conf->name, err);
-  }
-  return ops->engine_new(conf, out, err);
+sl_status_t sl_engine_new(const sl_engine_conf_t *conf, sl_engine_t **out, sl_err_t *err) {
+    static const sl_engine_conf_t defaults = {.name = NULL};
+    conf = conf != NULL ? conf : &defaults;
+    const sl_engine_ops_t *ops = find_engine(conf->name);
+    if (ops == NULL) {
+        return no_such_engine(conf->name, err);
+    }
+    return ops->engine_new(conf, out, err);
 }
 
 void sl_engine_free(sl_engine_t *engine) {
-  if (engine != NULL) {
-    engine->ops->engine_free(engine);
-  }
+    if (engine != NULL) {
+        engine->ops->engine_free(engine);
+    }
 }
 
 const char *sl_engine_name(const sl_engine_t *engine) {
-  return engine->ops->name;
+    return engine->ops->name;
 }
 
 sl_str_t sl_engine_fingerprint(const sl_engine_t *engine) {
-  return sl_cstr(engine->fingerprint);
+    return sl_cstr(engine->fingerprint);
 }
 
 /* ---- modules
@@ -68,161 +66,134 @@ sl_str_t sl_engine_fingerprint(const sl_engine_t *engine) {
  */
 
 void sl_module_head_init(sl_module_t *m, sl_engine_t *engine) {
-  m->ops = engine->ops;
-  m->engine = engine;
-  atomic_init(&m->refs, 1);
-  memset(&m->info, 0, sizeof(m->info));
-  sl_arena_init(&m->arena, 4096, SL_MODULE_ARENA_MAX);
+    m->ops = engine->ops;
+    m->engine = engine;
+    atomic_init(&m->refs, 1);
+    memset(&m->info, 0, sizeof(m->info));
+    sl_arena_init(&m->arena, 4096, SL_MODULE_ARENA_MAX);
 }
 
-sl_status_t sl_module_open(sl_engine_t *engine, sl_str_t bytes,
-                           const uint8_t sha256[32],
-                           const sl_precompiled_t *code, sl_module_t **out,
+sl_status_t sl_module_open(sl_engine_t *engine, sl_str_t bytes, const uint8_t sha256[32], const sl_precompiled_t *code, sl_module_t **out,
                            sl_err_t *err) {
-  sl_module_t *m;
-  sl_status_t rc = engine->ops->module_new(engine, bytes, code, &m, err);
-  if (rc != SL_OK) {
-    return rc;
-  }
-  memcpy(m->info.sha256, sha256, sizeof(m->info.sha256));
-  m->info.size_bytes = bytes.len;
-  *out = m;
-  return SL_OK;
+    sl_module_t *m;
+    sl_status_t rc = engine->ops->module_new(engine, bytes, code, &m, err);
+    if (rc != SL_OK) {
+        return rc;
+    }
+    memcpy(m->info.sha256, sha256, sizeof(m->info.sha256));
+    m->info.size_bytes = bytes.len;
+    *out = m;
+    return SL_OK;
 }
 
-sl_status_t sl_module_compile(sl_engine_t *engine, sl_str_t bytes,
-                              sl_module_t **out, sl_err_t *err) {
-  uint8_t sha256[SL_SHA256_SIZE];
-  if (sl_sha256(bytes, sha256) != SL_OK) {
-    return sl_err_set(err, SL_FAILED,
-                      "cannot compute the SHA-256 of the module");
-  }
-  return sl_module_open(engine, bytes, sha256, NULL, out, err);
+sl_status_t sl_module_compile(sl_engine_t *engine, sl_str_t bytes, sl_module_t **out, sl_err_t *err) {
+    uint8_t sha256[SL_SHA256_SIZE];
+    if (sl_sha256(bytes, sha256) != SL_OK) {
+        return sl_err_set(err, SL_FAILED, "cannot compute the SHA-256 of the module");
+    }
+    return sl_module_open(engine, bytes, sha256, NULL, out, err);
 }
 
 sl_module_t *sl_module_ref(sl_module_t *m) {
-  atomic_fetch_add_explicit(&m->refs, 1, memory_order_relaxed);
-  return m;
+    atomic_fetch_add_explicit(&m->refs, 1, memory_order_relaxed);
+    return m;
 }
 
 void sl_module_unref(sl_module_t *m) {
-  if (m == NULL ||
-      atomic_fetch_sub_explicit(&m->refs, 1, memory_order_acq_rel) != 1) {
-    return;
-  }
-  sl_arena_deinit(&m->arena);
-  m->ops->module_free(m);
+    if (m == NULL || atomic_fetch_sub_explicit(&m->refs, 1, memory_order_acq_rel) != 1) {
+        return;
+    }
+    sl_arena_deinit(&m->arena);
+    m->ops->module_free(m);
 }
 
 const sl_module_info_t *sl_module_info(const sl_module_t *m) {
-  return &m->info;
+    return &m->info;
 }
 
-const sl_extern_t *sl_module_export(const sl_module_t *m, const char *name,
-                                    sl_extern_kind_t kind) {
-  sl_str_t wanted = sl_cstr(name);
-  for (size_t i = 0; i < m->info.n_exports; i++) {
-    const sl_extern_t *e = &m->info.exports[i];
-    if (e->kind == kind && sl_str_eq(e->name, wanted)) {
-      return e;
+const sl_extern_t *sl_module_export(const sl_module_t *m, const char *name, sl_extern_kind_t kind) {
+    sl_str_t wanted = sl_cstr(name);
+    for (size_t i = 0; i < m->info.n_exports; i++) {
+        const sl_extern_t *e = &m->info.exports[i];
+        if (e->kind == kind && sl_str_eq(e->name, wanted)) {
+            return e;
+        }
     }
-  }
-  return NULL;
+    return NULL;
 }
 
 /* ---- linking
  * ----------------------------------------------------------------------------------------------------
  */
 
-const sl_import_t *sl_import_find(const sl_import_t *imports, size_t n,
-                                  const sl_extern_t *wanted, sl_err_t *err) {
-  if (wanted->kind != SL_EXTERN_FUNC) {
-    sl_err_set(err, SL_INVALID,
-               "import %.*s.%.*s: only functions can be imported",
-               SL_FMT(wanted->module), SL_FMT(wanted->name));
-    return NULL;
-  }
-  for (size_t i = 0; i < n; i++) {
-    if (!sl_str_eq(sl_cstr(imports[i].name), wanted->name) ||
-        !sl_str_eq(sl_cstr(imports[i].module), wanted->module)) {
-      continue;
+const sl_import_t *sl_import_find(const sl_import_t *imports, size_t n, const sl_extern_t *wanted, sl_err_t *err) {
+    if (wanted->kind != SL_EXTERN_FUNC) {
+        sl_err_set(err, SL_INVALID, "import %.*s.%.*s: only functions can be imported", SL_FMT(wanted->module), SL_FMT(wanted->name));
+        return NULL;
     }
-    if (strcmp(imports[i].sig, wanted->sig) == 0) {
-      return &imports[i];
+    for (size_t i = 0; i < n; i++) {
+        if (!sl_str_eq(sl_cstr(imports[i].name), wanted->name) || !sl_str_eq(sl_cstr(imports[i].module), wanted->module)) {
+            continue;
+        }
+        if (strcmp(imports[i].sig, wanted->sig) == 0) {
+            return &imports[i];
+        }
+        sl_err_set(err, SL_INVALID, "import %.*s.%.*s: the module wants the type %s, the host offers %s", SL_FMT(wanted->module),
+                   SL_FMT(wanted->name), wanted->sig, imports[i].sig);
+        return NULL;
     }
-    sl_err_set(
-        err, SL_INVALID,
-        "import %.*s.%.*s: the module wants the type %s, the host offers %s",
-        SL_FMT(wanted->module), SL_FMT(wanted->name), wanted->sig,
-        imports[i].sig);
+    sl_err_set(err, SL_INVALID, "import %.*s.%.*s: the host has no such function", SL_FMT(wanted->module), SL_FMT(wanted->name));
     return NULL;
-  }
-  sl_err_set(err, SL_INVALID, "import %.*s.%.*s: the host has no such function",
-             SL_FMT(wanted->module), SL_FMT(wanted->name));
-  return NULL;
 }
 
 /* ---- instances
  * --------------------------------------------------------------------------------------------------
  */
 
-void sl_instance_head_init(sl_instance_t *instance, sl_module_t *m,
-                           void *user) {
-  *instance =
-      (sl_instance_t){.user = user, .ops = m->ops, .module = sl_module_ref(m)};
+void sl_instance_head_init(sl_instance_t *instance, sl_module_t *m, void *user) {
+    *instance = (sl_instance_t){.user = user, .ops = m->ops, .module = sl_module_ref(m)};
 }
 
 void sl_instance_head_deinit(sl_instance_t *instance) {
-  sl_module_unref(instance->module);
+    sl_module_unref(instance->module);
 }
 
-sl_status_t sl_instance_new(sl_module_t *m, const sl_import_t *imports,
-                            size_t n, const sl_instance_limits_t *limits,
-                            void *user, sl_instance_t **out, sl_err_t *err) {
-  uint64_t max = limits != NULL && limits->max_memory_bytes != 0
-                     ? limits->max_memory_bytes
-                     : DEFAULT_MAX_MEMORY_BYTES;
-  return m->ops->instance_new(m, imports, n, max, user, out, err);
+sl_status_t sl_instance_new(sl_module_t *m, const sl_import_t *imports, size_t n, const sl_instance_limits_t *limits, void *user,
+                            sl_instance_t **out, sl_err_t *err) {
+    uint64_t max = limits != NULL && limits->max_memory_bytes != 0 ? limits->max_memory_bytes : DEFAULT_MAX_MEMORY_BYTES;
+    return m->ops->instance_new(m, imports, n, max, user, out, err);
 }
 
 void sl_instance_free(sl_instance_t *instance) {
-  if (instance != NULL) {
-    instance->ops->instance_free(instance);
-  }
+    if (instance != NULL) {
+        instance->ops->instance_free(instance);
+    }
 }
 
-sl_status_t sl_instance_func(sl_instance_t *instance, const char *name,
-                             const char *sig, sl_func_t **out, sl_err_t *err) {
-  const sl_extern_t *e =
-      sl_module_export(instance->module, name, SL_EXTERN_FUNC);
-  if (e == NULL) {
-    return sl_err_set(err, SL_NOT_FOUND, "the module exports no function %s",
-                      name);
-  }
-  if (strcmp(e->sig, sig) != 0 || strcmp(sig, "?") == 0) {
-    return sl_err_set(err, SL_INVALID,
-                      "export %s: the module has the type %s, expected %s",
-                      name, e->sig, sig);
-  }
-  *out = instance->ops->instance_func(instance, e);
-  return *out != NULL
-             ? SL_OK
-             : sl_err_set(err, SL_NO_MEMORY, "export %s: out of memory", name);
+sl_status_t sl_instance_func(sl_instance_t *instance, const char *name, const char *sig, sl_func_t **out, sl_err_t *err) {
+    const sl_extern_t *e = sl_module_export(instance->module, name, SL_EXTERN_FUNC);
+    if (e == NULL) {
+        return sl_err_set(err, SL_NOT_FOUND, "the module exports no function %s", name);
+    }
+    if (strcmp(e->sig, sig) != 0 || strcmp(sig, "?") == 0) {
+        return sl_err_set(err, SL_INVALID, "export %s: the module has the type %s, expected %s", name, e->sig, sig);
+    }
+    *out = instance->ops->instance_func(instance, e);
+    return *out != NULL ? SL_OK : sl_err_set(err, SL_NO_MEMORY, "export %s: out of memory", name);
 }
 
-sl_status_t sl_instance_call(sl_instance_t *instance, sl_func_t *func,
-                             sl_raw_t *args, sl_err_t *err) {
-  return instance->ops->instance_call(instance, func, args, err);
+sl_status_t sl_instance_call(sl_instance_t *instance, sl_func_t *func, sl_raw_t *args, sl_err_t *err) {
+    return instance->ops->instance_call(instance, func, args, err);
 }
 
 void sl_instance_refresh(sl_instance_t *instance) {
-  instance->ops->instance_refresh(instance);
+    instance->ops->instance_refresh(instance);
 }
 
 sl_status_t sl_instance_trap(sl_instance_t *instance, const char *fmt, ...) {
-  va_list ap;
-  va_start(ap, fmt);
-  vsnprintf(instance->trap, sizeof(instance->trap), fmt, ap);
-  va_end(ap);
-  return SL_TRAP;
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(instance->trap, sizeof(instance->trap), fmt, ap);
+    va_end(ap);
+    return SL_TRAP;
 }

@@ -14,65 +14,57 @@
 typedef struct sl_engine_ops_s sl_engine_ops_t;
 
 struct sl_engine_s {
-  const sl_engine_ops_t *ops;
-  char fingerprint[192];
+    const sl_engine_ops_t *ops;
+    char fingerprint[192];
 };
 
 struct sl_module_s {
-  const sl_engine_ops_t *ops;
-  sl_engine_t *engine;
-  atomic_uint refs;
-  sl_module_info_t info; /* texts and arrays live in `arena` */
-  sl_arena_t arena;
+    const sl_engine_ops_t *ops;
+    sl_engine_t *engine;
+    atomic_uint refs;
+    sl_module_info_t info; /* texts and arrays live in `arena` */
+    sl_arena_t arena;
 };
 
 /* Compiled code that was found in the cache and whose digest was right. */
 typedef struct {
-  sl_str_t code; /* the bytes; borrowed for the call */
-  int fd; /* a file that begins with these bytes; what follows them is not part
-             of the code */
+    sl_str_t code; /* the bytes; borrowed for the call */
+    int fd;        /* a file that begins with these bytes; what follows them is not part
+                      of the code */
 } sl_precompiled_t;
 
 typedef sl_status_t (*sl_code_sink_t)(void *ud, sl_str_t code, sl_err_t *err);
 
 struct sl_engine_ops_s {
-  const char *name;
-  sl_status_t (*engine_new)(const sl_engine_conf_t *conf, sl_engine_t **out,
-                            sl_err_t *err);
-  void (*engine_free)(sl_engine_t *engine);
+    const char *name;
+    sl_status_t (*engine_new)(const sl_engine_conf_t *conf, sl_engine_t **out, sl_err_t *err);
+    void (*engine_free)(sl_engine_t *engine);
 
-  /*
-   * Fills `info` but for sha256 and size_bytes. `code` NULL: compile; else use
-   * it, SL_INVALID when it does not fit. The head (ops, engine, refs, arena) is
-   * initialised with sl_module_head_init by the engine.
-   */
-  sl_status_t (*module_new)(sl_engine_t *engine, sl_str_t bytes,
-                            const sl_precompiled_t *code, sl_module_t **out,
-                            sl_err_t *err);
-  void (*module_free)(sl_module_t *m);
-  /* Hands the compiled code to `sink` and passes on its answer. NULL: this
-   * engine has no code worth keeping. */
-  sl_status_t (*module_serialize)(sl_module_t *m, sl_code_sink_t sink, void *ud,
-                                  sl_err_t *err);
+    /*
+     * Fills `info` but for sha256 and size_bytes. `code` NULL: compile; else use
+     * it, SL_INVALID when it does not fit. The head (ops, engine, refs, arena) is
+     * initialised with sl_module_head_init by the engine.
+     */
+    sl_status_t (*module_new)(sl_engine_t *engine, sl_str_t bytes, const sl_precompiled_t *code, sl_module_t **out, sl_err_t *err);
+    void (*module_free)(sl_module_t *m);
+    /* Hands the compiled code to `sink` and passes on its answer. NULL: this
+     * engine has no code worth keeping. */
+    sl_status_t (*module_serialize)(sl_module_t *m, sl_code_sink_t sink, void *ud, sl_err_t *err);
 
-  sl_status_t (*instance_new)(sl_module_t *m, const sl_import_t *imports,
-                              size_t n, uint64_t max_memory_bytes, void *user,
-                              sl_instance_t **out, sl_err_t *err);
-  void (*instance_free)(sl_instance_t *instance);
-  /* `export` is one of the module's own, a function of the wanted type. NULL:
-   * out of memory. */
-  sl_func_t *(*instance_func)(sl_instance_t *instance,
-                              const sl_extern_t *export);
-  sl_status_t (*instance_call)(sl_instance_t *instance, sl_func_t *func,
-                               sl_raw_t *args, sl_err_t *err);
-  void (*instance_refresh)(sl_instance_t *instance);
+    sl_status_t (*instance_new)(sl_module_t *m, const sl_import_t *imports, size_t n, uint64_t max_memory_bytes, void *user,
+                                sl_instance_t **out, sl_err_t *err);
+    void (*instance_free)(sl_instance_t *instance);
+    /* `export` is one of the module's own, a function of the wanted type. NULL:
+     * out of memory. */
+    sl_func_t *(*instance_func)(sl_instance_t *instance, const sl_extern_t *export);
+    sl_status_t (*instance_call)(sl_instance_t *instance, sl_func_t *func, sl_raw_t *args, sl_err_t *err);
+    void (*instance_refresh)(sl_instance_t *instance);
 };
 
 extern const sl_engine_ops_t sl_wasmtime_ops;
 extern const sl_engine_ops_t sl_null_ops;
 
-#define SL_MODULE_ARENA_MAX                                                    \
-  ((size_t)64 << 20) /* names of imports and exports of one module */
+#define SL_MODULE_ARENA_MAX ((size_t)64 << 20) /* names of imports and exports of one module */
 
 /* Refers to the engine and empties everything else; `m` has one reference
  * afterwards. */
@@ -83,14 +75,11 @@ void sl_instance_head_deinit(sl_instance_t *instance);
 
 /* engine.h's sl_module_compile, with code from the cache when `code` is not
  * NULL. */
-sl_status_t sl_module_open(sl_engine_t *engine, sl_str_t bytes,
-                           const uint8_t sha256[32],
-                           const sl_precompiled_t *code, sl_module_t **out,
+sl_status_t sl_module_open(sl_engine_t *engine, sl_str_t bytes, const uint8_t sha256[32], const sl_precompiled_t *code, sl_module_t **out,
                            sl_err_t *err);
 
 /* The row for one import of a module, NULL with a text when there is none or
  * its type differs. */
-const sl_import_t *sl_import_find(const sl_import_t *imports, size_t n,
-                                  const sl_extern_t *wanted, sl_err_t *err);
+const sl_import_t *sl_import_find(const sl_import_t *imports, size_t n, const sl_extern_t *wanted, sl_err_t *err);
 
 #endif

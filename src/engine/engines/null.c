@@ -12,228 +12,206 @@ static const sl_null_guest_t *guests[MAX_GUESTS];
 static size_t n_guests;
 
 typedef struct {
-  sl_module_t head;
-  const sl_null_guest_t *guest;
+    sl_module_t head;
+    const sl_null_guest_t *guest;
 } null_module_t;
 
 /* Rows of the guest's own table; engine.h keeps the type opaque. */
 typedef struct {
-  const sl_null_export_t *export;
+    const sl_null_export_t *export;
 } null_func_t;
 
 typedef struct {
-  sl_instance_t head;
-  const sl_null_guest_t *guest;
-  const sl_import_t **linked; /* one per import of the guest, in its order */
-  null_func_t *funcs;         /* one per export of the guest, in its order */
-  void *state;
-  uint64_t max_memory_bytes;
+    sl_instance_t head;
+    const sl_null_guest_t *guest;
+    const sl_import_t **linked; /* one per import of the guest, in its order */
+    null_func_t *funcs;         /* one per export of the guest, in its order */
+    void *state;
+    uint64_t max_memory_bytes;
 } null_instance_t;
 
 sl_status_t sl_null_register(const sl_null_guest_t *guest) {
-  for (size_t i = 0; i < n_guests; i++) {
-    if (strcmp(guests[i]->name, guest->name) == 0) {
-      guests[i] = guest;
-      return SL_OK;
+    for (size_t i = 0; i < n_guests; i++) {
+        if (strcmp(guests[i]->name, guest->name) == 0) {
+            guests[i] = guest;
+            return SL_OK;
+        }
     }
-  }
-  if (n_guests == MAX_GUESTS) {
-    return SL_NO_MEMORY;
-  }
-  guests[n_guests++] = guest;
-  return SL_OK;
+    if (n_guests == MAX_GUESTS) {
+        return SL_NO_MEMORY;
+    }
+    guests[n_guests++] = guest;
+    return SL_OK;
 }
 
 static const sl_null_guest_t *find_guest(sl_str_t name) {
-  for (size_t i = 0; i < n_guests; i++) {
-    if (sl_str_eq(sl_cstr(guests[i]->name), name)) {
-      return guests[i];
+    for (size_t i = 0; i < n_guests; i++) {
+        if (sl_str_eq(sl_cstr(guests[i]->name), name)) {
+            return guests[i];
+        }
     }
-  }
-  return NULL;
+    return NULL;
 }
 
 /* ---- engine and modules
  * -----------------------------------------------------------------------------------------
  */
 
-static sl_status_t null_engine_new(const sl_engine_conf_t *conf,
-                                   sl_engine_t **out, sl_err_t *err) {
-  (void)conf;
-  sl_engine_t *engine = calloc(1, sizeof(*engine));
-  if (engine == NULL) {
-    return sl_err_set(err, SL_NO_MEMORY, "engine null: out of memory");
-  }
-  engine->ops = &sl_null_ops;
-  snprintf(engine->fingerprint, sizeof(engine->fingerprint), "null/1");
-  *out = engine;
-  return SL_OK;
+static sl_status_t null_engine_new(const sl_engine_conf_t *conf, sl_engine_t **out, sl_err_t *err) {
+    (void)conf;
+    sl_engine_t *engine = calloc(1, sizeof(*engine));
+    if (engine == NULL) {
+        return sl_err_set(err, SL_NO_MEMORY, "engine null: out of memory");
+    }
+    engine->ops = &sl_null_ops;
+    snprintf(engine->fingerprint, sizeof(engine->fingerprint), "null/1");
+    *out = engine;
+    return SL_OK;
 }
 
-static void null_engine_free(sl_engine_t *engine) { free(engine); }
+static void null_engine_free(sl_engine_t *engine) {
+    free(engine);
+}
 
-static bool copy_extern(sl_arena_t *a, sl_extern_t *to, const char *module,
-                        const char *name, const char *sig) {
-  to->module = module != NULL ? sl_arena_dup(a, sl_cstr(module)) : SL_STR_NULL;
-  to->name = sl_arena_dup(a, sl_cstr(name));
-  to->kind = sig != NULL ? SL_EXTERN_FUNC : SL_EXTERN_MEMORY;
-  snprintf(to->sig, sizeof(to->sig), "%s", sig != NULL ? sig : "");
-  return to->name.data != NULL && (module == NULL || to->module.data != NULL);
+static bool copy_extern(sl_arena_t *a, sl_extern_t *to, const char *module, const char *name, const char *sig) {
+    to->module = module != NULL ? sl_arena_dup(a, sl_cstr(module)) : SL_STR_NULL;
+    to->name = sl_arena_dup(a, sl_cstr(name));
+    to->kind = sig != NULL ? SL_EXTERN_FUNC : SL_EXTERN_MEMORY;
+    snprintf(to->sig, sizeof(to->sig), "%s", sig != NULL ? sig : "");
+    return to->name.data != NULL && (module == NULL || to->module.data != NULL);
 }
 
 static sl_status_t describe(null_module_t *m) {
-  const sl_null_guest_t *g = m->guest;
-  sl_arena_t *a = &m->head.arena;
-  sl_extern_t *imports =
-      sl_arena_zalloc(a, (g->n_imports + 1) * sizeof(*imports));
-  sl_extern_t *exports =
-      sl_arena_zalloc(a, (g->n_exports + 1) * sizeof(*exports));
-  if (imports == NULL || exports == NULL) {
-    return SL_NO_MEMORY;
-  }
-  bool ok = true;
-  for (size_t i = 0; i < g->n_imports; i++) {
-    ok = ok && copy_extern(a, &imports[i], g->imports[i].module,
-                           g->imports[i].name, g->imports[i].sig);
-  }
-  for (size_t i = 0; i < g->n_exports; i++) {
-    ok = ok && copy_extern(a, &exports[i], NULL, g->exports[i].name,
-                           g->exports[i].sig);
-  }
-  /* Functions come first, so that an export's place in the list is its row in
-   * the guest's table. */
-  ok = ok && copy_extern(a, &exports[g->n_exports], NULL, "memory", NULL);
-  m->head.info =
-      (sl_module_info_t){.imports = imports,
-                         .n_imports = g->n_imports,
-                         .exports = exports,
-                         .n_exports = g->n_exports + (g->memory_bytes != 0)};
-  return ok ? SL_OK : SL_NO_MEMORY;
+    const sl_null_guest_t *g = m->guest;
+    sl_arena_t *a = &m->head.arena;
+    sl_extern_t *imports = sl_arena_zalloc(a, (g->n_imports + 1) * sizeof(*imports));
+    sl_extern_t *exports = sl_arena_zalloc(a, (g->n_exports + 1) * sizeof(*exports));
+    if (imports == NULL || exports == NULL) {
+        return SL_NO_MEMORY;
+    }
+    bool ok = true;
+    for (size_t i = 0; i < g->n_imports; i++) {
+        ok = ok && copy_extern(a, &imports[i], g->imports[i].module, g->imports[i].name, g->imports[i].sig);
+    }
+    for (size_t i = 0; i < g->n_exports; i++) {
+        ok = ok && copy_extern(a, &exports[i], NULL, g->exports[i].name, g->exports[i].sig);
+    }
+    /* Functions come first, so that an export's place in the list is its row in
+     * the guest's table. */
+    ok = ok && copy_extern(a, &exports[g->n_exports], NULL, "memory", NULL);
+    m->head.info = (sl_module_info_t){
+        .imports = imports, .n_imports = g->n_imports, .exports = exports, .n_exports = g->n_exports + (g->memory_bytes != 0)};
+    return ok ? SL_OK : SL_NO_MEMORY;
 }
 
-static sl_status_t null_module_new(sl_engine_t *engine, sl_str_t bytes,
-                                   const sl_precompiled_t *code,
-                                   sl_module_t **out, sl_err_t *err) {
-  (void)code;
-  if (!sl_str_starts(bytes, SL_STR(PREFIX))) {
-    return sl_err_set(err, SL_INVALID,
-                      "not a module of the null engine: expected \"" PREFIX
-                      "<name>\"");
-  }
-  sl_str_t name =
-      sl_str(bytes.data + sizeof(PREFIX) - 1, bytes.len - (sizeof(PREFIX) - 1));
-  const sl_null_guest_t *guest = find_guest(name);
-  if (guest == NULL) {
-    return sl_err_set(err, SL_INVALID,
-                      "no native guest is registered as \"%.*s\"",
-                      SL_FMT(name));
-  }
-  null_module_t *m = calloc(1, sizeof(*m));
-  if (m == NULL) {
-    return sl_err_set(err, SL_NO_MEMORY, "null:%s: out of memory", guest->name);
-  }
-  sl_module_head_init(&m->head, engine);
-  m->guest = guest;
-  if (describe(m) != SL_OK) {
-    sl_module_unref(&m->head);
-    return sl_err_set(err, SL_NO_MEMORY, "null:%s: out of memory", guest->name);
-  }
-  *out = &m->head;
-  return SL_OK;
+static sl_status_t null_module_new(sl_engine_t *engine, sl_str_t bytes, const sl_precompiled_t *code, sl_module_t **out, sl_err_t *err) {
+    (void)code;
+    if (!sl_str_starts(bytes, SL_STR(PREFIX))) {
+        return sl_err_set(err, SL_INVALID, "not a module of the null engine: expected \"" PREFIX "<name>\"");
+    }
+    sl_str_t name = sl_str(bytes.data + sizeof(PREFIX) - 1, bytes.len - (sizeof(PREFIX) - 1));
+    const sl_null_guest_t *guest = find_guest(name);
+    if (guest == NULL) {
+        return sl_err_set(err, SL_INVALID, "no native guest is registered as \"%.*s\"", SL_FMT(name));
+    }
+    null_module_t *m = calloc(1, sizeof(*m));
+    if (m == NULL) {
+        return sl_err_set(err, SL_NO_MEMORY, "null:%s: out of memory", guest->name);
+    }
+    sl_module_head_init(&m->head, engine);
+    m->guest = guest;
+    if (describe(m) != SL_OK) {
+        sl_module_unref(&m->head);
+        return sl_err_set(err, SL_NO_MEMORY, "null:%s: out of memory", guest->name);
+    }
+    *out = &m->head;
+    return SL_OK;
 }
 
-static void null_module_free(sl_module_t *m) { free(m); }
+static void null_module_free(sl_module_t *m) {
+    free(m);
+}
 
 /* ---- instances
  * --------------------------------------------------------------------------------------------------
  */
 
 static void null_instance_free(sl_instance_t *instance) {
-  null_instance_t *in = (null_instance_t *)instance;
-  free(instance->mem);
-  free(in->state);
-  free(in->linked);
-  free(in->funcs);
-  sl_instance_head_deinit(instance);
-  free(in);
+    null_instance_t *in = (null_instance_t *)instance;
+    free(instance->mem);
+    free(in->state);
+    free(in->linked);
+    free(in->funcs);
+    sl_instance_head_deinit(instance);
+    free(in);
 }
 
 static bool allocate_parts(null_instance_t *in) {
-  const sl_null_guest_t *g = in->guest;
-  in->linked = calloc(g->n_imports + 1, sizeof(*in->linked));
-  in->funcs = calloc(g->n_exports + 1, sizeof(*in->funcs));
-  in->state = calloc(1, g->state_bytes + 1);
-  in->head.mem = g->memory_bytes != 0 ? calloc(1, g->memory_bytes) : NULL;
-  in->head.mem_size = in->head.mem != NULL ? g->memory_bytes : 0;
-  return in->linked != NULL && in->funcs != NULL && in->state != NULL &&
-         in->head.mem_size == g->memory_bytes;
+    const sl_null_guest_t *g = in->guest;
+    in->linked = calloc(g->n_imports + 1, sizeof(*in->linked));
+    in->funcs = calloc(g->n_exports + 1, sizeof(*in->funcs));
+    in->state = calloc(1, g->state_bytes + 1);
+    in->head.mem = g->memory_bytes != 0 ? calloc(1, g->memory_bytes) : NULL;
+    in->head.mem_size = in->head.mem != NULL ? g->memory_bytes : 0;
+    return in->linked != NULL && in->funcs != NULL && in->state != NULL && in->head.mem_size == g->memory_bytes;
 }
 
-static sl_status_t link_imports(null_instance_t *in, const sl_import_t *imports,
-                                size_t n, sl_err_t *err) {
-  const sl_module_info_t *info = &in->head.module->info;
-  for (size_t i = 0; i < info->n_imports; i++) {
-    in->linked[i] = sl_import_find(imports, n, &info->imports[i], err);
-    if (in->linked[i] == NULL) {
-      return SL_INVALID;
+static sl_status_t link_imports(null_instance_t *in, const sl_import_t *imports, size_t n, sl_err_t *err) {
+    const sl_module_info_t *info = &in->head.module->info;
+    for (size_t i = 0; i < info->n_imports; i++) {
+        in->linked[i] = sl_import_find(imports, n, &info->imports[i], err);
+        if (in->linked[i] == NULL) {
+            return SL_INVALID;
+        }
     }
-  }
-  return SL_OK;
-}
-
-static sl_status_t null_instance_new(sl_module_t *m, const sl_import_t *imports,
-                                     size_t n, uint64_t max_memory_bytes,
-                                     void *user, sl_instance_t **out,
-                                     sl_err_t *err) {
-  const sl_null_guest_t *g = ((null_module_t *)m)->guest;
-  if (g->memory_bytes > max_memory_bytes) {
-    return sl_err_set(err, SL_NO_MEMORY,
-                      "null:%s: needs %zu bytes of memory, the limit is %ju",
-                      g->name, g->memory_bytes, (uintmax_t)max_memory_bytes);
-  }
-  null_instance_t *in = calloc(1, sizeof(*in));
-  if (in == NULL) {
-    return sl_err_set(err, SL_NO_MEMORY, "null:%s: out of memory", g->name);
-  }
-  sl_instance_head_init(&in->head, m, user);
-  in->guest = g;
-  in->max_memory_bytes = max_memory_bytes;
-  sl_status_t rc =
-      allocate_parts(in)
-          ? link_imports(in, imports, n, err)
-          : sl_err_set(err, SL_NO_MEMORY, "null:%s: out of memory", g->name);
-  if (rc != SL_OK) {
-    null_instance_free(&in->head);
-    return rc;
-  }
-  *out = &in->head;
-  return SL_OK;
-}
-
-static sl_func_t *null_instance_func(sl_instance_t *instance,
-                                     const sl_extern_t *export) {
-  null_instance_t *in = (null_instance_t *)instance;
-  size_t row = (size_t)(export - instance->module->info.exports);
-  in->funcs[row].export = &in->guest->exports[row];
-  return (sl_func_t *)&in->funcs[row];
-}
-
-static sl_status_t null_instance_call(sl_instance_t *instance, sl_func_t *func,
-                                      sl_raw_t *args, sl_err_t *err) {
-  const null_instance_t *in = (null_instance_t *)instance;
-  const sl_null_export_t *export = ((null_func_t *)func)->export;
-  if (export->fn(instance, args) == SL_OK) {
     return SL_OK;
-  }
-  if (instance->trap[0] == '\0') {
-    sl_instance_trap(instance, "the guest trapped");
-  }
-  return sl_err_set(err, SL_TRAP, "%s\n  at %s (null:%s)", instance->trap,
-                    export->name, in->guest->name);
+}
+
+static sl_status_t null_instance_new(sl_module_t *m, const sl_import_t *imports, size_t n, uint64_t max_memory_bytes, void *user,
+                                     sl_instance_t **out, sl_err_t *err) {
+    const sl_null_guest_t *g = ((null_module_t *)m)->guest;
+    if (g->memory_bytes > max_memory_bytes) {
+        return sl_err_set(err, SL_NO_MEMORY, "null:%s: needs %zu bytes of memory, the limit is %ju", g->name, g->memory_bytes,
+                          (uintmax_t)max_memory_bytes);
+    }
+    null_instance_t *in = calloc(1, sizeof(*in));
+    if (in == NULL) {
+        return sl_err_set(err, SL_NO_MEMORY, "null:%s: out of memory", g->name);
+    }
+    sl_instance_head_init(&in->head, m, user);
+    in->guest = g;
+    in->max_memory_bytes = max_memory_bytes;
+    sl_status_t rc =
+        allocate_parts(in) ? link_imports(in, imports, n, err) : sl_err_set(err, SL_NO_MEMORY, "null:%s: out of memory", g->name);
+    if (rc != SL_OK) {
+        null_instance_free(&in->head);
+        return rc;
+    }
+    *out = &in->head;
+    return SL_OK;
+}
+
+static sl_func_t *null_instance_func(sl_instance_t *instance, const sl_extern_t *export) {
+    null_instance_t *in = (null_instance_t *)instance;
+    size_t row = (size_t)(export - instance->module->info.exports);
+    in->funcs[row].export = &in->guest->exports[row];
+    return (sl_func_t *)&in->funcs[row];
+}
+
+static sl_status_t null_instance_call(sl_instance_t *instance, sl_func_t *func, sl_raw_t *args, sl_err_t *err) {
+    const null_instance_t *in = (null_instance_t *)instance;
+    const sl_null_export_t *export = ((null_func_t *)func)->export;
+    if (export->fn(instance, args) == SL_OK) {
+        return SL_OK;
+    }
+    if (instance->trap[0] == '\0') {
+        sl_instance_trap(instance, "the guest trapped");
+    }
+    return sl_err_set(err, SL_TRAP, "%s\n  at %s (null:%s)", instance->trap, export->name, in->guest->name);
 }
 
 static void null_instance_refresh(sl_instance_t *instance) {
-  (void)instance; /* mem and mem_size are the memory itself */
+    (void)instance; /* mem and mem_size are the memory itself */
 }
 
 /* ---- for guests
@@ -241,48 +219,43 @@ static void null_instance_refresh(sl_instance_t *instance) {
  */
 
 void *sl_null_state(sl_instance_t *instance) {
-  return ((null_instance_t *)instance)->state;
+    return ((null_instance_t *)instance)->state;
 }
 
-sl_status_t sl_null_import(sl_instance_t *instance, const char *module,
-                           const char *name, sl_raw_t *args) {
-  const null_instance_t *in = (null_instance_t *)instance;
-  for (size_t i = 0; i < in->guest->n_imports; i++) {
-    const sl_import_t *import = in->linked[i];
-    if (strcmp(import->name, name) != 0 ||
-        strcmp(import->module, module) != 0) {
-      continue;
+sl_status_t sl_null_import(sl_instance_t *instance, const char *module, const char *name, sl_raw_t *args) {
+    const null_instance_t *in = (null_instance_t *)instance;
+    for (size_t i = 0; i < in->guest->n_imports; i++) {
+        const sl_import_t *import = in->linked[i];
+        if (strcmp(import->name, name) != 0 || strcmp(import->module, module) != 0) {
+            continue;
+        }
+        sl_status_t rc = import->fn(instance, args);
+        if (rc != SL_OK && instance->trap[0] == '\0') {
+            sl_instance_trap(instance, "host function %s.%s failed", module, name);
+        }
+        return rc == SL_OK ? SL_OK : SL_TRAP;
     }
-    sl_status_t rc = import->fn(instance, args);
-    if (rc != SL_OK && instance->trap[0] == '\0') {
-      sl_instance_trap(instance, "host function %s.%s failed", module, name);
-    }
-    return rc == SL_OK ? SL_OK : SL_TRAP;
-  }
-  return sl_instance_trap(
-      instance, "the guest calls %s.%s, which it did not declare as an import",
-      module, name);
+    return sl_instance_trap(instance, "the guest calls %s.%s, which it did not declare as an import", module, name);
 }
 
 sl_status_t sl_null_grow(sl_instance_t *instance, size_t more_bytes) {
-  const null_instance_t *in = (null_instance_t *)instance;
-  if (instance->mem_size > in->max_memory_bytes ||
-      more_bytes > in->max_memory_bytes - instance->mem_size) {
-    return SL_NO_MEMORY;
-  }
-  /* Always moves, so that a view which was kept over guest code is an error
-   * that a sanitizer sees. */
-  uint8_t *mem = calloc(1, instance->mem_size + more_bytes + 1);
-  if (mem == NULL) {
-    return SL_NO_MEMORY;
-  }
-  if (instance->mem_size != 0) {
-    memcpy(mem, instance->mem, instance->mem_size);
-  }
-  free(instance->mem);
-  instance->mem = mem;
-  instance->mem_size += more_bytes;
-  return SL_OK;
+    const null_instance_t *in = (null_instance_t *)instance;
+    if (instance->mem_size > in->max_memory_bytes || more_bytes > in->max_memory_bytes - instance->mem_size) {
+        return SL_NO_MEMORY;
+    }
+    /* Always moves, so that a view which was kept over guest code is an error
+     * that a sanitizer sees. */
+    uint8_t *mem = calloc(1, instance->mem_size + more_bytes + 1);
+    if (mem == NULL) {
+        return SL_NO_MEMORY;
+    }
+    if (instance->mem_size != 0) {
+        memcpy(mem, instance->mem, instance->mem_size);
+    }
+    free(instance->mem);
+    instance->mem = mem;
+    instance->mem_size += more_bytes;
+    return SL_OK;
 }
 
 const sl_engine_ops_t sl_null_ops = {

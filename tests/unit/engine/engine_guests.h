@@ -13,35 +13,35 @@
  */
 
 static sl_status_t test_host_twice(sl_instance_t *instance, sl_raw_t *args) {
-  (void)instance;
-  args[0].i32 *= 2;
-  return SL_OK;
+    (void)instance;
+    args[0].i32 *= 2;
+    return SL_OK;
 }
 
 /* Calls the guest's `alloc`, as host functions do that hand bytes to the guest.
  */
 static sl_status_t test_host_nested(sl_instance_t *instance, sl_raw_t *args) {
-  sl_func_t *alloc;
-  sl_err_t err;
-  if (sl_instance_func(instance, "alloc", "i:i", &alloc, &err) != SL_OK) {
-    return sl_instance_trap(instance, "%s", err.text);
-  }
-  sl_raw_t inner[1] = {{.i32 = args[0].i32}};
-  if (sl_instance_call(instance, alloc, inner, &err) != SL_OK) {
-    return SL_TRAP;
-  }
-  args[0].i32 = inner[0].i32;
-  return SL_OK;
+    sl_func_t *alloc;
+    sl_err_t err;
+    if (sl_instance_func(instance, "alloc", "i:i", &alloc, &err) != SL_OK) {
+        return sl_instance_trap(instance, "%s", err.text);
+    }
+    sl_raw_t inner[1] = {{.i32 = args[0].i32}};
+    if (sl_instance_call(instance, alloc, inner, &err) != SL_OK) {
+        return SL_TRAP;
+    }
+    args[0].i32 = inner[0].i32;
+    return SL_OK;
 }
 
 static sl_status_t test_host_trap(sl_instance_t *instance, sl_raw_t *args) {
-  (void)args;
-  return sl_instance_trap(instance, "the host says no: %d", 7);
+    (void)args;
+    return sl_instance_trap(instance, "the host says no: %d", 7);
 }
 
 static sl_status_t test_host_mem_size(sl_instance_t *instance, sl_raw_t *args) {
-  args[0].i32 = (int32_t)instance->mem_size;
-  return SL_OK;
+    args[0].i32 = (int32_t)instance->mem_size;
+    return SL_OK;
 }
 
 /* ---- the native guest
@@ -49,73 +49,67 @@ static sl_status_t test_host_mem_size(sl_instance_t *instance, sl_raw_t *args) {
  */
 
 static sl_status_t guest_add(sl_instance_t *in, sl_raw_t *args) {
-  (void)in;
-  args[0].u32 = args[0].u32 + args[1].u32;
-  return SL_OK;
+    (void)in;
+    args[0].u32 = args[0].u32 + args[1].u32;
+    return SL_OK;
 }
 
 static sl_status_t guest_wide(sl_instance_t *in, sl_raw_t *args) {
-  (void)in;
-  args[0].f64 = (double)args[0].i64 + (double)args[1].f32 + args[2].f64;
-  return SL_OK;
+    (void)in;
+    args[0].f64 = (double)args[0].i64 + (double)args[1].f32 + args[2].f64;
+    return SL_OK;
 }
 
 static sl_status_t guest_twice(sl_instance_t *in, sl_raw_t *args) {
-  return sl_null_import(in, "env", "host_twice", args);
+    return sl_null_import(in, "env", "host_twice", args);
 }
 
 static sl_status_t guest_nested(sl_instance_t *in, sl_raw_t *args) {
-  return sl_null_import(in, "env", "host_nested", args);
+    return sl_null_import(in, "env", "host_nested", args);
 }
 
 static sl_status_t guest_alloc(sl_instance_t *in, sl_raw_t *args) {
-  if (args[0].i32 < 0) {
-    return sl_instance_trap(in, "unreachable");
-  }
-  args[0].i32 += 1000;
-  return SL_OK;
+    if (args[0].i32 < 0) {
+        return sl_instance_trap(in, "unreachable");
+    }
+    args[0].i32 += 1000;
+    return SL_OK;
 }
 
 static sl_status_t guest_boom(sl_instance_t *in, sl_raw_t *args) {
-  (void)args;
-  return sl_instance_trap(in, "unreachable");
+    (void)args;
+    return sl_instance_trap(in, "unreachable");
 }
 
 static sl_status_t guest_call_trap(sl_instance_t *in, sl_raw_t *args) {
-  return sl_null_import(in, "env", "host_trap", args);
+    return sl_null_import(in, "env", "host_trap", args);
 }
 
 static sl_status_t guest_peek(sl_instance_t *in, sl_raw_t *args) {
-  if (args[0].u32 >= in->mem_size) {
-    return sl_instance_trap(in, "out of bounds");
-  }
-  args[0].i32 = in->mem[args[0].u32];
-  return SL_OK;
+    if (args[0].u32 >= in->mem_size) {
+        return sl_instance_trap(in, "out of bounds");
+    }
+    args[0].i32 = in->mem[args[0].u32];
+    return SL_OK;
 }
 
 static sl_status_t guest_grow(sl_instance_t *in, sl_raw_t *args) {
-  int32_t before = (int32_t)(in->mem_size / PAGE);
-  args[0].i32 =
-      sl_null_grow(in, (size_t)args[0].u32 * PAGE) == SL_OK ? before : -1;
-  return SL_OK;
+    int32_t before = (int32_t)(in->mem_size / PAGE);
+    args[0].i32 = sl_null_grow(in, (size_t)args[0].u32 * PAGE) == SL_OK ? before : -1;
+    return SL_OK;
 }
 
 static sl_status_t guest_grow_then_ask(sl_instance_t *in, sl_raw_t *args) {
-  guest_grow(in, args);
-  return sl_null_import(in, "env", "host_mem_size", args);
+    guest_grow(in, args);
+    return sl_null_import(in, "env", "host_mem_size", args);
 }
 
 static const sl_null_export_t test_null_exports[] = {
-    {"add", "ii:i", guest_add},
-    {"wide", "IfF:F", guest_wide},
-    {"twice", "i:i", guest_twice},
-    {"nested", "i:i", guest_nested},
-    {"alloc", "i:i", guest_alloc},
-    {"boom", ":", guest_boom},
-    {"call_trap", ":", guest_call_trap},
-    {"peek", "i:i", guest_peek},
-    {"grow", "i:i", guest_grow},
-    {"grow_then_ask", "i:i", guest_grow_then_ask},
+    {"add", "ii:i", guest_add},          {"wide", "IfF:F", guest_wide},
+    {"twice", "i:i", guest_twice},       {"nested", "i:i", guest_nested},
+    {"alloc", "i:i", guest_alloc},       {"boom", ":", guest_boom},
+    {"call_trap", ":", guest_call_trap}, {"peek", "i:i", guest_peek},
+    {"grow", "i:i", guest_grow},         {"grow_then_ask", "i:i", guest_grow_then_ask},
 };
 
 static const sl_import_t test_null_imports[] = {
@@ -136,8 +130,8 @@ static const sl_null_guest_t test_null_guest = {
 };
 
 static const struct {
-  const char *name;
-  const char *guest; /* what is given to sl_module_compile */
+    const char *name;
+    const char *guest; /* what is given to sl_module_compile */
 } test_engines[] = {
     {"null", "null:calc"},
 };
