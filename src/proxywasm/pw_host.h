@@ -106,6 +106,8 @@ typedef struct pw_host_ops_s {
     sl_status_t (*queue_resolve)(void *worker, sl_str_t vm_id, sl_str_t name, uint32_t *id);
     sl_status_t (*queue_push)(void *worker, uint32_t id, sl_str_t data);
     sl_status_t (*queue_pop)(void *worker, uint32_t id, sl_buf_t *data); /* SL_AGAIN: empty; SL_NOT_FOUND: no such queue */
+    /* The root context goes: no event of it (queue items) may be delivered after this. Called once per root, before it is freed. */
+    void (*root_gone)(void *worker, pw_root_t *root);
     sl_status_t (*metric_define)(void *worker, uint32_t type, sl_str_t filter, sl_str_t name, uint32_t *id);
     sl_status_t (*metric_add)(void *worker, uint32_t id, int64_t delta);
     sl_status_t (*metric_record)(void *worker, uint32_t id, uint64_t value);
