@@ -52,6 +52,10 @@ sl_status_t gw_document_print_yaml(const json_t *tree, sl_buf_t *out);
  */
 sl_status_t gw_config_validate(const json_t *doc, const gw_validate_env_t *env, json_t **entities, json_t **fields);
 
+/* Canonical entities as a declarative YAML document: _format_version '3.0', _transform false, top-level collections, all fields: what
+ * GET /config shows. */
+sl_status_t gw_config_export(const json_t *entities, sl_buf_t *yaml);
+
 /* The error object of code 14 from an error tree: {"code":14,"name":...,"message":...,"fields":...}, with "flattened_errors"
  * when `flatten_doc` (the document the errors are about) is given. New reference. NULL only without memory. */
 json_t *gw_config_error(json_t *fields, const json_t *flatten_doc);

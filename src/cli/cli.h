@@ -1,0 +1,54 @@
+/*
+ * What the commands share: options, output, the node that settings describe.
+ * Exit codes: 0 done, 1 failed (the reason is on stderr), 2 wrong usage.
+ */
+#ifndef CLI_H
+#define CLI_H
+
+#include "nd_config.h"
+#include "settings.h"
+
+#define SLUICE_VERSION "0.1.0"
+#define CLI_PATH_MAX 4096
+
+typedef struct {
+    const char *conf;    /* -c */
+    const char *prefix;  /* -p */
+    const char *filters; /* --filters */
+    bool flatten;        /* unused by most */
+    int timeout_s;       /* -t, 0: the command's default */
+    char *const *args;   /* what is left */
+    int n_args;
+} cli_options_t;
+
+typedef struct {
+    const char *name;
+    const char *usage; /* "start [-c CONF] [-p PREFIX]" */
+    const char *help;  /* one line */
+    int (*run)(const cli_options_t *o);
+} cli_command_t;
+
+int cmd_start(const cli_options_t *o);
+int cmd_stop(const cli_options_t *o);
+int cmd_quit(const cli_options_t *o);
+int cmd_restart(const cli_options_t *o);
+int cmd_reload(const cli_options_t *o);
+int cmd_health(const cli_options_t *o);
+int cmd_check(const cli_options_t *o);
+int cmd_version(const cli_options_t *o);
+
+/* "Error: <text>" on stderr; returns 1. */
+int cli_fail(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+void cli_warn(const char *line);
+
+/* Settings with the options applied; the text of a failure is printed. */
+sl_status_t cli_settings(const cli_options_t *o, settings_t **out);
+/* As cli_settings, but the settings that a node on this prefix was started with come first. */
+sl_status_t cli_running_settings(const cli_options_t *o, settings_t **out);
+
+/* The prefix as an absolute path without a trailing slash. */
+sl_status_t cli_prefix(const settings_t *s, char out[CLI_PATH_MAX], sl_err_t *err);
+/* The master's pid, 0 when no gateway runs on this prefix. */
+long cli_running_pid(const char *prefix);
+
+#endif

@@ -1,0 +1,103 @@
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cli.h"
+#include "prepare.h"
+
+/* The running master of the prefix that the options name; prints why there is none. */
+static long running(const cli_options_t *o, char prefix[CLI_PATH_MAX]) {
+    settings_t *s;
+    if (cli_settings(o, &s) != SL_OK) {
+        return 0;
+    }
+    sl_err_t err = {.text = ""};
+    long pid = 0;
+    if (cli_prefix(s, prefix, &err) != SL_OK) {
+        cli_fail("%s", err.text);
+    } else if (access(prefix, F_OK) != 0) {
+        cli_fail("no such prefix: %s", prefix);
+    } else {
+        pid = cli_running_pid(prefix);
+        if (pid == 0) {
+            cli_fail("Sluice is not running in %s", prefix);
+        }
+    }
+    settings_free(s);
+    return pid;
+}
+
+static bool wait_gone(long pid, int seconds) {
+    for (int i = 0; i < seconds * 100; i++) {
+        if (kill((pid_t)pid, 0) != 0 && errno == ESRCH) {
+            return true;
+        }
+        nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+    }
+    return false;
+}
+
+static int stop_with(const cli_options_t *o, int sig, int seconds, const char *done) {
+    char prefix[CLI_PATH_MAX];
+    long pid = running(o, prefix);
+    if (pid == 0) {
+        return 1;
+    }
+    if (kill((pid_t)pid, sig) != 0) {
+        return cli_fail("cannot signal process %ld: %s", pid, strerror(errno));
+    }
+    if (wait_gone(pid, o->timeout_s > 0 ? o->timeout_s : seconds)) {
+        puts(done);
+        return 0;
+    }
+    if (sig == SIGTERM) {
+        return cli_fail("process %ld is still there after %d s", pid, seconds);
+    }
+    kill((pid_t)pid, SIGTERM);
+    if (!wait_gone(pid, 10)) {
+        return cli_fail("process %ld does not stop", pid);
+    }
+    puts("Timeout, Sluice stopped forcefully");
+    return 0;
+}
+
+int cmd_stop(const cli_options_t *o) {
+    return stop_with(o, SIGTERM, 10, "Sluice stopped");
+}
+
+int cmd_quit(const cli_options_t *o) {
+    return stop_with(o, SIGQUIT, 10, "Sluice stopped (gracefully)");
+}
+
+int cmd_health(const cli_options_t *o) {
+    char prefix[CLI_PATH_MAX];
+    if (running(o, prefix) == 0) {
+        return 1;
+    }
+    printf("nginx.......running\n\nSluice is healthy at %s\n", prefix);
+    return 0;
+}
+
+int cmd_reload(const cli_options_t *o) {
+    char prefix[CLI_PATH_MAX];
+    long pid = running(o, prefix);
+    settings_t *s;
+    if (pid == 0 || cli_running_settings(o, &s) != SL_OK) {
+        return 1;
+    }
+    static prepared_t p;
+    sl_err_t err = {.text = ""};
+    sl_status_t rc = prepare_check(s, &p, &err);
+    rc = rc == SL_OK ? prepare_prefix(s, &p, &err) : rc;
+    if (rc == SL_OK && kill((pid_t)pid, SIGHUP) != 0) {
+        rc = sl_err_set(&err, SL_FAILED, "cannot signal process %ld: %s", pid, strerror(errno));
+    }
+    settings_free(s);
+    if (rc != SL_OK) {
+        return cli_fail("%s", err.text);
+    }
+    puts("Sluice reloaded");
+    return 0;
+}

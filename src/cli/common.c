@@ -1,0 +1,75 @@
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "cli.h"
+#include "sl_file.h"
+
+static sl_status_t load(const char *file, const cli_options_t *o, settings_t **out) {
+    sl_err_t err = {.text = ""};
+    sl_status_t rc = settings_load(file, cli_warn, out, &err);
+    if (rc == SL_OK && o->prefix != NULL) {
+        rc = settings_override(*out, "prefix", o->prefix, "--prefix", &err);
+    }
+    if (rc == SL_OK && o->filters != NULL) {
+        rc = settings_override(*out, "wasm_filters_path", o->filters, "--filters", &err);
+    }
+    if (rc != SL_OK) {
+        cli_fail("%s", err.text);
+    }
+    return rc;
+}
+
+sl_status_t cli_settings(const cli_options_t *o, settings_t **out) {
+    return load(o->conf, o, out);
+}
+
+sl_status_t cli_running_settings(const cli_options_t *o, settings_t **out) {
+    sl_status_t rc = cli_settings(o, out);
+    char prefix[CLI_PATH_MAX], saved[CLI_PATH_MAX + 16];
+    if (rc != SL_OK || o->conf != NULL || cli_prefix(*out, prefix, NULL) != SL_OK) {
+        return rc;
+    }
+    snprintf(saved, sizeof(saved), "%s/.sluice_env", prefix);
+    if (access(saved, R_OK) != 0) {
+        return SL_OK;
+    }
+    settings_free(*out);
+    cli_options_t with = *o;
+    with.prefix = prefix;
+    return load(saved, &with, out);
+}
+
+sl_status_t cli_prefix(const settings_t *s, char out[CLI_PATH_MAX], sl_err_t *err) {
+    const char *given = settings_get(s, "prefix");
+    if (given == NULL) {
+        return sl_err_set(err, SL_INVALID, "%s: prefix must not be empty", settings_origin(s, "prefix"));
+    }
+    char cwd[CLI_PATH_MAX] = "";
+    if (given[0] != '/' && getcwd(cwd, sizeof(cwd)) == NULL) {
+        return sl_err_set(err, SL_IO, "cannot find out the current folder: %s", strerror(errno));
+    }
+    int n = snprintf(out, CLI_PATH_MAX, "%s%s%s", cwd, given[0] != '/' ? "/" : "", given);
+    if (n < 0 || n >= CLI_PATH_MAX - 256) {
+        return sl_err_set(err, SL_INVALID, "%s: prefix is too long", settings_origin(s, "prefix"));
+    }
+    while (n > 1 && out[n - 1] == '/') {
+        out[--n] = '\0';
+    }
+    return SL_OK;
+}
+
+long cli_running_pid(const char *prefix) {
+    char path[CLI_PATH_MAX + 32];
+    snprintf(path, sizeof(path), "%s/pids/nginx.pid", prefix);
+    sl_buf_t b;
+    sl_buf_init(&b, 64);
+    long pid = 0;
+    if (sl_file_read(path, &b, NULL) == SL_OK && sl_buf_cstr(&b) != NULL) {
+        pid = strtol(b.data, NULL, 10);
+    }
+    sl_buf_deinit(&b);
+    return pid > 1 && (kill((pid_t)pid, 0) == 0 || errno == EPERM) ? pid : 0;
+}

@@ -1,0 +1,257 @@
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "prepare.h"
+#include "sl_file.h"
+
+/* A quoted word of nginx's configuration language. Control characters were refused when the settings were loaded. */
+static void word(sl_buf_t *b, const char *text) {
+    sl_buf_append_char(b, '"');
+    for (const char *p = text; *p != '\0'; p++) {
+        if (*p == '"' || *p == '\\') {
+            sl_buf_append_char(b, '\\');
+        }
+        sl_buf_append_char(b, *p);
+    }
+    sl_buf_append_char(b, '"');
+}
+
+static void path_word(sl_buf_t *b, const prepared_t *p, const char *path) {
+    char full[8192];
+    snprintf(full, sizeof(full), "%s%s%s", path[0] == '/' ? "" : p->prefix, path[0] == '/' ? "" : "/", path);
+    word(b, full);
+}
+
+static void injected_line(void *ud, const char *directive, const char *value) {
+    sl_buf_printf(ud, "    %s %s;\n", directive, value);
+}
+
+/* "logs/x.log", "off", or nginx's own syntax ("syslog:server=... "); the value as a whole becomes the first argument. */
+static void access_log(sl_buf_t *b, const prepared_t *p, const char *value) {
+    if (value == NULL || strcmp(value, "off") == 0) {
+        sl_buf_append_cstr(b, "        access_log off;\n");
+        return;
+    }
+    sl_buf_append_cstr(b, "        access_log ");
+    if (strncmp(value, "syslog:", 7) == 0) {
+        word(b, value);
+    } else {
+        path_word(b, p, value);
+    }
+    sl_buf_append_cstr(b, " sluice;\n");
+}
+
+static void error_log(sl_buf_t *b, const settings_t *s, const prepared_t *p, const char *value, const char *indent) {
+    const char *level = settings_get(s, "log_level");
+    sl_buf_printf(b, "%serror_log ", indent);
+    if (strncmp(value, "syslog:", 7) == 0 || strcmp(value, "stderr") == 0) {
+        word(b, value);
+    } else {
+        path_word(b, p, value);
+    }
+    sl_buf_printf(b, " %s;\n", level);
+}
+
+/* Name servers of the machine for nginx's resolver, which needs them spelled out. */
+static void resolver(sl_buf_t *b, const settings_t *s) {
+    const char *given = settings_get(s, "dns_resolver");
+    if (given != NULL) {
+        sl_buf_append_cstr(b, "    resolver");
+        char *copy = strdup(given);
+        char *save = NULL;
+        for (char *w = copy != NULL ? strtok_r(copy, ", ", &save) : NULL; w != NULL; w = strtok_r(NULL, ", ", &save)) {
+            if (w[strspn(w, "0123456789abcdefABCDEF.:[]")] == '\0') {
+                sl_buf_printf(b, " %s", w);
+            }
+        }
+        free(copy);
+        sl_buf_append_cstr(b, ";\n");
+        return;
+    }
+    sl_buf_t text;
+    sl_buf_init(&text, 65536);
+    const char *p = sl_file_read("/etc/resolv.conf", &text, NULL) == SL_OK ? sl_buf_cstr(&text) : NULL;
+    size_t n = 0;
+    for (; p != NULL && n < 3; p = strchr(p, '\n')) {
+        p += *p == '\n';
+        char address[64];
+        if (sscanf(p, "nameserver %63s", address) == 1 && address[strspn(address, "0123456789abcdefABCDEF.:")] == '\0') {
+            bool six = strchr(address, ':') != NULL;
+            sl_buf_printf(b, "%s%s%s%s", n++ == 0 ? "    resolver " : " ", six ? "[" : "", address, six ? "]" : "");
+        }
+        if (*p == '\0') {
+            break;
+        }
+    }
+    sl_buf_append_cstr(b, n != 0 ? ";\n" : "");
+    sl_buf_deinit(&text);
+}
+
+static void main_block(sl_buf_t *b, const settings_t *s, const prepared_t *p) {
+    sl_buf_append_cstr(b, "# Written by `sluice start`; changes are lost. Use settings (SLUICE_NGINX_HTTP_... and so on) to add directives.\n");
+    sl_buf_append_cstr(b, "load_module ");
+    word(b, p->module);
+    sl_buf_printf(b, ";\ndaemon %s;\npid pids/nginx.pid;\n", settings_on(s, "nginx_main_daemon") ? "on" : "off");
+    error_log(b, s, p, settings_get(s, "proxy_error_log"), "");
+    sl_buf_printf(b, "worker_processes %s;\n", settings_get(s, "nginx_main_worker_processes"));
+    if (p->user[0] != '\0') {
+        sl_buf_printf(b, "user %s;\n", p->user);
+    }
+    sl_buf_append_cstr(b, "thread_pool sluice threads=1 max_queue=64;\n");
+    settings_injected(s, "main", injected_line, b);
+}
+
+static void events_block(sl_buf_t *b, const settings_t *s) {
+    const char *given = settings_get(s, "nginx_events_worker_connections");
+    struct rlimit rl;
+    unsigned long n = getrlimit(RLIMIT_NOFILE, &rl) == 0 && rl.rlim_cur < 16384 ? (unsigned long)rl.rlim_cur : 16384;
+    sl_buf_append_cstr(b, "events {\n");
+    if (strcmp(given, "auto") == 0) {
+        sl_buf_printf(b, "    worker_connections %lu;\n", n);
+    } else {
+        sl_buf_printf(b, "    worker_connections %s;\n", given);
+    }
+    sl_buf_append_cstr(b, "    multi_accept on;\n");
+    settings_injected(s, "events", injected_line, b);
+    sl_buf_append_cstr(b, "}\n");
+}
+
+static void trusted(sl_buf_t *b, const settings_t *s) {
+    const char *ips = settings_get(s, "trusted_ips");
+    if (ips == NULL) {
+        return;
+    }
+    char *copy = strdup(ips);
+    char *save = NULL;
+    for (char *w = copy != NULL ? strtok_r(copy, ", \t", &save) : NULL; w != NULL; w = strtok_r(NULL, ", \t", &save)) {
+        if (w[strspn(w, "0123456789abcdefABCDEF.:/")] == '\0' || strcmp(w, "unix:") == 0) {
+            sl_buf_printf(b, "    set_real_ip_from %s;\n", w);
+        }
+    }
+    free(copy);
+    sl_buf_append_cstr(b, "    real_ip_header ");
+    word(b, settings_get(s, "real_ip_header"));
+    sl_buf_printf(b, ";\n    real_ip_recursive %s;\n", settings_on(s, "real_ip_recursive") ? "on" : "off");
+}
+
+static void listens(sl_buf_t *b, const listens_t *l) {
+    for (size_t i = 0; i < l->n; i++) {
+        sl_buf_printf(b, "        listen %s%s;\n", l->at[i].address, l->at[i].flags);
+    }
+}
+
+static void tls(sl_buf_t *b, const settings_t *s, const prepared_t *p, const listens_t *l, const char *cert, const char *key) {
+    bool any = false;
+    for (size_t i = 0; i < l->n; i++) {
+        any = any || l->at[i].ssl;
+    }
+    if (!any) {
+        return;
+    }
+    const char *c = settings_get(s, cert);
+    const char *k = settings_get(s, key);
+    sl_buf_append_cstr(b, "        ssl_certificate ");
+    path_word(b, p, c != NULL ? c : "ssl/default.crt");
+    sl_buf_append_cstr(b, ";\n        ssl_certificate_key ");
+    path_word(b, p, k != NULL ? k : "ssl/default.key");
+    sl_buf_printf(b, ";\n        ssl_protocols %s;\n        ssl_session_cache shared:SSL:10m;\n", settings_get(s, "ssl_protocols"));
+}
+
+static const char proxy_location[] = "        location / {\n"
+                                     "            default_type '';\n"
+                                     "            sluice_proxy;\n"
+                                     "            proxy_http_version 1.1;\n"
+                                     "            proxy_set_header Host $sluice_upstream_host;\n"
+                                     "            proxy_set_header Connection $sluice_upstream_connection;\n"
+                                     "            proxy_set_header Upgrade $sluice_upstream_upgrade;\n"
+                                     "            proxy_set_header TE $sluice_upstream_te;\n"
+                                     "            proxy_set_header Via $sluice_upstream_via;\n"
+                                     "            proxy_set_header X-Real-IP $remote_addr;\n"
+                                     "            proxy_set_header X-Forwarded-For $sluice_forwarded_for;\n"
+                                     "            proxy_set_header X-Forwarded-Proto $sluice_forwarded_proto;\n"
+                                     "            proxy_set_header X-Forwarded-Host $sluice_forwarded_host;\n"
+                                     "            proxy_set_header X-Forwarded-Port $sluice_forwarded_port;\n"
+                                     "            proxy_set_header X-Forwarded-Path $sluice_forwarded_path;\n"
+                                     "            proxy_set_header X-Forwarded-Prefix $sluice_forwarded_prefix;\n"
+                                     "            proxy_set_header X-Kong-Request-Id $sluice_request_id_header;\n"
+                                     "            proxy_set_header Keep-Alive '';\n"
+                                     "            proxy_set_header Proxy '';\n"
+                                     "            proxy_set_header Proxy-Connection '';\n"
+                                     "            proxy_pass_header Server;\n"
+                                     "            proxy_pass_header Date;\n"
+                                     "            proxy_pass_header X-Accel-Redirect;\n"
+                                     "            proxy_ignore_headers X-Accel-Redirect X-Accel-Limit-Rate X-Accel-Buffering X-Accel-Charset X-Accel-Expires Expires "
+                                     "Cache-Control Set-Cookie Vary;\n"
+                                     "            proxy_redirect off;\n"
+                                     "            proxy_next_upstream error timeout;\n"
+                                     "            proxy_ssl_server_name on;\n"
+                                     "            proxy_ssl_name $sluice_upstream_sni;\n";
+
+static const char proxy_pass[] = "            proxy_pass $sluice_upstream_scheme://sluice$sluice_upstream_uri;\n"
+                                 "        }\n"
+                                 "        location = /sluice_error {\n"
+                                 "            internal;\n"
+                                 "            sluice_error;\n"
+                                 "        }\n";
+
+static void proxy_server(sl_buf_t *b, const settings_t *s, const prepared_t *p) {
+    if (p->proxy.n == 0) {
+        return;
+    }
+    sl_buf_append_cstr(b, "    server {\n        server_name sluice;\n");
+    listens(b, &p->proxy);
+    tls(b, s, p, &p->proxy, "ssl_cert", "ssl_cert_key");
+    access_log(b, p, settings_get(s, "proxy_access_log"));
+    error_log(b, s, p, settings_get(s, "proxy_error_log"), "        ");
+    sl_buf_append_cstr(b, "        error_page 400 404 405 408 411 412 413 414 417 494 500 502 503 504 /sluice_error;\n");
+    settings_injected(s, "proxy", injected_line, b);
+    sl_buf_append_cstr(b, proxy_location);
+    settings_injected(s, "location", injected_line, b);
+    sl_buf_append_cstr(b, proxy_pass);
+    sl_buf_append_cstr(b, "    }\n");
+}
+
+static void admin_server(sl_buf_t *b, const settings_t *s, const prepared_t *p) {
+    if (p->admin.n == 0) {
+        return;
+    }
+    sl_buf_append_cstr(b, "    server {\n        server_name sluice_admin;\n");
+    listens(b, &p->admin);
+    tls(b, s, p, &p->admin, "admin_ssl_cert", "admin_ssl_cert_key");
+    access_log(b, p, settings_get(s, "admin_access_log"));
+    error_log(b, s, p, settings_get(s, "admin_error_log"), "        ");
+    sl_buf_printf(b, "        client_max_body_size %s;\n        client_body_buffer_size %s;\n", settings_get(s, "nginx_admin_client_max_body_size"),
+                  settings_get(s, "nginx_admin_client_body_buffer_size"));
+    settings_injected(s, "admin", injected_line, b);
+    sl_buf_append_cstr(b, "        location / {\n            sluice_admin;\n        }\n    }\n");
+}
+
+sl_status_t nginx_conf_render(const settings_t *s, const prepared_t *p, sl_buf_t *b, sl_err_t *err) {
+    main_block(b, s, p);
+    events_block(b, s);
+    sl_buf_append_cstr(b, "http {\n    sluice_gateway ");
+    path_word(b, p, "sluice.json");
+    sl_buf_append_cstr(b, ";\n    log_format sluice '$remote_addr - $remote_user [$time_local] \"$request\" $status $body_bytes_sent \"$http_referer\" "
+                          "\"$http_user_agent\" kong_request_id: \"$sluice_request_id\"';\n"
+                          "    client_body_temp_path tmp/client_body;\n    proxy_temp_path tmp/proxy;\n    fastcgi_temp_path tmp/fastcgi;\n"
+                          "    uwsgi_temp_path tmp/uwsgi;\n    scgi_temp_path tmp/scgi;\n"
+                          "    server_tokens off;\n    underscores_in_headers on;\n    sendfile on;\n    tcp_nopush on;\n    keepalive_requests 10000;\n"
+                          "    proxy_headers_hash_max_size 1024;\n    variables_hash_max_size 2048;\n    large_client_header_buffers 4 16k;\n");
+    sl_buf_printf(b, "    client_max_body_size %s;\n    client_body_buffer_size %s;\n", settings_get(s, "nginx_http_client_max_body_size"),
+                  settings_get(s, "nginx_http_client_body_buffer_size"));
+    resolver(b, s);
+    trusted(b, s);
+    settings_injected(s, "http", injected_line, b);
+    sl_buf_append_cstr(b, "    upstream sluice {\n        server 0.0.0.1;\n        sluice_balancer;\n");
+    sl_buf_printf(b, "        keepalive %s;\n        keepalive_requests %s;\n        keepalive_timeout %ss;\n", settings_get(s, "upstream_keepalive_pool_size"),
+                  settings_get(s, "upstream_keepalive_max_requests"), settings_get(s, "upstream_keepalive_idle_timeout"));
+    settings_injected(s, "upstream", injected_line, b);
+    sl_buf_append_cstr(b, "    }\n");
+    proxy_server(b, s, p);
+    admin_server(b, s, p);
+    sl_buf_append_cstr(b, "}\n");
+    return b->failed ? sl_err_set(err, SL_NO_MEMORY, "nginx.conf would be too large") : SL_OK;
+}

@@ -1,0 +1,433 @@
+#include "prepare.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "cli.h"
+#include "selfsigned.h"
+#include "sl_digest.h"
+#include "sl_file.h"
+
+#define DECLARATIVE_MAX_BYTES ((size_t)256 * 1024 * 1024)
+
+/* ---- what a start needs ------------------------------------------------------------------------------------------------ */
+
+static sl_status_t find_nginx(const settings_t *s, prepared_t *p, sl_err_t *err) {
+    const char *given = settings_get(s, "nginx_binary");
+    if (given != NULL) {
+        snprintf(p->nginx, sizeof(p->nginx), "%s", given);
+        return access(p->nginx, X_OK) == 0 ? SL_OK : sl_err_set(err, SL_NOT_FOUND, "%s: '%s' is not executable", settings_origin(s, "nginx_binary"), given);
+    }
+    static const char *const places[] = {"/usr/sbin/nginx", "/usr/local/sbin/nginx", "/usr/local/nginx/sbin/nginx", "/usr/bin/nginx"};
+    for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+        if (access(places[i], X_OK) == 0) {
+            snprintf(p->nginx, sizeof(p->nginx), "%s", places[i]);
+            return SL_OK;
+        }
+    }
+    return sl_err_set(err, SL_NOT_FOUND, "nginx is not installed; install it (Debian: apt-get install nginx) or set SLUICE_NGINX_BINARY");
+}
+
+static sl_status_t find_module(const settings_t *s, prepared_t *p, sl_err_t *err) {
+    const char *given = settings_get(s, "wasm_dynamic_module");
+    if (given != NULL) {
+        snprintf(p->module, sizeof(p->module), "%s", given);
+        return access(p->module, R_OK) == 0 ? SL_OK
+                                            : sl_err_set(err, SL_NOT_FOUND, "%s: '%s' cannot be read", settings_origin(s, "wasm_dynamic_module"), given);
+    }
+    char exe[2048];
+    ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
+    exe[n < 0 ? 0 : n] = '\0';
+    char *slash = strrchr(exe, '/');
+    if (slash != NULL) {
+        *slash = '\0';
+    }
+    static const char *const folders[] = {"modules", "lib/sluice"};
+    for (size_t i = 0; i < sizeof(folders) / sizeof(folders[0]); i++) {
+        char path[4096];
+        snprintf(path, sizeof(path), "%s/../%s/ngx_http_sluice_module.so", exe, folders[i]);
+        char *real = realpath(path, NULL);
+        if (real != NULL) {
+            snprintf(p->module, sizeof(p->module), "%s", real);
+            free(real);
+            return SL_OK;
+        }
+    }
+    return sl_err_set(err, SL_NOT_FOUND, "ngx_http_sluice_module dynamic module shared object not found; set SLUICE_WASM_DYNAMIC_MODULE to its path");
+}
+
+/* The user that workers run as; only root can choose one. */
+static sl_status_t find_user(const settings_t *s, prepared_t *p, sl_err_t *err) {
+    p->user[0] = '\0';
+    p->uid = geteuid();
+    p->gid = getegid();
+    if (p->uid != 0) {
+        return SL_OK;
+    }
+    const char *given = settings_get(s, "nginx_main_user");
+    char name[64], group[64] = "";
+    sscanf(given != NULL ? given : "nobody", "%63s %63s", name, group);
+    struct passwd *pw = getpwnam(name);
+    if (pw == NULL) {
+        return sl_err_set(err, SL_NOT_FOUND, "user '%s' does not exist; set SLUICE_NGINX_USER to the user that workers shall run as", name);
+    }
+    p->uid = pw->pw_uid;
+    p->gid = pw->pw_gid;
+    struct group *gr = group[0] != '\0' ? getgrnam(group) : getgrgid(pw->pw_gid);
+    if (gr == NULL) {
+        return sl_err_set(err, SL_NOT_FOUND, "group '%s' does not exist; set SLUICE_NGINX_USER to \"<user> <group>\"", group);
+    }
+    p->gid = gr->gr_gid;
+    snprintf(p->user, sizeof(p->user), "%s %s", name, gr->gr_name);
+    return SL_OK;
+}
+
+static sl_status_t check_database(const settings_t *s, sl_err_t *err) {
+    const char *db = settings_get(s, "database");
+    bool file = settings_get(s, "declarative_config") != NULL || settings_get(s, "declarative_config_string") != NULL;
+    if (db == NULL && file) {
+        return SL_OK;
+    }
+    if (db == NULL) {
+        return sl_err_set(err, SL_INVALID,
+                          "no database and no declarative file: the embedded store is not available yet; set SLUICE_DECLARATIVE_CONFIG to a file, or "
+                          "SLUICE_DATABASE=off to start without configuration");
+    }
+    if (strcmp(db, "off") != 0) {
+        return sl_err_set(err, SL_INVALID, "%s: database '%s' is not supported yet; set SLUICE_DATABASE=off and SLUICE_DECLARATIVE_CONFIG to a file",
+                          settings_origin(s, "database"), db);
+    }
+    return SL_OK;
+}
+
+sl_status_t prepare_check(const settings_t *s, prepared_t *p, sl_err_t *err) {
+    memset(p, 0, sizeof(*p));
+    sl_status_t rc = cli_prefix(s, p->prefix, err);
+    rc = rc == SL_OK ? check_database(s, err) : rc;
+    rc = rc == SL_OK ? listens_parse(settings_get(s, "proxy_listen"), settings_origin(s, "proxy_listen"), &p->proxy, err) : rc;
+    rc = rc == SL_OK ? listens_parse(settings_get(s, "admin_listen"), settings_origin(s, "admin_listen"), &p->admin, err) : rc;
+    rc = rc == SL_OK ? find_nginx(s, p, err) : rc;
+    rc = rc == SL_OK ? find_module(s, p, err) : rc;
+    return rc == SL_OK ? find_user(s, p, err) : rc;
+}
+
+/* ---- folders and small files ---------------------------------------------------------------------------------------------- */
+
+static sl_status_t make_folder(const prepared_t *p, const char *name, unsigned mode, bool workers, sl_err_t *err) {
+    char path[4200];
+    snprintf(path, sizeof(path), "%s/%s", p->prefix, name);
+    sl_status_t rc = sl_dir_make(path, mode, err);
+    if (rc == SL_OK && workers && geteuid() == 0 && (lchown(path, p->uid, p->gid) != 0 || chmod(path, (mode_t)mode) != 0)) {
+        rc = sl_err_set(err, SL_IO, "%s: cannot give it to the worker user: %s", path, strerror(errno));
+    }
+    return rc;
+}
+
+static sl_status_t make_folders(const prepared_t *p, sl_err_t *err) {
+    sl_status_t rc = sl_dir_make(p->prefix, 0755, err);
+    if (rc != SL_OK) {
+        sl_err_prefix(err, "prefix '%s': ", p->prefix);
+        return rc;
+    }
+    if (access(p->prefix, W_OK) != 0) {
+        return sl_err_set(err, SL_IO, "prefix '%s': no permission to write there; set SLUICE_PREFIX (or KONG_PREFIX) to another folder", p->prefix);
+    }
+    rc = make_folder(p, "logs", 0755, false, err);
+    rc = rc == SL_OK ? make_folder(p, "pids", 0755, false, err) : rc;
+    rc = rc == SL_OK ? make_folder(p, "tmp", 0755, false, err) : rc;
+    rc = rc == SL_OK ? make_folder(p, "ssl", 0700, false, err) : rc;
+    return rc == SL_OK ? make_folder(p, "state", 0700, true, err) : rc;
+}
+
+static sl_status_t node_id(const settings_t *s, prepared_t *p, sl_err_t *err) {
+    const char *given = settings_get(s, "node_id");
+    if (given != NULL) {
+        if (!sl_uuid_valid(sl_cstr(given))) {
+            return sl_err_set(err, SL_INVALID, "%s: node_id must be a valid UUID", settings_origin(s, "node_id"));
+        }
+        snprintf(p->node_id, sizeof(p->node_id), "%s", given);
+        return SL_OK;
+    }
+    char path[4200];
+    snprintf(path, sizeof(path), "%s/node.id", p->prefix);
+    sl_buf_t b;
+    sl_buf_init(&b, 64);
+    if (sl_file_read(path, &b, NULL) == SL_OK && b.len >= 36 && sl_uuid_valid(sl_str(b.data, 36))) {
+        snprintf(p->node_id, sizeof(p->node_id), "%.36s", b.data);
+        sl_buf_deinit(&b);
+        return SL_OK;
+    }
+    sl_buf_deinit(&b);
+    if (sl_uuid_v4(p->node_id) != SL_OK) {
+        return sl_err_set(err, SL_FAILED, "no random numbers");
+    }
+    return sl_file_write_atomic(path, sl_str(p->node_id, 36), 0644, err);
+}
+
+static bool any_ssl(const listens_t *l) {
+    for (size_t i = 0; i < l->n; i++) {
+        if (l->at[i].ssl) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static sl_status_t certificates(const settings_t *s, const prepared_t *p, sl_err_t *err) {
+    bool needed = (any_ssl(&p->proxy) && settings_get(s, "ssl_cert") == NULL) || (any_ssl(&p->admin) && settings_get(s, "admin_ssl_cert") == NULL);
+    if (!needed) {
+        return SL_OK;
+    }
+    char cert[4200], key[4200];
+    snprintf(cert, sizeof(cert), "%s/ssl/default.crt", p->prefix);
+    snprintf(key, sizeof(key), "%s/ssl/default.key", p->prefix);
+    return selfsigned_ensure(cert, key, err);
+}
+
+/* An absolute form of a path setting, relative to the folder the command was given in. */
+static json_t *path_json(const char *path) {
+    if (path == NULL) {
+        return json_null();
+    }
+    char *real = realpath(path, NULL);
+    json_t *j = json_string(real != NULL ? real : path);
+    free(real);
+    return j;
+}
+
+static sl_status_t write_json(const settings_t *s, const prepared_t *p, sl_err_t *err) {
+    char host[256] = "localhost";
+    gethostname(host, sizeof(host) - 1);
+    json_t *o = json_pack("{s:s, s:o, s:b, s:s, s:s, s:s, s:s, s:s, s:s, s:s?, s:s, s:b, s:o}", "prefix", p->prefix, "filters_path",
+                          path_json(settings_get(s, "wasm_filters_path")), "wasm", settings_on(s, "wasm"), "wasm_filters", settings_get(s, "wasm_filters"),
+                          "router_flavor", settings_get(s, "router_flavor"), "node_id", p->node_id, "version", SLUICE_VERSION, "hostname", host, "headers",
+                          settings_get(s, "headers") != NULL ? settings_get(s, "headers") : "off", "trusted_ips", settings_get(s, "trusted_ips"),
+                          "error_default_type", settings_get(s, "error_default_type"), "wasm_backtraces", settings_on(s, "wasm_backtraces"), "configuration",
+                          settings_json(s));
+    char *text = o != NULL ? json_dumps(o, JSON_INDENT(2) | JSON_PRESERVE_ORDER) : NULL;
+    char path[4200];
+    snprintf(path, sizeof(path), "%s/sluice.json", p->prefix);
+    sl_status_t rc = text != NULL ? sl_file_write_atomic(path, sl_cstr(text), 0644, err) : sl_err_set(err, SL_FAILED, "sluice.json: out of memory, or a setting is not UTF-8");
+    free(text);
+    json_decref(o);
+    return rc;
+}
+
+static sl_status_t write_conf(const settings_t *s, const prepared_t *p, sl_err_t *err) {
+    sl_buf_t b;
+    sl_buf_init(&b, 4 * 1024 * 1024);
+    sl_status_t rc = nginx_conf_render(s, p, &b, err);
+    if (rc == SL_OK) {
+        char path[4200];
+        snprintf(path, sizeof(path), "%s/nginx.conf", p->prefix);
+        rc = sl_file_write_atomic(path, sl_buf_str(&b), 0644, err);
+    }
+    sl_buf_deinit(&b);
+    return rc;
+}
+
+/* ---- the plan ---------------------------------------------------------------------------------------------------------------- */
+
+static sl_status_t read_declarative(const settings_t *s, sl_buf_t *text, const char **name, sl_err_t *err) {
+    const char *path = settings_get(s, "declarative_config");
+    const char *given = settings_get(s, "declarative_config_string");
+    if (path != NULL) {
+        *name = path;
+        return sl_file_read(path, text, err);
+    }
+    *name = given != NULL ? "declarative_config_string" : "the empty configuration";
+    return sl_buf_append_cstr(text, given != NULL ? given : "_format_version: '3.0'\n");
+}
+
+static void cache_note(void *ud, const char *text) {
+    (void)ud;
+    cli_warn(text);
+}
+
+/* Prints every problem as a line of its own. */
+static sl_status_t print_fields(const char *name, json_t *fields, sl_err_t *err) {
+    sl_buf_t lines;
+    sl_buf_init(&lines, 16 * 1024 * 1024);
+    gw_config_error_lines(fields, &lines);
+    const char *p = sl_buf_cstr(&lines);
+    size_t n = 0;
+    while (p != NULL && *p != '\0') {
+        size_t len = strcspn(p, "\n");
+        fprintf(stderr, "Error: %s: %.*s\n", name, (int)len, p);
+        n++;
+        p += len + (p[len] == '\n');
+    }
+    sl_buf_deinit(&lines);
+    return sl_err_set(err, SL_INVALID, "%s: %zu problem%s; nothing was changed", name, n, n == 1 ? "" : "s");
+}
+
+static sl_status_t parse_and_validate(const nd_node_t *node, const char *name, sl_str_t text, json_t **doc, json_t **entities, sl_err_t *err) {
+    sl_status_t rc = gw_document_parse(text, GW_TEXT_AUTO, NULL, doc, err);
+    if (rc != SL_OK) {
+        sl_err_prefix(err, "%s: ", name);
+        return rc;
+    }
+    gw_validate_env_t env;
+    nd_validate_env(node, &env);
+    json_t *fields = NULL;
+    rc = gw_config_validate(*doc, &env, entities, &fields);
+    if (rc == SL_INVALID) {
+        rc = print_fields(name, fields, err);
+    } else if (rc != SL_OK) {
+        sl_err_set(err, rc, "%s: out of memory", name);
+    }
+    json_decref(fields);
+    return rc;
+}
+
+static uint64_t next_generation(const char *plan_path) {
+    gw_plan_t *old = NULL;
+    if (gw_plan_open_file(plan_path, &old, NULL) != SL_OK) {
+        return 1;
+    }
+    uint64_t generation = gw_plan_generation(old) + 1;
+    gw_plan_close(old);
+    return generation;
+}
+
+/* Validates and tries; *entities only on SL_OK. */
+static sl_status_t check_text(const nd_node_t *node, const char *name, sl_str_t text, json_t **entities, sl_err_t *err) {
+    json_t *doc = NULL;
+    *entities = NULL;
+    sl_status_t rc = parse_and_validate(node, name, text, &doc, entities, err);
+    json_decref(doc);
+    if (rc == SL_OK) {
+        rc = nd_config_try(node, *entities, err);
+        if (rc != SL_OK) {
+            sl_err_prefix(err, "%s: ", name);
+            json_decref(*entities);
+            *entities = NULL;
+        }
+    }
+    return rc;
+}
+
+static sl_status_t build_plan(const nd_node_t *node, const char *name, sl_str_t text, sl_err_t *err) {
+    json_t *entities = NULL;
+    sl_status_t rc = check_text(node, name, text, &entities, err);
+    if (rc != SL_OK) {
+        return rc;
+    }
+    char hash[33];
+    sl_buf_t yaml;
+    sl_buf_init(&yaml, DECLARATIVE_MAX_BYTES * 4);
+    rc = sl_md5_hex(text, hash);
+    rc = rc == SL_OK ? gw_config_export(entities, &yaml) : rc;
+    rc = rc == SL_OK ? nd_plan_write(node, entities, sl_str(hash, 32), sl_buf_str(&yaml), next_generation(node->plan_path), err)
+                     : sl_err_set(err, rc, "%s: out of memory", name);
+    sl_buf_deinit(&yaml);
+    json_decref(entities);
+    return rc;
+}
+
+/* The parts of a node that settings describe, without a cache. node_close() also after a failure. */
+static sl_status_t node_open(const settings_t *s, nd_node_t *node, sl_err_t *err) {
+    bool wasm = settings_on(s, "wasm");
+    *node = (nd_node_t){.wasm_enabled = wasm, .traditional = strcmp(settings_get(s, "router_flavor"), "traditional") == 0};
+    const char *choose = settings_get(s, "wasm_filters");
+    nd_filters_t *filters = NULL;
+    sl_status_t rc = nd_filters_scan(wasm ? settings_get(s, "wasm_filters_path") : NULL, sl_cstr(choose != NULL ? choose : ""), &filters, err);
+    node->filters = filters;
+    sl_engine_conf_t engine_conf = {.name = NULL, .backtraces = settings_on(s, "wasm_backtraces")};
+    return rc == SL_OK ? sl_engine_new(&engine_conf, &node->engine, err) : rc;
+}
+
+static void node_close(nd_node_t *node) {
+    sl_cache_free(node->cache);
+    sl_engine_free(node->engine);
+    nd_filters_free((nd_filters_t *)(uintptr_t)node->filters);
+}
+
+/* With the worker user's rights. */
+static sl_status_t plan_as_worker(const settings_t *s, const prepared_t *p, const char *name, sl_str_t text, sl_err_t *err) {
+    char cache_dir[4200], plan_path[4200];
+    snprintf(cache_dir, sizeof(cache_dir), "%s/state/cache", p->prefix);
+    snprintf(plan_path, sizeof(plan_path), "%s/state/plan", p->prefix);
+    nd_node_t node;
+    sl_status_t rc = node_open(s, &node, err);
+    if (rc == SL_OK) {
+        node.plan_path = plan_path;
+        node.cache = sl_cache_new(cache_dir, cache_note, NULL);
+        rc = build_plan(&node, name, text, err);
+    }
+    node_close(&node);
+    return rc;
+}
+
+sl_status_t prepare_check_file(const settings_t *s, const char *path, sl_err_t *err) {
+    nd_node_t node;
+    sl_buf_t text;
+    sl_buf_init(&text, DECLARATIVE_MAX_BYTES);
+    json_t *entities = NULL;
+    sl_status_t rc = sl_file_read(path, &text, err);
+    if (rc == SL_OK) {
+        rc = node_open(s, &node, err);
+        rc = rc == SL_OK ? check_text(&node, path, sl_buf_str(&text), &entities, err) : rc;
+        node_close(&node);
+    }
+    json_decref(entities);
+    sl_buf_deinit(&text);
+    return rc;
+}
+
+static int become_worker_and_plan(const settings_t *s, const prepared_t *p, const char *name, sl_str_t text) {
+    sl_err_t err = {.text = ""};
+    if (setgroups(1, &p->gid) != 0 || setgid(p->gid) != 0 || setuid(p->uid) != 0) {
+        return cli_fail("cannot become the worker user '%s': %s", p->user, strerror(errno));
+    }
+    umask(077);
+    if (plan_as_worker(s, p, name, text, &err) != SL_OK) {
+        return cli_fail("%s", err.text);
+    }
+    return 0;
+}
+
+sl_status_t prepare_plan(const settings_t *s, const prepared_t *p, sl_err_t *err) {
+    sl_buf_t text;
+    sl_buf_init(&text, DECLARATIVE_MAX_BYTES);
+    const char *name;
+    sl_status_t rc = read_declarative(s, &text, &name, err);
+    if (rc == SL_OK && geteuid() != 0) {
+        rc = plan_as_worker(s, p, name, sl_buf_str(&text), err);
+    } else if (rc == SL_OK) {
+        fflush(NULL);
+        pid_t pid = fork();
+        if (pid == 0) {
+            _exit(become_worker_and_plan(s, p, name, sl_buf_str(&text)));
+        }
+        int status = 1;
+        if (pid < 0 || waitpid(pid, &status, 0) < 0) {
+            rc = sl_err_set(err, SL_FAILED, "cannot start a process: %s", strerror(errno));
+        } else if (WIFSIGNALED(status)) {
+            rc = sl_err_set(err, SL_FAILED, "preparing the configuration was ended by signal %d", WTERMSIG(status));
+        } else if (WEXITSTATUS(status) != 0) {
+            /* The child has printed why. */
+            rc = sl_err_set(err, SL_INVALID, "the configuration was refused");
+        }
+    }
+    sl_buf_deinit(&text);
+    return rc;
+}
+
+sl_status_t prepare_prefix(const settings_t *s, prepared_t *p, sl_err_t *err) {
+    char env[4200];
+    snprintf(env, sizeof(env), "%s/.sluice_env", p->prefix);
+    sl_status_t rc = make_folders(p, err);
+    rc = rc == SL_OK ? node_id(s, p, err) : rc;
+    rc = rc == SL_OK ? certificates(s, p, err) : rc;
+    rc = rc == SL_OK ? prepare_plan(s, p, err) : rc;
+    rc = rc == SL_OK ? write_json(s, p, err) : rc;
+    rc = rc == SL_OK ? write_conf(s, p, err) : rc;
+    return rc == SL_OK ? settings_save(s, env, err) : rc;
+}

@@ -1,0 +1,43 @@
+/*
+ * Everything between the settings and nginx: folders under the prefix, the declarative file into a plan, the files that the
+ * generated nginx.conf needs.
+ *
+ *   <prefix>/nginx.conf, sluice.json, .sluice_env, ssl/        written by whoever runs the CLI
+ *   <prefix>/logs/, pids/, tmp/                                 nginx
+ *   <prefix>/state/{plan,cache/}                                the worker user, mode 0700
+ *
+ * When the CLI is root, whatever reads compiled code or writes under state/ runs in a child with the worker user's rights.
+ */
+#ifndef PREPARE_H
+#define PREPARE_H
+
+#include <sys/types.h>
+
+#include "listen.h"
+#include "settings.h"
+
+typedef struct {
+    char prefix[4096];
+    char nginx[4096];  /* binary */
+    char module[4096]; /* our dynamic module */
+    char user[128];    /* "nobody nogroup"; empty when not root */
+    uid_t uid;
+    gid_t gid;
+    char node_id[37];
+    listens_t proxy, admin;
+} prepared_t;
+
+/* Finds and checks what a start needs: binary, module, user, listen values, database mode. Changes nothing. */
+sl_status_t prepare_check(const settings_t *s, prepared_t *p, sl_err_t *err);
+/* Folders, node id, certificates, plan, nginx.conf, sluice.json. Problems of the declarative file are printed line by line. */
+sl_status_t prepare_prefix(const settings_t *s, prepared_t *p, sl_err_t *err);
+/* Only the plan: what a reload needs besides the files. */
+sl_status_t prepare_plan(const settings_t *s, const prepared_t *p, sl_err_t *err);
+
+/* Validates a declarative file and tries its filters; writes nothing. */
+sl_status_t prepare_check_file(const settings_t *s, const char *path, sl_err_t *err);
+
+/* Renders nginx.conf (nginx_conf.c). */
+sl_status_t nginx_conf_render(const settings_t *s, const prepared_t *p, sl_buf_t *out, sl_err_t *err);
+
+#endif

@@ -1,0 +1,455 @@
+#include "settings.h"
+
+#include <ctype.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "sl_file.h"
+
+extern char **environ;
+
+/* TOKEN: goes into nginx.conf as it is, so only letters, digits, space and . _ - are allowed. */
+typedef enum { TEXT, BOOL, NUMBER, ENUM, SECRET, TOKEN } kind_t;
+
+typedef struct {
+    const char *name;
+    const char *fallback; /* NULL: unset */
+    kind_t kind;
+    const char *values; /* ENUM: comma list */
+    const char *alias;  /* another name of the same property */
+} property_t;
+
+#define LEVELS "debug,info,notice,warn,error,crit,alert,emerg"
+
+static const property_t properties[] = {
+    {"prefix", "/usr/local/sluice", TEXT, NULL, NULL},
+    {"log_level", "notice", ENUM, LEVELS, NULL},
+    {"proxy_access_log", "logs/access.log", TEXT, NULL, NULL},
+    {"proxy_error_log", "logs/error.log", TEXT, NULL, NULL},
+    {"admin_access_log", "logs/admin_access.log", TEXT, NULL, NULL},
+    {"admin_error_log", "logs/error.log", TEXT, NULL, NULL},
+    {"proxy_listen", "0.0.0.0:8000 reuseport backlog=16384, 0.0.0.0:8443 http2 ssl reuseport backlog=16384", TEXT, NULL, NULL},
+    {"admin_listen", "127.0.0.1:8001 reuseport backlog=16384, 127.0.0.1:8444 http2 ssl reuseport backlog=16384", TEXT, NULL, NULL},
+    {"nginx_main_worker_processes", "auto", TOKEN, NULL, "nginx_worker_processes"},
+    {"nginx_main_daemon", "on", BOOL, NULL, "nginx_daemon"},
+    {"nginx_main_user", NULL, TOKEN, NULL, "nginx_user"},
+    {"nginx_binary", NULL, TEXT, NULL, NULL},
+    {"wasm_dynamic_module", NULL, TEXT, NULL, NULL},
+    {"database", NULL, ENUM, "off,sqlite,postgres", NULL},
+    {"declarative_config", NULL, TEXT, NULL, NULL},
+    {"declarative_config_string", NULL, SECRET, NULL, NULL},
+    {"wasm", "on", BOOL, NULL, NULL},
+    {"wasm_filters_path", NULL, TEXT, NULL, NULL},
+    {"wasm_filters", "bundled,user", TEXT, NULL, NULL},
+    {"wasm_backtraces", "off", BOOL, NULL, NULL},
+    {"router_flavor", "traditional_compatible", ENUM, "traditional,traditional_compatible", NULL},
+    {"headers", "server_tokens, latency_tokens, x-kong-request-id", TEXT, NULL, NULL},
+    {"error_default_type", "text/plain", ENUM, "text/plain,text/html,application/json,application/xml", NULL},
+    {"trusted_ips", NULL, TEXT, NULL, NULL},
+    {"real_ip_header", "X-Real-IP", TOKEN, NULL, NULL},
+    {"real_ip_recursive", "off", BOOL, NULL, NULL},
+    {"dns_resolver", NULL, TEXT, NULL, NULL},
+    {"dns_hostsfile", "/etc/hosts", TEXT, NULL, NULL},
+    {"ssl_cert", NULL, TEXT, NULL, NULL},
+    {"ssl_cert_key", NULL, SECRET, NULL, NULL},
+    {"admin_ssl_cert", NULL, TEXT, NULL, NULL},
+    {"admin_ssl_cert_key", NULL, SECRET, NULL, NULL},
+    {"ssl_protocols", "TLSv1.2 TLSv1.3", TOKEN, NULL, NULL},
+    {"upstream_keepalive_pool_size", "512", NUMBER, NULL, NULL},
+    {"upstream_keepalive_max_requests", "10000", NUMBER, NULL, NULL},
+    {"upstream_keepalive_idle_timeout", "60", NUMBER, NULL, NULL},
+    {"nginx_http_client_max_body_size", "0", TOKEN, NULL, NULL},
+    {"nginx_http_client_body_buffer_size", "8k", TOKEN, NULL, NULL},
+    {"nginx_admin_client_max_body_size", "64m", TOKEN, NULL, NULL},
+    {"nginx_admin_client_body_buffer_size", "10m", TOKEN, NULL, NULL},
+    {"nginx_events_worker_connections", "auto", TOKEN, NULL, NULL},
+    {"node_id", NULL, TEXT, NULL, NULL},
+};
+#define N_PROPERTIES (sizeof(properties) / sizeof(properties[0]))
+
+typedef struct {
+    const char *value;
+    const char *origin; /* NULL: the default */
+} setting_t;
+
+typedef struct injected_s {
+    struct injected_s *next;
+    const char *block, *directive, *value;
+} injected_t;
+
+struct settings_s {
+    sl_arena_t arena;
+    setting_t values[N_PROPERTIES];
+    injected_t *injected;
+    void (*warn)(const char *line);
+};
+
+static const char *const blocks[] = {"main", "events", "http", "upstream", "proxy", "location", "admin", "wasm"};
+
+static size_t find(const char *name) {
+    for (size_t i = 0; i < N_PROPERTIES; i++) {
+        if (strcmp(properties[i].name, name) == 0 || (properties[i].alias != NULL && strcmp(properties[i].alias, name) == 0)) {
+            return i;
+        }
+    }
+    return N_PROPERTIES;
+}
+
+static void warnf(const settings_t *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void warnf(const settings_t *s, const char *fmt, ...) {
+    char line[1024];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(line, sizeof(line), fmt, ap);
+    va_end(ap);
+    if (s->warn != NULL) {
+        s->warn(line);
+    }
+}
+
+static bool in_list(const char *list, const char *value) {
+    size_t len = strlen(value);
+    for (const char *p = list; p != NULL; p = strchr(p, ',')) {
+        p += *p == ',';
+        if (strncmp(p, value, len) == 0 && (p[len] == ',' || p[len] == '\0')) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool is_on(const char *value) {
+    return strcmp(value, "on") == 0 || strcmp(value, "true") == 0;
+}
+
+static sl_status_t check_value(const property_t *p, const char *value, const char *origin, sl_err_t *err) {
+    for (const char *c = value; *c != '\0'; c++) {
+        if (iscntrl((unsigned char)*c) && p->kind != SECRET) {
+            return sl_err_set(err, SL_INVALID, "%s: %s: control characters are not allowed", origin, p->name);
+        }
+    }
+    switch (p->kind) {
+    case BOOL:
+        if (!in_list("on,off,true,false", value)) {
+            return sl_err_set(err, SL_INVALID, "%s: %s has an invalid value: '%s' (on, off)", origin, p->name, value);
+        }
+        break;
+    case NUMBER:
+        if (value[0] == '\0' || value[strspn(value, "0123456789")] != '\0' || strlen(value) > 9) {
+            return sl_err_set(err, SL_INVALID, "%s: %s has an invalid value: '%s' (a number)", origin, p->name, value);
+        }
+        break;
+    case ENUM:
+        if (!in_list(p->values, value)) {
+            return sl_err_set(err, SL_INVALID, "%s: %s has an invalid value: '%s' (%s)", origin, p->name, value, p->values);
+        }
+        break;
+    case TOKEN:
+        if (value[strspn(value, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._- ")] != '\0') {
+            return sl_err_set(err, SL_INVALID, "%s: %s has an invalid value: '%s' (letters, digits, space and . _ -)", origin, p->name, value);
+        }
+        break;
+    case TEXT:
+    case SECRET:
+        break;
+    }
+    return SL_OK;
+}
+
+sl_status_t settings_override(settings_t *s, const char *name, const char *value, const char *origin, sl_err_t *err) {
+    size_t i = find(name);
+    if (i == N_PROPERTIES) {
+        return sl_err_set(err, SL_NOT_FOUND, "%s: unknown property '%s'", origin, name);
+    }
+    sl_status_t rc = value[0] != '\0' ? check_value(&properties[i], value, origin, err) : SL_OK;
+    if (rc != SL_OK) {
+        return rc;
+    }
+    /* Empty means unset, as with Kong. */
+    s->values[i].value = value[0] != '\0' ? sl_arena_dup(&s->arena, sl_cstr(value)).data : NULL;
+    s->values[i].origin = sl_arena_dup(&s->arena, sl_cstr(origin)).data;
+    return SL_OK;
+}
+
+/* nginx_<block>_<directive>; false when the name is no such thing. */
+static bool split_injected(const char *name, size_t *block, const char **directive) {
+    if (strncmp(name, "nginx_", 6) != 0) {
+        return false;
+    }
+    for (size_t i = 0; i < sizeof(blocks) / sizeof(blocks[0]); i++) {
+        size_t len = strlen(blocks[i]);
+        if (strncmp(name + 6, blocks[i], len) == 0 && name[6 + len] == '_' && name[7 + len] != '\0') {
+            *block = i;
+            *directive = name + 7 + len;
+            return true;
+        }
+    }
+    return false;
+}
+
+static sl_status_t inject(settings_t *s, size_t block, const char *directive, const char *value, const char *origin, sl_err_t *err) {
+    if (directive[strspn(directive, "abcdefghijklmnopqrstuvwxyz0123456789_")] != '\0' || strpbrk(value, "{};\n\r") != NULL) {
+        return sl_err_set(err, SL_INVALID, "%s: an nginx directive and its value must not hold { } ; or line ends", origin);
+    }
+    for (injected_t *i = s->injected; i != NULL; i = i->next) {
+        if (strcmp(i->block, blocks[block]) == 0 && strcmp(i->directive, directive) == 0) {
+            i->value = sl_arena_dup(&s->arena, sl_cstr(value)).data;
+            return SL_OK;
+        }
+    }
+    injected_t *i = sl_arena_zalloc(&s->arena, sizeof(*i));
+    if (i == NULL) {
+        return sl_err_set(err, SL_NO_MEMORY, "out of memory");
+    }
+    i->block = blocks[block];
+    i->directive = sl_arena_dup(&s->arena, sl_cstr(directive)).data;
+    i->value = sl_arena_dup(&s->arena, sl_cstr(value)).data;
+    /* Sorted, so that the generated file does not depend on the order of the environment. */
+    injected_t **at = &s->injected;
+    while (*at != NULL && strcmp((*at)->directive, i->directive) < 0) {
+        at = &(*at)->next;
+    }
+    i->next = *at;
+    *at = i;
+    return SL_OK;
+}
+
+static sl_status_t set_any(settings_t *s, const char *name, const char *value, const char *origin, bool known_only, sl_err_t *err) {
+    if (find(name) != N_PROPERTIES) {
+        return settings_override(s, name, value, origin, err);
+    }
+    size_t block;
+    const char *directive;
+    if (split_injected(name, &block, &directive)) {
+        return inject(s, block, directive, value, origin, err);
+    }
+    if (strncmp(name, "pg_", 3) == 0) {
+        return sl_err_set(err, SL_INVALID, "%s: PostgreSQL is not supported yet; use SLUICE_DATABASE=off and a declarative file", origin);
+    }
+    if (known_only) {
+        return sl_err_set(err, SL_INVALID, "%s: unknown property '%s'", origin, name);
+    }
+    warnf(s, "%s is not known and has no effect", origin);
+    return SL_OK;
+}
+
+/* ---- the file ---------------------------------------------------------------------------------------------------------- */
+
+static char *trim(char *p) {
+    while (isspace((unsigned char)*p)) {
+        p++;
+    }
+    char *end = p + strlen(p);
+    while (end > p && isspace((unsigned char)end[-1])) {
+        *--end = '\0';
+    }
+    return p;
+}
+
+static sl_status_t take_line(settings_t *s, const char *path, size_t number, char *line, sl_err_t *err) {
+    /* '#' begins a comment; '\#' is a plain '#'. */
+    for (char *p = line; *p != '\0'; p++) {
+        if (p[0] == '\\' && p[1] == '#') {
+            memmove(p, p + 1, strlen(p));
+        } else if (*p == '#') {
+            *p = '\0';
+            break;
+        }
+    }
+    line = trim(line);
+    if (*line == '\0') {
+        return SL_OK;
+    }
+    char origin[4200];
+    snprintf(origin, sizeof(origin), "%s line %zu", path, number);
+    char *eq = strchr(line, '=');
+    if (eq == NULL) {
+        return sl_err_set(err, SL_INVALID, "%s: expected 'name = value'", origin);
+    }
+    *eq = '\0';
+    return set_any(s, trim(line), trim(eq + 1), origin, true, err);
+}
+
+static sl_status_t load_file(settings_t *s, const char *path, sl_err_t *err) {
+    sl_buf_t text;
+    sl_buf_init(&text, 1024 * 1024);
+    sl_status_t rc = sl_file_read(path, &text, err);
+    char *p = rc == SL_OK ? (char *)(uintptr_t)sl_buf_cstr(&text) : NULL;
+    if (rc == SL_OK && (p == NULL || strlen(p) != text.len)) {
+        rc = sl_err_set(err, SL_INVALID, "%s: not a text file", path);
+    }
+    for (size_t number = 1; rc == SL_OK && p != NULL; number++) {
+        char *end = strchr(p, '\n');
+        if (end != NULL) {
+            *end++ = '\0';
+        }
+        rc = take_line(s, path, number, p, err);
+        p = end;
+    }
+    sl_buf_deinit(&text);
+    return rc;
+}
+
+static sl_status_t load_files(settings_t *s, const char *file, sl_err_t *err) {
+    if (file != NULL) {
+        return load_file(s, file, err);
+    }
+    static const char *const places[] = {"/etc/sluice/sluice.conf", "/etc/sluice.conf", "/etc/kong/kong.conf", "/etc/kong.conf"};
+    for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+        if (access(places[i], F_OK) == 0) {
+            return load_file(s, places[i], err);
+        }
+    }
+    return SL_OK;
+}
+
+/* ---- the environment ----------------------------------------------------------------------------------------------------- */
+
+static bool lower_name(const char *variable, size_t len, char *out, size_t size) {
+    if (len == 0 || len >= size) {
+        return false;
+    }
+    for (size_t i = 0; i < len; i++) {
+        out[i] = (char)tolower((unsigned char)variable[i]);
+    }
+    out[len] = '\0';
+    return true;
+}
+
+/* Whether SLUICE_<rest> is set too and says something else. */
+static void warn_if_different(const settings_t *s, const char *rest, size_t len, const char *value) {
+    char name[160];
+    if (snprintf(name, sizeof(name), "SLUICE_%.*s", (int)len, rest) >= (int)sizeof(name)) {
+        return;
+    }
+    const char *ours = getenv(name);
+    if (ours != NULL && strcmp(ours, value) != 0) {
+        warnf(s, "%s='%s' is used; KONG_%.*s='%s' differs and is ignored", name, ours, (int)len, rest, value);
+    }
+}
+
+static sl_status_t load_env(settings_t *s, const char *family, sl_err_t *err) {
+    size_t flen = strlen(family);
+    for (char **e = environ; *e != NULL; e++) {
+        char *eq = strchr(*e, '=');
+        if (eq == NULL || strncmp(*e, family, flen) != 0) {
+            continue;
+        }
+        size_t len = (size_t)(eq - *e) - flen;
+        char name[128], origin[160];
+        if (!lower_name(*e + flen, len, name, sizeof(name))) {
+            continue;
+        }
+        snprintf(origin, sizeof(origin), "%.*s", (int)(eq - *e), *e);
+        if (strcmp(family, "KONG_") == 0) {
+            warn_if_different(s, *e + flen, len, eq + 1);
+        }
+        sl_status_t rc = set_any(s, name, eq + 1, origin, false, err);
+        if (rc != SL_OK) {
+            return rc;
+        }
+    }
+    return SL_OK;
+}
+
+sl_status_t settings_load(const char *file, void (*warn)(const char *line), settings_t **out, sl_err_t *err) {
+    settings_t *s = calloc(1, sizeof(*s));
+    if (s == NULL) {
+        return sl_err_set(err, SL_NO_MEMORY, "out of memory");
+    }
+    sl_arena_init(&s->arena, 16384, (size_t)256 * 1024 * 1024);
+    s->warn = warn;
+    for (size_t i = 0; i < N_PROPERTIES; i++) {
+        s->values[i].value = properties[i].fallback;
+    }
+    sl_status_t rc = load_files(s, file, err);
+    if (rc == SL_OK) {
+        rc = load_env(s, "KONG_", err);
+    }
+    if (rc == SL_OK) {
+        rc = load_env(s, "SLUICE_", err);
+    }
+    if (rc != SL_OK) {
+        settings_free(s);
+        return rc;
+    }
+    *out = s;
+    return SL_OK;
+}
+
+void settings_free(settings_t *s) {
+    if (s != NULL) {
+        sl_arena_deinit(&s->arena);
+        free(s);
+    }
+}
+
+const char *settings_get(const settings_t *s, const char *name) {
+    size_t i = find(name);
+    return i < N_PROPERTIES ? s->values[i].value : NULL;
+}
+
+bool settings_on(const settings_t *s, const char *name) {
+    const char *value = settings_get(s, name);
+    return value != NULL && is_on(value);
+}
+
+const char *settings_origin(const settings_t *s, const char *name) {
+    size_t i = find(name);
+    return i < N_PROPERTIES && s->values[i].origin != NULL ? s->values[i].origin : "the default";
+}
+
+bool settings_is_default(const settings_t *s, const char *name) {
+    size_t i = find(name);
+    return i < N_PROPERTIES && s->values[i].origin == NULL;
+}
+
+void settings_injected(const settings_t *s, const char *block, void (*each)(void *ud, const char *directive, const char *value), void *ud) {
+    for (const injected_t *i = s->injected; i != NULL; i = i->next) {
+        if (strcmp(i->block, block) == 0 && i->value[0] != '\0' && strcmp(i->value, "NONE") != 0) {
+            each(ud, i->directive, i->value);
+        }
+    }
+}
+
+sl_status_t settings_save(const settings_t *s, const char *path, sl_err_t *err) {
+    sl_buf_t b;
+    sl_buf_init(&b, 1024 * 1024);
+    for (size_t i = 0; i < N_PROPERTIES; i++) {
+        const char *v = s->values[i].value;
+        if (s->values[i].origin == NULL || v == NULL || strpbrk(v, "\r\n") != NULL) {
+            continue;
+        }
+        sl_buf_printf(&b, "%s = ", properties[i].name);
+        for (const char *p = v; *p != '\0'; p++) {
+            sl_buf_append_cstr(&b, *p == '#' ? "\\" : "");
+            sl_buf_append_char(&b, *p);
+        }
+        sl_buf_append_char(&b, '\n');
+    }
+    for (const injected_t *i = s->injected; i != NULL; i = i->next) {
+        sl_buf_printf(&b, "nginx_%s_%s = %s\n", i->block, i->directive, i->value);
+    }
+    sl_status_t rc = b.failed ? sl_err_set(err, SL_NO_MEMORY, "out of memory") : sl_file_write_atomic(path, sl_buf_str(&b), 0600, err);
+    sl_buf_deinit(&b);
+    return rc;
+}
+
+json_t *settings_json(const settings_t *s) {
+    json_t *o = json_object();
+    for (size_t i = 0; o != NULL && i < N_PROPERTIES; i++) {
+        const property_t *p = &properties[i];
+        const char *v = s->values[i].value;
+        json_t *j = v == NULL ? json_null()
+                    : p->kind == SECRET ? json_string("******")
+                    : p->kind == BOOL ? json_boolean(is_on(v))
+                    : p->kind == NUMBER ? json_integer(strtol(v, NULL, 10)) : json_string(v);
+        if (j == NULL || json_object_set_new(o, p->name, j) != 0) {
+            json_decref(o);
+            return NULL;
+        }
+    }
+    return o;
+}

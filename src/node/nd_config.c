@@ -1,0 +1,197 @@
+#include "nd_config.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "mh.h"
+#include "sl_digest.h"
+#include "sl_file.h"
+
+sl_status_t nd_module_load(const nd_node_t *node, sl_str_t filter, sl_module_t **out, sl_err_t *err) {
+    const nd_filter_t *f = nd_filters_find(node->filters, filter);
+    if (f == NULL) {
+        return sl_err_set(err, SL_NOT_FOUND, "filter '%.*s' is not installed; install %.*s.wasm in the filters folder", SL_FMT(filter), SL_FMT(filter));
+    }
+    sl_buf_t bytes;
+    sl_buf_init(&bytes, ND_MODULE_MAX_BYTES);
+    sl_status_t rc = sl_file_read(f->path, &bytes, err);
+    if (rc == SL_OK) {
+        rc = sl_module_get(node->engine, node->cache, sl_buf_str(&bytes), out, err);
+        if (rc != SL_OK) {
+            sl_err_prefix(err, "%s: ", f->path);
+        }
+    }
+    sl_buf_deinit(&bytes);
+    return rc;
+}
+
+static bool has_filter(void *ud, sl_str_t name) {
+    return nd_filters_find(((const nd_node_t *)ud)->filters, name) != NULL;
+}
+
+static sl_str_t filter_schema(void *ud, sl_str_t name) {
+    const nd_filter_t *f = nd_filters_find(((const nd_node_t *)ud)->filters, name);
+    return f != NULL ? f->schema : SL_STR_NULL;
+}
+
+void nd_validate_env(const nd_node_t *node, gw_validate_env_t *env) {
+    *env = (gw_validate_env_t){
+        .wasm_enabled = node->wasm_enabled,
+        .has_filter = has_filter,
+        .any_filters = nd_filters_count(node->filters) != 0,
+        .filter_schema = filter_schema,
+        .ud = (void *)(uintptr_t)node,
+        .now_s = (int64_t)time(NULL),
+    };
+}
+
+/* ---- trying ---------------------------------------------------------------------------------------------------------- */
+
+/* A (filter, configuration) that has been tried; an open-addressed set of digests, so that 1,000 equal chains cost one start. */
+typedef struct {
+    uint8_t (*digests)[SL_SHA256_SIZE];
+    size_t n, cap;
+} tried_t;
+
+/* Adds; false when it was there. Linear over the distinct ones per filter would do, but hostile documents are large: sorted insert. */
+static sl_status_t tried_add(tried_t *t, const uint8_t digest[SL_SHA256_SIZE], bool *added) {
+    size_t lo = 0;
+    for (size_t hi = t->n; lo < hi;) {
+        size_t mid = lo + (hi - lo) / 2;
+        int rc = memcmp(t->digests[mid], digest, SL_SHA256_SIZE);
+        if (rc == 0) {
+            *added = false;
+            return SL_OK;
+        }
+        if (rc < 0) {
+            lo = mid + 1;
+        } else {
+            hi = mid;
+        }
+    }
+    if (t->n == t->cap) {
+        size_t cap = t->cap == 0 ? 64 : t->cap * 2;
+        void *p = realloc(t->digests, cap * SL_SHA256_SIZE);
+        if (p == NULL) {
+            return SL_NO_MEMORY;
+        }
+        t->digests = p;
+        t->cap = cap;
+    }
+    memmove(t->digests + lo + 1, t->digests + lo, (t->n - lo) * SL_SHA256_SIZE);
+    memcpy(t->digests[lo], digest, SL_SHA256_SIZE);
+    t->n++;
+    *added = true;
+    return SL_OK;
+}
+
+typedef struct {
+    const nd_node_t *node;
+    tried_t tried;
+    sl_err_t *err;
+} trial_t;
+
+static sl_status_t first_time(trial_t *t, sl_str_t name, sl_str_t config, bool *added) {
+    sl_buf_t key;
+    sl_buf_init(&key, SIZE_MAX / 2);
+    sl_buf_append_str(&key, name);
+    sl_buf_append_char(&key, '\0');
+    sl_buf_append_str(&key, config);
+    uint8_t digest[SL_SHA256_SIZE];
+    sl_status_t rc = key.failed ? SL_NO_MEMORY : sl_sha256(sl_buf_str(&key), digest);
+    if (rc == SL_OK) {
+        rc = tried_add(&t->tried, digest, added);
+    }
+    sl_buf_deinit(&key);
+    return rc == SL_OK ? SL_OK : sl_err_set(t->err, rc, "out of memory");
+}
+
+/* 7.3 of the format: a string is passed as it is, nothing as empty, anything else as compact JSON. *owned must be freed. */
+static sl_str_t config_bytes(const json_t *config, char **owned) {
+    *owned = NULL;
+    if (config == NULL || json_is_null(config)) {
+        return SL_STR("");
+    }
+    if (json_is_string(config)) {
+        return sl_str(json_string_value(config), json_string_length(config));
+    }
+    *owned = json_dumps(config, JSON_COMPACT | JSON_ENCODE_ANY);
+    return sl_cstr(*owned);
+}
+
+static sl_status_t start_once(trial_t *t, sl_str_t name, sl_str_t config, bool start) {
+    bool fresh = false;
+    sl_status_t rc = first_time(t, name, config, &fresh);
+    if (rc != SL_OK || !fresh) {
+        return rc;
+    }
+    sl_module_t *module = NULL;
+    rc = nd_module_load(t->node, name, &module, t->err);
+    if (rc != SL_OK) {
+        return rc;
+    }
+    if (start) {
+        pw_filter_conf_t conf = {.name = name, .config = config, .module = module};
+        rc = mh_canary(&conf, NULL, NULL, NULL, t->err);
+    } else {
+        rc = pw_module_check(module, NULL, t->err);
+    }
+    sl_module_unref(module);
+    return rc;
+}
+
+static sl_status_t try_chain(trial_t *t, const json_t *chain) {
+    bool chain_on = json_is_true(json_object_get(chain, "enabled"));
+    size_t i;
+    json_t *entry;
+    json_array_foreach(json_object_get(chain, "filters"), i, entry) {
+        json_t *name = json_object_get(entry, "name");
+        char *owned;
+        sl_str_t config = config_bytes(json_object_get(entry, "config"), &owned);
+        bool on = chain_on && json_is_true(json_object_get(entry, "enabled"));
+        sl_status_t rc = start_once(t, sl_str(json_string_value(name), json_string_length(name)), config, on);
+        free(owned);
+        if (rc != SL_OK) {
+            const char *id = json_string_value(json_object_get(chain, "id"));
+            const char *label = json_string_value(json_object_get(chain, "name"));
+            sl_err_prefix(t->err, "filter chain '%s', filters[%zu] (%s): ", label != NULL ? label : id, i, json_string_value(name));
+            return rc == SL_NO_MEMORY ? rc : SL_INVALID;
+        }
+    }
+    return SL_OK;
+}
+
+sl_status_t nd_config_try(const nd_node_t *node, const json_t *entities, sl_err_t *err) {
+    trial_t t = {.node = node, .err = err};
+    sl_status_t rc = SL_OK;
+    const char *id;
+    json_t *chain;
+    json_t *chains = json_object_get(entities, "filter_chains");
+    json_object_foreach(chains, id, chain) {
+        rc = try_chain(&t, chain);
+        if (rc != SL_OK) {
+            break;
+        }
+    }
+    free(t.tried.digests);
+    return rc;
+}
+
+sl_status_t nd_plan_write(const nd_node_t *node, const json_t *entities, sl_str_t config_hash, sl_str_t config_text, uint64_t generation, sl_err_t *err) {
+    sl_buf_t image;
+    sl_buf_init(&image, (size_t)2 * 1024 * 1024 * 1024);
+    gw_plan_conf_t conf = {
+        .config_hash = config_hash,
+        .config_text = config_text,
+        .traditional = node->traditional,
+        .generation = generation,
+    };
+    sl_status_t rc = gw_plan_build(entities, &conf, &image, err);
+    if (rc == SL_OK) {
+        rc = sl_file_write_atomic(node->plan_path, sl_buf_str(&image), 0600, err);
+    }
+    sl_buf_deinit(&image);
+    return rc;
+}
