@@ -345,8 +345,7 @@ int memcmp(const void *a, const void *b, size_t len);
 size_t strlen(const char *text);
 #endif
 
-static inline pw_str_t pw_str(const char *data, size_t len)
-{
+static inline pw_str_t pw_str(const char *data, size_t len) {
     pw_str_t s;
     s.data = data;
     s.len = len;
@@ -363,8 +362,7 @@ bool pw_str_equal_nocase(pw_str_t a, pw_str_t b);
 /* Decimal digits only, at least one, no overflow. */
 bool pw_str_to_u64(pw_str_t s, uint64_t *number);
 
-static inline pw_str_t pw_bytes_str(pw_bytes_t bytes)
-{
+static inline pw_str_t pw_bytes_str(pw_bytes_t bytes) {
     return pw_str(bytes.data, bytes.len);
 }
 
@@ -383,8 +381,7 @@ PW_CALLBACK(void *, proxy_on_memory_allocate)(size_t size);
 
 /* ---- logging without printf -------------------------------------------------------------------------------------- */
 
-static inline void pw_log(pw_log_level_t level, pw_str_t message)
-{
+static inline void pw_log(pw_log_level_t level, pw_str_t message) {
     (void)proxy_log(level, message.data, message.len);
 }
 
@@ -398,8 +395,7 @@ typedef struct {
     char data[PW_LINE_SIZE];
 } pw_line_t;
 
-static inline void pw_line_init(pw_line_t *line)
-{
+static inline void pw_line_init(pw_line_t *line) {
     line->len = 0;
 }
 
@@ -415,35 +411,29 @@ void pw_line_log(const pw_line_t *line, pw_log_level_t level);
 pw_status_t pw_buffer_get(pw_buffer_t buffer, size_t start, size_t max_size, pw_bytes_t *bytes);
 
 /* The filter's own configuration, in proxy_on_configure; and the one of its VM. */
-static inline pw_status_t pw_configuration(pw_bytes_t *bytes)
-{
+static inline pw_status_t pw_configuration(pw_bytes_t *bytes) {
     return pw_buffer_get(PW_BUFFER_PLUGIN_CONFIGURATION, 0, 0x7fffffff, bytes);
 }
 
-static inline pw_status_t pw_vm_configuration(pw_bytes_t *bytes)
-{
+static inline pw_status_t pw_vm_configuration(pw_bytes_t *bytes) {
     return pw_buffer_get(PW_BUFFER_VM_CONFIGURATION, 0, 0x7fffffff, bytes);
 }
 
-static inline pw_status_t pw_buffer_replace(pw_buffer_t buffer, pw_str_t data)
-{
+static inline pw_status_t pw_buffer_replace(pw_buffer_t buffer, pw_str_t data) {
     return proxy_set_buffer_bytes(buffer, 0, 0x7fffffff, data.data, data.len);
 }
 
-static inline pw_status_t pw_buffer_prepend(pw_buffer_t buffer, pw_str_t data)
-{
+static inline pw_status_t pw_buffer_prepend(pw_buffer_t buffer, pw_str_t data) {
     return proxy_set_buffer_bytes(buffer, 0, 0, data.data, data.len);
 }
 
-static inline pw_status_t pw_buffer_append(pw_buffer_t buffer, pw_str_t data)
-{
+static inline pw_status_t pw_buffer_append(pw_buffer_t buffer, pw_str_t data) {
     return proxy_set_buffer_bytes(buffer, 0x7fffffff, 0, data.data, data.len);
 }
 
 pw_status_t pw_property_get(pw_str_t path, pw_bytes_t *value);
 
-static inline pw_status_t pw_property_set(pw_str_t path, pw_str_t value)
-{
+static inline pw_status_t pw_property_set(pw_str_t path, pw_str_t value) {
     return proxy_set_property(path.data, path.len, value.data, value.len);
 }
 
@@ -452,18 +442,15 @@ static inline pw_status_t pw_property_set(pw_str_t path, pw_str_t value)
 /* The first value of that name; PW_NOT_FOUND when there is none (in ABI 0.1.0: PW_OK and empty). */
 pw_status_t pw_header_get(pw_map_t map, pw_str_t name, pw_bytes_t *value);
 
-static inline pw_status_t pw_header_set(pw_map_t map, pw_str_t name, pw_str_t value)
-{
+static inline pw_status_t pw_header_set(pw_map_t map, pw_str_t name, pw_str_t value) {
     return proxy_replace_header_map_value(map, name.data, name.len, value.data, value.len);
 }
 
-static inline pw_status_t pw_header_add(pw_map_t map, pw_str_t name, pw_str_t value)
-{
+static inline pw_status_t pw_header_add(pw_map_t map, pw_str_t name, pw_str_t value) {
     return proxy_add_header_map_value(map, name.data, name.len, value.data, value.len);
 }
 
-static inline pw_status_t pw_header_remove(pw_map_t map, pw_str_t name)
-{
+static inline pw_status_t pw_header_remove(pw_map_t map, pw_str_t name) {
     return proxy_remove_header_map_value(map, name.data, name.len);
 }
 
@@ -523,35 +510,29 @@ extern "C" {
 #if defined(PROXY_WASM_ABI_NONE)
 #elif defined(PROXY_WASM_ABI_0_1_0)
 PW_EXPORT_AS("proxy_abi_version_0_1_0") void proxy_abi_version_0_1_0(void);
-void proxy_abi_version_0_1_0(void)
-{
+void proxy_abi_version_0_1_0(void) {
 }
 #elif defined(PROXY_WASM_ABI_0_2_0)
 PW_EXPORT_AS("proxy_abi_version_0_2_0") void proxy_abi_version_0_2_0(void);
-void proxy_abi_version_0_2_0(void)
-{
+void proxy_abi_version_0_2_0(void) {
 }
 #else
 PW_EXPORT_AS("proxy_abi_version_0_2_1") void proxy_abi_version_0_2_1(void);
-void proxy_abi_version_0_2_1(void)
-{
+void proxy_abi_version_0_2_1(void) {
 }
 #endif
 
 #ifdef PROXY_WASM_USE_LIBC
 
-void *pw_malloc(size_t size)
-{
+void *pw_malloc(size_t size) {
     return malloc(size != 0 ? size : 1);
 }
 
-void *pw_realloc(void *block, size_t size)
-{
+void *pw_realloc(void *block, size_t size) {
     return realloc(block, size != 0 ? size : 1);
 }
 
-void pw_free(void *block)
-{
+void pw_free(void *block) {
     free(block);
 }
 
@@ -561,8 +542,7 @@ void pw_free(void *block)
 #ifdef __cplusplus
 void __wasm_call_ctors(void);
 PW_EXPORT_AS("_initialize") void _initialize(void);
-void _initialize(void)
-{
+void _initialize(void) {
     __wasm_call_ctors();
 }
 #endif
@@ -570,8 +550,7 @@ void _initialize(void)
 /* The compiler itself calls these four; no_builtin keeps it from turning them into calls of themselves. */
 typedef uint64_t __attribute__((aligned(1), may_alias)) pw_word_t;
 
-__attribute__((no_builtin)) void *memcpy(void *to, const void *from, size_t len)
-{
+__attribute__((no_builtin)) void *memcpy(void *to, const void *from, size_t len) {
     char *d = (char *)to;
     const char *s = (const char *)from;
     for (; len >= sizeof(pw_word_t); len -= sizeof(pw_word_t), d += sizeof(pw_word_t), s += sizeof(pw_word_t)) {
@@ -583,8 +562,7 @@ __attribute__((no_builtin)) void *memcpy(void *to, const void *from, size_t len)
     return to;
 }
 
-__attribute__((no_builtin)) void *memmove(void *to, const void *from, size_t len)
-{
+__attribute__((no_builtin)) void *memmove(void *to, const void *from, size_t len) {
     char *d = (char *)to;
     const char *s = (const char *)from;
     if (d <= s || d >= s + len) { /* forward copying reads each word before it is overwritten */
@@ -596,8 +574,7 @@ __attribute__((no_builtin)) void *memmove(void *to, const void *from, size_t len
     return to;
 }
 
-__attribute__((no_builtin)) void *memset(void *to, int byte, size_t len)
-{
+__attribute__((no_builtin)) void *memset(void *to, int byte, size_t len) {
     unsigned char *d = (unsigned char *)to;
     while (len-- > 0) {
         *d++ = (unsigned char)byte;
@@ -605,8 +582,7 @@ __attribute__((no_builtin)) void *memset(void *to, int byte, size_t len)
     return to;
 }
 
-__attribute__((no_builtin)) int memcmp(const void *a, const void *b, size_t len)
-{
+__attribute__((no_builtin)) int memcmp(const void *a, const void *b, size_t len) {
     const unsigned char *x = (const unsigned char *)a;
     const unsigned char *y = (const unsigned char *)b;
     for (; len > 0; len--, x++, y++) {
@@ -617,8 +593,7 @@ __attribute__((no_builtin)) int memcmp(const void *a, const void *b, size_t len)
     return 0;
 }
 
-__attribute__((no_builtin)) size_t strlen(const char *text)
-{
+__attribute__((no_builtin)) size_t strlen(const char *text) {
     size_t len = 0;
     while (text[len] != '\0') {
         len++;
@@ -652,8 +627,7 @@ static pw_block_t *pw_free_blocks[PW_CLASSES];
 static uintptr_t pw_heap_next;
 static uint64_t pw_heap_end; /* 1 << 32 when all of the address space is there */
 
-static uint32_t pw_class_of(uint32_t total)
-{
+static uint32_t pw_class_of(uint32_t total) {
     uint32_t log2 = 31u - (uint32_t)__builtin_clz(total);
     if (total == 1u << log2) {
         return 2 * (log2 - 4);
@@ -661,15 +635,13 @@ static uint32_t pw_class_of(uint32_t total)
     return total <= 3u << (log2 - 1) ? 2 * (log2 - 4) + 1 : 2 * (log2 - 3);
 }
 
-static uint32_t pw_class_size(uint32_t size_class)
-{
+static uint32_t pw_class_size(uint32_t size_class) {
     uint32_t size = PW_BLOCK_MIN << (size_class / 2);
     size += size_class % 2 != 0 ? size / 2 : 0;
     return (size + 15u) & ~15u;
 }
 
-static bool pw_heap_grow(uint64_t need)
-{
+static bool pw_heap_grow(uint64_t need) {
     size_t pages = (size_t)((need + PW_WASM_PAGE - 1) / PW_WASM_PAGE);
     size_t old = __builtin_wasm_memory_grow(0, pages);
     if (old == (size_t)-1) {
@@ -682,8 +654,7 @@ static bool pw_heap_grow(uint64_t need)
     return true;
 }
 
-static pw_block_t *pw_heap_carve(uint32_t total)
-{
+static pw_block_t *pw_heap_carve(uint32_t total) {
     if (pw_heap_next == 0) {
         pw_heap_next = (((uintptr_t)&__heap_base + 15u) & ~(uintptr_t)15u) + PW_HEADER_SIZE;
         pw_heap_end = (uint64_t)__builtin_wasm_memory_size(0) * PW_WASM_PAGE;
@@ -698,8 +669,7 @@ static pw_block_t *pw_heap_carve(uint32_t total)
     return block;
 }
 
-void *pw_malloc(size_t size)
-{
+void *pw_malloc(size_t size) {
     if (size > PW_BLOCK_MAX - PW_HEADER_SIZE) {
         return NULL;
     }
@@ -719,8 +689,7 @@ void *pw_malloc(size_t size)
     return (char *)block + PW_HEADER_SIZE;
 }
 
-static pw_block_t *pw_block_of(void *bytes)
-{
+static pw_block_t *pw_block_of(void *bytes) {
     pw_block_t *block = (pw_block_t *)(void *)((char *)bytes - PW_HEADER_SIZE);
     if (block->state != PW_STATE_USED || block->size_class >= PW_CLASSES) {
         __builtin_trap(); /* not ours, or freed already */
@@ -728,8 +697,7 @@ static pw_block_t *pw_block_of(void *bytes)
     return block;
 }
 
-void pw_free(void *bytes)
-{
+void pw_free(void *bytes) {
     if (bytes == NULL) {
         return;
     }
@@ -739,8 +707,7 @@ void pw_free(void *bytes)
     pw_free_blocks[block->size_class] = block;
 }
 
-void *pw_realloc(void *bytes, size_t size)
-{
+void *pw_realloc(void *bytes, size_t size) {
     if (bytes == NULL) {
         return pw_malloc(size);
     }
@@ -758,13 +725,11 @@ void *pw_realloc(void *bytes, size_t size)
 }
 
 #ifdef PROXY_WASM_MALLOC
-void *malloc(size_t size)
-{
+void *malloc(size_t size) {
     return pw_malloc(size);
 }
 
-void *calloc(size_t count, size_t size)
-{
+void *calloc(size_t count, size_t size) {
     if (size != 0 && count > PW_BLOCK_MAX / size) {
         return NULL;
     }
@@ -772,13 +737,11 @@ void *calloc(size_t count, size_t size)
     return block != NULL ? memset(block, 0, count * size) : NULL;
 }
 
-void *realloc(void *block, size_t size)
-{
+void *realloc(void *block, size_t size) {
     return pw_realloc(block, size);
 }
 
-void free(void *block)
-{
+void free(void *block) {
     pw_free(block);
 }
 #endif
@@ -786,29 +749,24 @@ void free(void *block)
 #endif /* PROXY_WASM_USE_LIBC */
 
 #ifndef PROXY_WASM_NO_ALLOCATOR
-void *proxy_on_memory_allocate(size_t size)
-{
+void *proxy_on_memory_allocate(size_t size) {
     return pw_malloc(size);
 }
 #endif
 
-pw_str_t pw_str_from_cstr(const char *text)
-{
+pw_str_t pw_str_from_cstr(const char *text) {
     return pw_str(text, strlen(text));
 }
 
-bool pw_str_equal(pw_str_t a, pw_str_t b)
-{
+bool pw_str_equal(pw_str_t a, pw_str_t b) {
     return a.len == b.len && memcmp(a.data, b.data, a.len) == 0;
 }
 
-static char pw_lower(char c)
-{
+static char pw_lower(char c) {
     return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
 }
 
-bool pw_str_equal_nocase(pw_str_t a, pw_str_t b)
-{
+bool pw_str_equal_nocase(pw_str_t a, pw_str_t b) {
     if (a.len != b.len) {
         return false;
     }
@@ -820,8 +778,7 @@ bool pw_str_equal_nocase(pw_str_t a, pw_str_t b)
     return true;
 }
 
-bool pw_str_to_u64(pw_str_t s, uint64_t *number)
-{
+bool pw_str_to_u64(pw_str_t s, uint64_t *number) {
     uint64_t value = 0;
     for (size_t i = 0; i < s.len; i++) {
         unsigned digit = (unsigned)(s.data[i] - '0');
@@ -834,23 +791,20 @@ bool pw_str_to_u64(pw_str_t s, uint64_t *number)
     return s.len > 0;
 }
 
-void pw_bytes_free(pw_bytes_t *bytes)
-{
+void pw_bytes_free(pw_bytes_t *bytes) {
     pw_free(bytes->data);
     bytes->data = NULL;
     bytes->len = 0;
 }
 
-void pw_line_str(pw_line_t *line, pw_str_t text)
-{
+void pw_line_str(pw_line_t *line, pw_str_t text) {
     size_t room = PW_LINE_SIZE - line->len;
     size_t len = text.len < room ? text.len : room;
     memcpy(line->data + line->len, text.data, len);
     line->len += len;
 }
 
-void pw_line_u64(pw_line_t *line, uint64_t number)
-{
+void pw_line_u64(pw_line_t *line, uint64_t number) {
     char digits[20];
     size_t at = sizeof(digits);
     do {
@@ -860,16 +814,14 @@ void pw_line_u64(pw_line_t *line, uint64_t number)
     pw_line_str(line, pw_str(digits + at, sizeof(digits) - at));
 }
 
-void pw_line_i64(pw_line_t *line, int64_t number)
-{
+void pw_line_i64(pw_line_t *line, int64_t number) {
     if (number < 0) {
         pw_line_str(line, PW_STR("-"));
     }
     pw_line_u64(line, number < 0 ? 0 - (uint64_t)number : (uint64_t)number);
 }
 
-void pw_line_hex(pw_line_t *line, pw_str_t bytes)
-{
+void pw_line_hex(pw_line_t *line, pw_str_t bytes) {
     static const char digits[] = "0123456789abcdef";
     for (size_t i = 0; i < bytes.len; i++) {
         unsigned char byte = (unsigned char)bytes.data[i];
@@ -880,36 +832,31 @@ void pw_line_hex(pw_line_t *line, pw_str_t bytes)
     }
 }
 
-void pw_line_log(const pw_line_t *line, pw_log_level_t level)
-{
+void pw_line_log(const pw_line_t *line, pw_log_level_t level) {
     pw_log(level, pw_str(line->data, line->len));
 }
 
-static pw_status_t pw_bytes_result(pw_status_t status, char *data, size_t len, pw_bytes_t *bytes)
-{
+static pw_status_t pw_bytes_result(pw_status_t status, char *data, size_t len, pw_bytes_t *bytes) {
     bytes->data = status == PW_OK ? data : NULL;
     bytes->len = status == PW_OK ? len : 0;
     return status;
 }
 
-pw_status_t pw_buffer_get(pw_buffer_t buffer, size_t start, size_t max_size, pw_bytes_t *bytes)
-{
+pw_status_t pw_buffer_get(pw_buffer_t buffer, size_t start, size_t max_size, pw_bytes_t *bytes) {
     char *data = NULL;
     size_t len = 0;
     pw_status_t status = proxy_get_buffer_bytes(buffer, start, max_size, &data, &len);
     return pw_bytes_result(status, data, len, bytes);
 }
 
-pw_status_t pw_property_get(pw_str_t path, pw_bytes_t *value)
-{
+pw_status_t pw_property_get(pw_str_t path, pw_bytes_t *value) {
     char *data = NULL;
     size_t len = 0;
     pw_status_t status = proxy_get_property(path.data, path.len, &data, &len);
     return pw_bytes_result(status, data, len, value);
 }
 
-pw_status_t pw_header_get(pw_map_t map, pw_str_t name, pw_bytes_t *value)
-{
+pw_status_t pw_header_get(pw_map_t map, pw_str_t name, pw_bytes_t *value) {
     char *data = NULL;
     size_t len = 0;
     pw_status_t status = proxy_get_header_map_value(map, name.data, name.len, &data, &len);
@@ -922,18 +869,15 @@ pw_status_t pw_header_get(pw_map_t map, pw_str_t name, pw_bytes_t *value)
  */
 typedef uint32_t __attribute__((aligned(1), may_alias)) pw_u32_t;
 
-static uint32_t pw_read_u32(const char *at)
-{
+static uint32_t pw_read_u32(const char *at) {
     return *(const pw_u32_t *)(const void *)at;
 }
 
-static void pw_write_u32(char *at, uint32_t number)
-{
+static void pw_write_u32(char *at, uint32_t number) {
     *(pw_u32_t *)(void *)at = number;
 }
 
-static bool pw_pairs_valid(pw_bytes_t bytes, uint32_t *count)
-{
+static bool pw_pairs_valid(pw_bytes_t bytes, uint32_t *count) {
     *count = bytes.len >= 4 ? pw_read_u32(bytes.data) : 0;
     if (bytes.len < 4 || *count > (bytes.len - 4) / 10) { /* each pair: two lengths, two terminators */
         return bytes.len == 0;
@@ -949,8 +893,7 @@ static bool pw_pairs_valid(pw_bytes_t bytes, uint32_t *count)
     return true;
 }
 
-pw_status_t pw_pairs_take(pw_bytes_t bytes, pw_pairs_t *pairs)
-{
+pw_status_t pw_pairs_take(pw_bytes_t bytes, pw_pairs_t *pairs) {
     uint32_t count;
     bool valid = pw_pairs_valid(bytes, &count);
     pairs->bytes.data = valid ? bytes.data : NULL;
@@ -961,8 +904,7 @@ pw_status_t pw_pairs_take(pw_bytes_t bytes, pw_pairs_t *pairs)
     return valid ? PW_OK : PW_PARSE_FAILURE;
 }
 
-pw_status_t pw_pairs_get(pw_map_t map, pw_pairs_t *pairs)
-{
+pw_status_t pw_pairs_get(pw_map_t map, pw_pairs_t *pairs) {
     char *data = NULL;
     size_t len = 0;
     pw_bytes_t bytes;
@@ -975,8 +917,7 @@ pw_status_t pw_pairs_get(pw_map_t map, pw_pairs_t *pairs)
     return status != PW_OK ? status : parsed;
 }
 
-bool pw_pairs_next(pw_pairs_t *pairs, pw_pair_t *pair)
-{
+bool pw_pairs_next(pw_pairs_t *pairs, pw_pair_t *pair) {
     if (pairs->next >= pairs->count) {
         return false;
     }
@@ -988,22 +929,19 @@ bool pw_pairs_next(pw_pairs_t *pairs, pw_pair_t *pair)
     return true;
 }
 
-void pw_pairs_free(pw_pairs_t *pairs)
-{
+void pw_pairs_free(pw_pairs_t *pairs) {
     pw_bytes_free(&pairs->bytes);
     pairs->count = 0;
     pairs->next = 0;
 }
 
-static char *pw_put_terminated(char *at, pw_str_t text)
-{
+static char *pw_put_terminated(char *at, pw_str_t text) {
     memcpy(at, text.data, text.len);
     at[text.len] = '\0';
     return at + text.len + 1;
 }
 
-bool pw_pairs_encode(const pw_pair_t *pairs, uint32_t count, pw_bytes_t *bytes)
-{
+bool pw_pairs_encode(const pw_pair_t *pairs, uint32_t count, pw_bytes_t *bytes) {
     size_t len = 4;
     for (uint32_t i = 0; i < count; i++) {
         len += 10 + pairs[i].name.len + pairs[i].value.len;
@@ -1023,8 +961,7 @@ bool pw_pairs_encode(const pw_pair_t *pairs, uint32_t count, pw_bytes_t *bytes)
     return true;
 }
 
-pw_status_t pw_pairs_set(pw_map_t map, const pw_pair_t *pairs, uint32_t count)
-{
+pw_status_t pw_pairs_set(pw_map_t map, const pw_pair_t *pairs, uint32_t count) {
     pw_bytes_t encoded;
     if (!pw_pairs_encode(pairs, count, &encoded)) {
         return PW_INTERNAL_FAILURE;
@@ -1034,8 +971,7 @@ pw_status_t pw_pairs_set(pw_map_t map, const pw_pair_t *pairs, uint32_t count)
     return status;
 }
 
-pw_status_t pw_reply(uint32_t status_code, const pw_pair_t *headers, uint32_t count, pw_str_t body)
-{
+pw_status_t pw_reply(uint32_t status_code, const pw_pair_t *headers, uint32_t count, pw_str_t body) {
     pw_bytes_t encoded;
     if (!pw_pairs_encode(headers, count, &encoded)) {
         return PW_INTERNAL_FAILURE;
@@ -1045,8 +981,8 @@ pw_status_t pw_reply(uint32_t status_code, const pw_pair_t *headers, uint32_t co
     return status;
 }
 
-pw_status_t pw_http_call(pw_str_t upstream, const pw_pair_t *headers, uint32_t count, pw_str_t body, uint32_t timeout_ms, uint32_t *call_id)
-{
+pw_status_t pw_http_call(pw_str_t upstream, const pw_pair_t *headers, uint32_t count, pw_str_t body, uint32_t timeout_ms,
+                         uint32_t *call_id) {
     pw_bytes_t encoded;
     if (!pw_pairs_encode(headers, count, &encoded)) {
         return PW_INTERNAL_FAILURE;

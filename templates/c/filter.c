@@ -24,8 +24,7 @@ typedef struct context {
 
 static context_t *contexts;
 
-static context_t *context_find(uint32_t id)
-{
+static context_t *context_find(uint32_t id) {
     context_t *context = contexts;
     while (context != NULL && context->id != id) {
         context = context->next;
@@ -33,8 +32,7 @@ static context_t *context_find(uint32_t id)
     return context;
 }
 
-PW_EXPORT void proxy_on_context_create(uint32_t context_id, uint32_t parent_id)
-{
+PW_EXPORT void proxy_on_context_create(uint32_t context_id, uint32_t parent_id) {
     context_t *context = pw_malloc(sizeof(*context));
     if (context == NULL) {
         return; /* every use below allows for a context that is not there */
@@ -44,8 +42,7 @@ PW_EXPORT void proxy_on_context_create(uint32_t context_id, uint32_t parent_id)
     contexts = context;
 }
 
-PW_EXPORT void proxy_on_delete(uint32_t context_id)
-{
+PW_EXPORT void proxy_on_delete(uint32_t context_id) {
     for (context_t **link = &contexts; *link != NULL; link = &(*link)->next) {
         context_t *context = *link;
         if (context->id == context_id) {
@@ -57,8 +54,7 @@ PW_EXPORT void proxy_on_delete(uint32_t context_id)
     }
 }
 
-static bool refuse(const char *reason)
-{
+static bool refuse(const char *reason) {
     pw_line_t line;
     pw_line_init(&line);
     pw_line_str(&line, PW_STR("configuration refused: "));
@@ -68,8 +64,7 @@ static bool refuse(const char *reason)
 }
 
 /* A control character would end the header, or begin another one. */
-static bool is_header_value(pw_str_t value)
-{
+static bool is_header_value(pw_str_t value) {
     for (size_t i = 0; i < value.len; i++) {
         unsigned char c = (unsigned char)value.data[i];
         if ((c < 0x20 && c != '\t') || c == 0x7f) {
@@ -80,8 +75,7 @@ static bool is_header_value(pw_str_t value)
 }
 
 /* The root keeps the greeting for as long as the filter lives; the text of the configuration is not kept. */
-static bool read_greeting(context_t *root, pw_str_t text)
-{
+static bool read_greeting(context_t *root, pw_str_t text) {
     pw_str_t greeting = PW_STR(DEFAULT_GREETING);
     pw_free(root->greeting);
     root->greeting = pw_malloc(text.len + greeting.len);
@@ -103,8 +97,7 @@ static bool read_greeting(context_t *root, pw_str_t text)
     return is_header_value(pw_str(root->greeting, root->greeting_len)) || refuse("my_greeting: must not hold control characters");
 }
 
-PW_EXPORT uint32_t proxy_on_configure(uint32_t root_id, uint32_t configuration_size)
-{
+PW_EXPORT uint32_t proxy_on_configure(uint32_t root_id, uint32_t configuration_size) {
     context_t *root = context_find(root_id);
     pw_bytes_t text = {0};
     if (root == NULL || (configuration_size > 0 && pw_configuration(&text) != PW_OK)) {
@@ -115,8 +108,7 @@ PW_EXPORT uint32_t proxy_on_configure(uint32_t root_id, uint32_t configuration_s
     return good;
 }
 
-PW_EXPORT uint32_t proxy_on_response_headers(uint32_t context_id, uint32_t n_headers, uint32_t end_of_stream)
-{
+PW_EXPORT uint32_t proxy_on_response_headers(uint32_t context_id, uint32_t n_headers, uint32_t end_of_stream) {
     (void)n_headers;
     (void)end_of_stream;
     const context_t *context = context_find(context_id);

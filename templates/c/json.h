@@ -29,15 +29,13 @@ typedef struct {
     unsigned depth;
 } json_reader_t;
 
-static void json_skip_space(json_reader_t *in)
-{
+static void json_skip_space(json_reader_t *in) {
     while (in->at < in->end && (*in->at == ' ' || *in->at == '\t' || *in->at == '\n' || *in->at == '\r')) {
         in->at++;
     }
 }
 
-static bool json_take(json_reader_t *in, char c)
-{
+static bool json_take(json_reader_t *in, char c) {
     if (in->at == in->end || *in->at != c) {
         return false;
     }
@@ -45,8 +43,7 @@ static bool json_take(json_reader_t *in, char c)
     return true;
 }
 
-static bool json_take_word(json_reader_t *in, const char *word)
-{
+static bool json_take_word(json_reader_t *in, const char *word) {
     for (; *word != '\0'; word++) {
         if (!json_take(in, *word)) {
             return false;
@@ -55,8 +52,7 @@ static bool json_take_word(json_reader_t *in, const char *word)
     return true;
 }
 
-static bool json_hex4(json_reader_t *in, unsigned *code)
-{
+static bool json_hex4(json_reader_t *in, unsigned *code) {
     *code = 0;
     for (int i = 0; i < 4; i++, in->at++) {
         if (in->at == in->end) {
@@ -74,8 +70,7 @@ static bool json_hex4(json_reader_t *in, unsigned *code)
 }
 
 /* After the `\u`. A surrogate must be followed by its other half. */
-static bool json_unicode(json_reader_t *in, unsigned *code)
-{
+static bool json_unicode(json_reader_t *in, unsigned *code) {
     unsigned low;
     if (!json_hex4(in, code) || (*code >= 0xdc00 && *code <= 0xdfff)) {
         return false;
@@ -91,8 +86,7 @@ static bool json_unicode(json_reader_t *in, unsigned *code)
 }
 
 /* At most four bytes, and never more than the escape had. */
-static size_t json_put_utf8(char *out, unsigned code)
-{
+static size_t json_put_utf8(char *out, unsigned code) {
     static const unsigned char lead[] = {0, 0, 0xc0, 0xe0, 0xf0};
     size_t len = code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
     for (size_t i = len - 1; i > 0; i--) {
@@ -103,8 +97,7 @@ static size_t json_put_utf8(char *out, unsigned code)
     return len;
 }
 
-static bool json_escape(json_reader_t *in, unsigned *code)
-{
+static bool json_escape(json_reader_t *in, unsigned *code) {
     static const char from[] = "\"\\/bfnrt";
     static const char to[] = "\"\\/\b\f\n\r\t";
     if (json_take(in, 'u')) {
@@ -120,8 +113,7 @@ static bool json_escape(json_reader_t *in, unsigned *code)
 }
 
 /* out NULL: only checks. Decoding never makes a string longer. */
-static bool json_string(json_reader_t *in, char *out, size_t *out_len)
-{
+static bool json_string(json_reader_t *in, char *out, size_t *out_len) {
     size_t len = 0;
     if (!json_take(in, '"')) {
         return false;
@@ -148,8 +140,7 @@ static bool json_string(json_reader_t *in, char *out, size_t *out_len)
     return json_take(in, '"');
 }
 
-static bool json_digits(json_reader_t *in)
-{
+static bool json_digits(json_reader_t *in) {
     const char *start = in->at;
     while (in->at < in->end && *in->at >= '0' && *in->at <= '9') {
         in->at++;
@@ -157,8 +148,7 @@ static bool json_digits(json_reader_t *in)
     return in->at > start;
 }
 
-static bool json_number(json_reader_t *in)
-{
+static bool json_number(json_reader_t *in) {
     (void)json_take(in, '-');
     if (!json_take(in, '0') && !json_digits(in)) {
         return false;
@@ -176,8 +166,7 @@ static bool json_number(json_reader_t *in)
 static bool json_value(json_reader_t *in);
 
 /* Arrays and objects, from behind the opening bracket; in an object each value has a name before it. */
-static bool json_members(json_reader_t *in, char close)
-{
+static bool json_members(json_reader_t *in, char close) {
     size_t ignored;
     json_skip_space(in);
     if (json_take(in, close)) {
@@ -202,8 +191,7 @@ static bool json_members(json_reader_t *in, char close)
 }
 
 /* One value with the space around it. */
-static bool json_value(json_reader_t *in)
-{
+static bool json_value(json_reader_t *in) {
     bool good;
     size_t ignored;
     json_skip_space(in);
@@ -238,8 +226,7 @@ static bool json_value(json_reader_t *in)
 }
 
 /* Where the value of a member begins, in text that is known to be a good object; NULL: no such member. scratch has room for any name. */
-static const char *json_find(json_reader_t *in, const char *name, char *scratch)
-{
+static const char *json_find(json_reader_t *in, const char *name, char *scratch) {
     const char *found = NULL;
     size_t len;
     json_skip_space(in);
@@ -261,8 +248,7 @@ static const char *json_find(json_reader_t *in, const char *name, char *scratch)
     return found;
 }
 
-static json_result_t json_get_string(const char *text, size_t text_len, const char *name, char *out, size_t *out_len)
-{
+static json_result_t json_get_string(const char *text, size_t text_len, const char *name, char *out, size_t *out_len) {
     json_reader_t in = {text, text + text_len, 0};
     if (!json_value(&in) || in.at != in.end) {
         return JSON_MALFORMED;

@@ -49,8 +49,7 @@ static const case_t cases[] = {
 };
 
 /* The text is copied into blocks of exactly its size, so that the sanitizer sees a read or a write behind either. */
-static int run(const case_t *c)
-{
+static int run(const case_t *c) {
     size_t len = strlen(c->text);
     size_t out_len = 0;
     char *text = malloc(len + (len == 0));
@@ -66,8 +65,7 @@ static int run(const case_t *c)
     return good ? 0 : 1;
 }
 
-static int run_depth(size_t depth, json_result_t wanted)
-{
+static int run_depth(size_t depth, json_result_t wanted) {
     char text[512];
     char out[512];
     size_t out_len;
@@ -83,8 +81,7 @@ static int run_depth(size_t depth, json_result_t wanted)
     return result != wanted;
 }
 
-int main(void)
-{
+int main(void) {
     int failed = 0;
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         failed += run(&cases[i]);
