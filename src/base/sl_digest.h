@@ -8,7 +8,7 @@
 #define SL_UUID_TEXT_SIZE 36
 
 sl_status_t sl_sha256(sl_str_t data, uint8_t out[SL_SHA256_SIZE]);
-sl_status_t sl_md5_hex(sl_str_t data, char out[33]); /* lower case, NUL-terminated */
+sl_status_t sl_md5_hex(sl_str_t data, char out[33]);     /* lower case, NUL-terminated */
 void sl_hex(const uint8_t *data, size_t len, char *out); /* writes 2*len characters and a NUL */
 sl_status_t sl_random(void *out, size_t len);            /* cryptographically secure */
 

@@ -8,11 +8,17 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* A file that grew while it was read: with the buffer full, one byte more tells. */
+static bool has_more(int fd) {
+    char byte;
+    return read(fd, &byte, 1) > 0;
+}
+
 static sl_status_t read_all(int fd, const char *path, sl_buf_t *out, sl_err_t *err) {
-    for (;;) {
+    while (out->len < out->max) {
         size_t room = out->max - out->len;
-        if (sl_buf_reserve(out, room < 65536 ? room + (room == 0) : 65536) != SL_OK) {
-            return sl_err_set(err, SL_NO_MEMORY, "%s: larger than the limit of %zu bytes", path, out->max);
+        if (sl_buf_reserve(out, room < 65536 ? room : 65536) != SL_OK) {
+            return sl_err_set(err, SL_NO_MEMORY, "%s: out of memory", path);
         }
         ssize_t n = read(fd, out->data + out->len, out->cap - out->len);
         if (n > 0) {
@@ -23,6 +29,7 @@ static sl_status_t read_all(int fd, const char *path, sl_buf_t *out, sl_err_t *e
             return sl_err_set(err, SL_IO, "%s: cannot read: %s", path, strerror(errno));
         }
     }
+    return has_more(fd) ? sl_err_set(err, SL_NO_MEMORY, "%s: larger than the limit of %zu bytes", path, out->max) : SL_OK;
 }
 
 sl_status_t sl_file_read(const char *path, sl_buf_t *out, sl_err_t *err) {
@@ -98,6 +105,14 @@ sl_status_t sl_file_write_atomic(const char *path, sl_str_t data, unsigned mode,
     return SL_OK;
 }
 
+static bool is_folder(const char *path) {
+    struct stat st;
+    int saved = errno;
+    bool yes = stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+    errno = saved;
+    return yes;
+}
+
 sl_status_t sl_dir_make(const char *path, unsigned mode, sl_err_t *err) {
     char buf[PATH_MAX];
     if (snprintf(buf, sizeof(buf), "%s", path) >= (int)sizeof(buf)) {
@@ -109,7 +124,7 @@ sl_status_t sl_dir_make(const char *path, unsigned mode, sl_err_t *err) {
         }
         char saved = *p;
         *p = '\0';
-        if (mkdir(buf, (mode_t)mode) != 0 && errno != EEXIST) {
+        if (mkdir(buf, (mode_t)mode) != 0 && !(errno == EEXIST && is_folder(buf))) {
             return sl_err_set(err, SL_IO, "%s: cannot create the folder: %s", buf, strerror(errno));
         }
         *p = saved;
