@@ -10,7 +10,7 @@
 #define DEFAULT_MAX_MEMORY_BYTES ((uint64_t)1 << 30)
 
 /* The first one is the default. */
-static const sl_engine_ops_t *const engines[] = {&sl_null_ops};
+static const sl_engine_ops_t *const engines[] = {&sl_wasmtime_ops, &sl_null_ops};
 enum { N_ENGINES = sizeof(engines) / sizeof(engines[0]) };
 
 static const sl_engine_ops_t *find_engine(const char *name) {

@@ -68,6 +68,7 @@ typedef struct {
     size_t n_data_segments;
     bool has_name_section;
     bool has_dwarf;
+    bool has_start; /* a start section: code that runs at instantiation */
 } sl_module_info_t;
 
 const sl_extern_t *sl_module_export(const sl_module_t *m, const char *name, sl_extern_kind_t kind); /* NULL: none */
@@ -116,7 +117,9 @@ struct sl_instance_s {
 /*
  * Links by (module, name) against `imports` and runs the module's start section. Each import of the module must be in the
  * list with an equal type. SL_INVALID: the text names the missing or ill-typed import ("env.no_such_function").
- * SL_TRAP: the start section trapped. `user` is set before anything of the guest runs.
+ * SL_TRAP: the start section trapped. SL_NO_MEMORY: also when the module's memory begins over its limit. `user` is set before
+ * anything of the guest runs. The texts in `imports` must outlive the module (string constants do); the table itself need not,
+ * but giving the same rows each time is what makes instances cheap.
  */
 sl_status_t sl_instance_new(sl_module_t *m, const sl_import_t *imports, size_t n, const sl_instance_limits_t *limits, void *user,
                             sl_instance_t **out, sl_err_t *err);

@@ -129,10 +129,34 @@ static const sl_null_guest_t test_null_guest = {
     .state_bytes = 16,
 };
 
+/* ---- the same guest as WebAssembly text ------------------------------------------------------------------------- */
+
+#define TEST_WAT                                                                                                                           \
+    "(module $calc"                                                                                                                        \
+    "  (import \"env\" \"host_twice\" (func $twice (param i32) (result i32)))"                                                             \
+    "  (import \"env\" \"host_nested\" (func $nested (param i32) (result i32)))"                                                           \
+    "  (import \"env\" \"host_trap\" (func $trap))"                                                                                        \
+    "  (import \"env\" \"host_mem_size\" (func $mem_size (result i32)))"                                                                   \
+    "  (memory (export \"memory\") 1)"                                                                                                     \
+    "  (func (export \"add\") (param i32 i32) (result i32) (i32.add (local.get 0) (local.get 1)))"                                         \
+    "  (func (export \"wide\") (param i64 f32 f64) (result f64)"                                                                           \
+    "    (f64.add (f64.add (f64.convert_i64_s (local.get 0)) (f64.promote_f32 (local.get 1))) (local.get 2)))"                             \
+    "  (func (export \"twice\") (param i32) (result i32) (call $twice (local.get 0)))"                                                     \
+    "  (func (export \"nested\") (param i32) (result i32) (call $nested (local.get 0)))"                                                   \
+    "  (func $alloc (export \"alloc\") (param i32) (result i32)"                                                                           \
+    "    (if (i32.lt_s (local.get 0) (i32.const 0)) (then unreachable))"                                                                   \
+    "    (i32.add (local.get 0) (i32.const 1000)))"                                                                                        \
+    "  (func $boom (export \"boom\") unreachable)"                                                                                         \
+    "  (func $call_trap (export \"call_trap\") (call $trap))"                                                                              \
+    "  (func (export \"peek\") (param i32) (result i32) (i32.load8_u (local.get 0)))"                                                      \
+    "  (func $grow (export \"grow\") (param i32) (result i32) (memory.grow (local.get 0)))"                                                \
+    "  (func (export \"grow_then_ask\") (param i32) (result i32) (drop (call $grow (local.get 0))) (call $mem_size)))"
+
 static const struct {
     const char *name;
     const char *guest; /* what is given to sl_module_compile */
 } test_engines[] = {
+    {"wasmtime", TEST_WAT},
     {"null", "null:calc"},
 };
 enum { TEST_N_ENGINES = sizeof(test_engines) / sizeof(test_engines[0]) };

@@ -14,6 +14,7 @@
 #include "engine.h"
 #include "engine_guests.h"
 #include "engine_null.h"
+#include "engine_signals.h"
 
 typedef struct {
     sl_engine_t *engine;
@@ -58,6 +59,7 @@ static int tear_down(void **state) {
 }
 
 static sl_func_t *func(rig_t *rig, const char *name, const char *sig) {
+    engine_signals_use();
     sl_func_t *f = NULL;
     sl_err_t err;
     assert_int_equal(sl_instance_func(rig->instance, name, sig, &f, &err), SL_OK);
@@ -285,6 +287,7 @@ static int child_exit_code(pid_t pid) {
 }
 
 static int use_after_fork(rig_t *rig) {
+    engine_signals_use();
     sl_err_t err;
     sl_instance_t *in;
     sl_func_t *f;
@@ -356,7 +359,7 @@ int main(void) {
         EACH(a_child_uses_and_compiles_modules_after_a_fork),
         cmocka_unit_test(an_unknown_engine_is_refused_with_the_names_that_exist),
     };
-    int failed = 0;
+    int failed = engine_signals_save();
     for (current = 0; current < TEST_N_ENGINES; current++) {
         failed += cmocka_run_group_tests_name(test_engines[current].name, tests, NULL, NULL);
     }
