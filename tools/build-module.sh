@@ -31,6 +31,7 @@ export SLUICE_INCS
 fingerprint=$({
     printf '%s\n' "${options[@]}" "$SLUICE_LIBS" "$SLUICE_INCS"
     cat "$addon/config"
+    find "$addon" -name '*.[ch]' | sort
     if [ "$name" = debian ]; then nginx -v 2>&1; fi
 } | sha256sum)
 if [ ! -f "$obj/Makefile" ] || [ "$(cat "$obj/.fingerprint" 2>/dev/null)" != "$fingerprint" ]; then

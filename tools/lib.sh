@@ -7,6 +7,9 @@ DEPS=$BUILD/deps
 # shellcheck source=versions.env
 . "$ROOT/tools/versions.env"
 
+# Where nginx is; not every user's PATH has it.
+PATH=$PATH:/usr/sbin:/sbin
+
 say() {
     printf '%s\n' "sluice: $*" >&2
 }
