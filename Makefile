@@ -44,6 +44,13 @@ doctor: ## what was found, with versions, and what is missing
 bench: all $(B)/deps/.packages-bench $(BENCH_FILTERS) ## instructions per request: plain nginx, add_header, our filters (cachegrind)
 	@python3 bench/instructions.py $(BENCH_ARGS)
 
+PREFIX ?= /usr/local
+.PHONY: install
+install: all ## copies what was built under PREFIX (/usr/local); DESTDIR is honoured
+	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/lib/sluice"
+	install -m 755 $(B)/bin/sluice "$(DESTDIR)$(PREFIX)/bin/sluice"
+	install -m 644 $(MODULE) $(dir $(MODULE))libwasmtime.so "$(DESTDIR)$(PREFIX)/lib/sluice/"
+
 clean: ## removes what was built, keeps what was downloaded
 	find $(B) -mindepth 1 -maxdepth 1 ! -name deps ! -name venv -exec rm -rf {} + 2>/dev/null || true
 	rm -f compile_commands.json

@@ -86,7 +86,7 @@ $(B)/modules/libwasmtime.so: $(WASMTIME_READY)
 $(B)/bin/sluice: $(B)/release/obj/cli/main.o $(call libs_for,release,cli) | $(B)/modules/libwasmtime.so
 	@mkdir -p $(@D)
 	@echo "  LINK    $@"
-	@$(CC) $(LDFLAGS_release) -o $@.$$$$ $< $(call link_libs,$^) $(EXTERNAL_LIBS) -Wl,--as-needed -Wl,-rpath,'$$ORIGIN/../modules' && mv $@.$$$$ $@
+	@$(CC) $(LDFLAGS_release) -o $@.$$$$ $< $(call link_libs,$^) $(EXTERNAL_LIBS) -Wl,--as-needed -Wl,-rpath,'$$ORIGIN/../modules:$$ORIGIN/../lib/sluice' && mv $@.$$$$ $@
 -include $(B)/release/obj/cli/main.d
 
 $(B)/asan/bin/sluice: $(B)/asan/obj/cli/main.o $(call libs_for,asan,cli)
