@@ -1,8 +1,284 @@
 #include "sl_cache.h"
 
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include "engine_ops.h"
+#include "sl_digest.h"
+#include "sl_file.h"
+
+/*
+ * A file is  | compiled code ... | trailer |.  The code comes first so that the engine can map the file as it is.
+ * Every byte of the trailer is compared with what it must be, every byte of the code goes into the digest.
+ */
+typedef struct {
+    char magic[8];
+    uint64_t code_bytes;
+    uint8_t code_sha256[SL_SHA256_SIZE];
+    uint8_t module_sha256[SL_SHA256_SIZE];
+    uint8_t fingerprint_sha256[SL_SHA256_SIZE];
+} trailer_t;
+
+static const char magic[8] = {'S', 'L', 'C', 'O', 'D', 'E', '0', '1'};
+
+#define NAME_SIZE (2 * SL_SHA256_SIZE + sizeof(".cwasm"))
+
+struct sl_cache_s {
+    char *folder;
+    sl_cache_log_fn log;
+    void *ud;
+    atomic_uint_fast64_t hits, misses, rejected, stored;
+};
+
+/* What one call of sl_module_get works on. */
+typedef struct {
+    sl_engine_t *engine;
+    sl_cache_t *cache;
+    sl_str_t bytes;
+    trailer_t wanted; /* code_bytes and code_sha256 are the file's to say */
+    char name[NAME_SIZE];
+} entry_t;
+
+static void report(sl_cache_t *cache, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+static void report(sl_cache_t *cache, const char *fmt, ...) {
+    char text[PATH_MAX + 512];
+    va_list ap;
+    if (cache->log == NULL) {
+        return;
+    }
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    cache->log(cache->ud, text);
+}
+
+sl_cache_t *sl_cache_new(const char *folder, sl_cache_log_fn log, void *ud) {
+    sl_cache_t *cache = calloc(1, sizeof(*cache));
+    char *copy = strdup(folder);
+    sl_err_t err;
+    if (cache == NULL || copy == NULL) {
+        free(copy);
+        free(cache);
+        return NULL;
+    }
+    cache->folder = copy;
+    cache->log = log;
+    cache->ud = ud;
+    if (sl_dir_make(folder, 0700, &err) != SL_OK) {
+        report(cache, "cache of compiled code: %s; modules are compiled each time", err.text);
+    }
+    return cache;
+}
+
+void sl_cache_free(sl_cache_t *cache) {
+    if (cache != NULL) {
+        free(cache->folder);
+        free(cache);
+    }
+}
+
+sl_cache_stats_t sl_cache_stats(const sl_cache_t *cache) {
+    return (sl_cache_stats_t){.hits = cache->hits, .misses = cache->misses, .rejected = cache->rejected, .stored = cache->stored};
+}
+
+/* ---- trust ------------------------------------------------------------------------------------------------------ */
+
+/* Whether nobody but us could have written it. */
+static bool ours_alone(const struct stat *st) {
+    return st->st_uid == geteuid() && (st->st_mode & (S_IWGRP | S_IWOTH)) == 0;
+}
+
+/* The folder, open; -1 when there is none or when it cannot be trusted (which is reported). */
+static int open_folder(sl_cache_t *cache) {
+    int fd = open(cache->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    struct stat st;
+    if (fd < 0) {
+        return -1;
+    }
+    if (fstat(fd, &st) == 0 && ours_alone(&st)) {
+        return fd;
+    }
+    report(cache, "cache of compiled code: %s: not used, the folder must belong to user %ld and be writable by that user only",
+           cache->folder, (long)geteuid());
+    close(fd);
+    return -1;
+}
+
+static const char *distrust_file(int fd, struct stat *st) {
+    if (fstat(fd, st) != 0 || !S_ISREG(st->st_mode)) {
+        return "not a regular file";
+    }
+    if (!ours_alone(st)) {
+        return "others own it or may write it";
+    }
+    return (uintmax_t)st->st_size < sizeof(trailer_t) || (uintmax_t)st->st_size > SIZE_MAX / 2 ? "cut short" : NULL;
+}
+
+static const char *distrust_content(const entry_t *e, sl_str_t file) {
+    trailer_t found;
+    uint8_t sha256[SL_SHA256_SIZE];
+    sl_str_t code = sl_str(file.data, file.len - sizeof(found));
+    memcpy(&found, file.data + code.len, sizeof(found));
+    if (memcmp(found.magic, magic, sizeof(magic)) != 0 || found.code_bytes != code.len) {
+        return "damaged: it does not end as it should";
+    }
+    if (memcmp(found.fingerprint_sha256, e->wanted.fingerprint_sha256, SL_SHA256_SIZE) != 0) {
+        return "made by another engine";
+    }
+    if (memcmp(found.module_sha256, e->wanted.module_sha256, SL_SHA256_SIZE) != 0) {
+        return "made of another module";
+    }
+    if (sl_sha256(code, sha256) != SL_OK || memcmp(found.code_sha256, sha256, sizeof(sha256)) != 0) {
+        return "damaged: the digest of the code differs";
+    }
+    return NULL;
+}
+
+/* ---- reading ---------------------------------------------------------------------------------------------------- */
+
+static const char *use_mapped(const entry_t *e, int fd, sl_str_t file, sl_module_t **out) {
+    const char *why = distrust_content(e, file);
+    if (why != NULL) {
+        return why;
+    }
+    sl_precompiled_t code = {.code = sl_str(file.data, file.len - sizeof(trailer_t)), .fd = fd};
+    return sl_module_open(e->engine, e->bytes, e->wanted.module_sha256, &code, out, NULL) == SL_OK ? NULL : "the engine does not take it";
+}
+
+/* NULL: *out is the module. Otherwise why not. */
+static const char *use_file(const entry_t *e, int fd, sl_module_t **out) {
+    struct stat st;
+    const char *why = distrust_file(fd, &st);
+    if (why != NULL) {
+        return why;
+    }
+    size_t size = (size_t)st.st_size;
+    void *map = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (map == MAP_FAILED) {
+        return "cannot be mapped";
+    }
+    why = use_mapped(e, fd, sl_str(map, size), out);
+    munmap(map, size);
+    return why;
+}
+
+static sl_status_t load(const entry_t *e, sl_module_t **out) {
+    int folder = open_folder(e->cache);
+    if (folder < 0) {
+        return SL_NOT_FOUND;
+    }
+    /* NONBLOCK: a pipe in our place is refused, not waited for. */
+    int fd = openat(folder, e->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    int why_not_open = errno;
+    close(folder);
+    if (fd < 0 && why_not_open == ENOENT) {
+        return SL_NOT_FOUND;
+    }
+    const char *why = fd < 0 ? strerror(why_not_open) : use_file(e, fd, out);
+    if (fd >= 0) {
+        close(fd);
+    }
+    if (why == NULL) {
+        return SL_OK;
+    }
+    e->cache->rejected++;
+    report(e->cache, "cache of compiled code: %s/%s: not used, %s; the module is compiled again", e->cache->folder, e->name, why);
+    return SL_INVALID;
+}
+
+/* ---- writing ---------------------------------------------------------------------------------------------------- */
+
+static sl_status_t write_code(void *ud, sl_str_t code, sl_err_t *err) {
+    const entry_t *e = ud;
+    trailer_t trailer = e->wanted;
+    trailer.code_bytes = code.len;
+    char path[PATH_MAX];
+    if (snprintf(path, sizeof(path), "%s/%s", e->cache->folder, e->name) >= (int)sizeof(path)) {
+        return sl_err_set(err, SL_INVALID, "%s: path too long", e->cache->folder);
+    }
+    if (sl_sha256(code, trailer.code_sha256) != SL_OK) {
+        return sl_err_set(err, SL_FAILED, "%s: no digest", path);
+    }
+    sl_buf_t file;
+    sl_buf_init(&file, code.len + sizeof(trailer));
+    sl_buf_append_str(&file, code);
+    sl_buf_append(&file, &trailer, sizeof(trailer));
+    sl_status_t rc =
+        file.failed ? sl_err_set(err, SL_NO_MEMORY, "%s: out of memory", path) : sl_file_write_atomic(path, sl_buf_str(&file), 0600, err);
+    sl_buf_deinit(&file);
+    return rc;
+}
+
+static sl_status_t store(entry_t *e, sl_module_t *m) {
+    int folder = open_folder(e->cache);
+    if (folder < 0) {
+        return SL_IO;
+    }
+    close(folder);
+    sl_err_t err;
+    sl_status_t rc = e->engine->ops->module_serialize(m, write_code, e, &err);
+    if (rc != SL_OK) {
+        report(e->cache, "cache of compiled code: %s", err.text);
+        return rc;
+    }
+    e->cache->stored++;
+    return SL_OK;
+}
+
+/* ---- both ------------------------------------------------------------------------------------------------------- */
+
+static sl_status_t entry_init(entry_t *e, sl_engine_t *engine, sl_cache_t *cache, sl_str_t bytes) {
+    uint8_t both[2 * SL_SHA256_SIZE], key[SL_SHA256_SIZE];
+    memset(e, 0, sizeof(*e));
+    e->engine = engine;
+    e->cache = cache;
+    e->bytes = bytes;
+    memcpy(e->wanted.magic, magic, sizeof(magic));
+    if (sl_sha256(bytes, e->wanted.module_sha256) != SL_OK ||
+        sl_sha256(sl_engine_fingerprint(engine), e->wanted.fingerprint_sha256) != SL_OK) {
+        return SL_FAILED;
+    }
+    memcpy(both, e->wanted.fingerprint_sha256, SL_SHA256_SIZE);
+    memcpy(both + SL_SHA256_SIZE, e->wanted.module_sha256, SL_SHA256_SIZE);
+    if (sl_sha256(sl_str(both, sizeof(both)), key) != SL_OK) {
+        return SL_FAILED;
+    }
+    sl_hex(key, sizeof(key), e->name);
+    memcpy(e->name + 2 * sizeof(key), ".cwasm", sizeof(".cwasm"));
+    return SL_OK;
+}
+
+static sl_status_t compile_and_store(entry_t *e, sl_module_t **out, sl_err_t *err) {
+    sl_module_t *mapped;
+    e->cache->misses++;
+    sl_status_t rc = sl_module_open(e->engine, e->bytes, e->wanted.module_sha256, NULL, out, err);
+    if (rc != SL_OK || store(e, *out) != SL_OK) {
+        return rc;
+    }
+    /* The pages of the file are shared with every process that maps it; those of the compiler's output would be ours alone. */
+    if (load(e, &mapped) == SL_OK) {
+        sl_module_unref(*out);
+        *out = mapped;
+    }
+    return SL_OK;
+}
 
 sl_status_t sl_module_get(sl_engine_t *engine, sl_cache_t *cache, sl_str_t bytes, sl_module_t **out, sl_err_t *err) {
-    (void)cache;
-    return sl_module_compile(engine, bytes, out, err);
+    entry_t e;
+    if (cache == NULL || engine->ops->module_serialize == NULL || entry_init(&e, engine, cache, bytes) != SL_OK) {
+        return sl_module_compile(engine, bytes, out, err);
+    }
+    if (load(&e, out) == SL_OK) {
+        cache->hits++;
+        return SL_OK;
+    }
+    return compile_and_store(&e, out, err);
 }

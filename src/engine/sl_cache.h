@@ -2,8 +2,8 @@
  * Compiled code on disk, keyed by engine fingerprint and the module's SHA-256. One file per module, mapped by every process.
  *
  * Trust: compiled code is run as it is, so a file is used only when the folder and the file belong to the effective user and
- * nobody else may write them, and when the header's digest of the payload matches. Anything else (damaged, cut, foreign,
- * another engine's) is ignored, reported to `log`, and rebuilt. A cache whose folder cannot be made or written is no error:
+ * nobody else may write them, and when the digest at its end matches the code. Anything else (damaged, cut, foreign, another
+ * engine's) is ignored, reported to `log`, and rebuilt. What is checked is the open file that is then mapped. A cache whose folder cannot be made or written is no error:
  * modules are then compiled each time.
  */
 #ifndef SL_CACHE_H

@@ -1,12 +1,7 @@
 /* What every engine must do, run against each of them with the same guest: as
  * WebAssembly text, and as native functions. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "cmocka_all.h"
 
-#include <cmocka.h>
 #include <stdio.h>
 #include <sys/wait.h>
 #include <unistd.h>

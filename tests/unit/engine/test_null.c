@@ -1,12 +1,6 @@
 /* What only the null engine has: registration, state of a guest, imports called
  * by name. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
+#include "cmocka_all.h"
 
 #include "engine_null.h"
 

@@ -1,0 +1,426 @@
+/* The cache of compiled code: what is used, what is not, and that a bad file costs nothing but time. */
+#include "cmocka_all.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "sl_cache.h"
+#include "sl_digest.h"
+#include "sl_file.h"
+
+#define WAT "(module (func (export \"answer\") (result i32) (i32.const 42)))"
+
+typedef struct {
+    char root[64];
+    char folder[80];
+    sl_engine_t *engine;
+    sl_cache_t *cache;
+    char log[1024]; /* the last line */
+    unsigned lines;
+} rig_t;
+
+static void keep_line(void *ud, const char *text) {
+    rig_t *rig = ud;
+    snprintf(rig->log, sizeof(rig->log), "%s", text);
+    rig->lines++;
+}
+
+static int set_up(void **state) {
+    rig_t *rig = calloc(1, sizeof(*rig));
+    snprintf(rig->root, sizeof(rig->root), "/tmp/sl-cache-XXXXXX");
+    if (mkdtemp(rig->root) == NULL || sl_engine_new(NULL, &rig->engine, NULL) != SL_OK) {
+        return -1;
+    }
+    snprintf(rig->folder, sizeof(rig->folder), "%s/code", rig->root);
+    rig->cache = sl_cache_new(rig->folder, keep_line, rig);
+    *state = rig;
+    return rig->cache != NULL ? 0 : -1;
+}
+
+static void empty_folder(const char *path) {
+    DIR *d = opendir(path);
+    for (struct dirent *e; d != NULL && (e = readdir(d)) != NULL;) {
+        unlinkat(dirfd(d), e->d_name, 0);
+    }
+    if (d != NULL) {
+        closedir(d);
+    }
+}
+
+static int tear_down(void **state) {
+    rig_t *rig = *state;
+    sl_cache_free(rig->cache);
+    sl_engine_free(rig->engine);
+    empty_folder(rig->folder);
+    rmdir(rig->folder);
+    rmdir(rig->root);
+    free(rig);
+    return 0;
+}
+
+static int32_t run(sl_module_t *m) {
+    sl_instance_t *in;
+    sl_func_t *f;
+    sl_raw_t args[1] = {{.i32 = 0}};
+    sl_err_t err;
+    if (sl_instance_new(m, NULL, 0, NULL, NULL, &in, &err) != SL_OK) {
+        return -1;
+    }
+    bool ok = sl_instance_func(in, "answer", ":i", &f, &err) == SL_OK && sl_instance_call(in, f, args, &err) == SL_OK;
+    sl_instance_free(in);
+    return ok ? args[0].i32 : -1;
+}
+
+/* Whatever the cache does, the caller gets a module that works. */
+static void get_and_run(rig_t *rig) {
+    sl_module_t *m;
+    sl_err_t err = {{0}};
+    assert_int_equal(sl_module_get(rig->engine, rig->cache, SL_STR(WAT), &m, &err), SL_OK);
+    assert_int_equal(run(m), 42);
+    assert_int_equal(sl_module_info(m)->n_exports, 1);
+    sl_module_unref(m);
+}
+
+static void expect(rig_t *rig, uint64_t hits, uint64_t misses, uint64_t rejected, uint64_t stored) {
+    sl_cache_stats_t s = sl_cache_stats(rig->cache);
+    assert_int_equal(s.hits, hits);
+    assert_int_equal(s.misses, misses);
+    assert_int_equal(s.rejected, rejected);
+    assert_int_equal(s.stored, stored);
+}
+
+/* The one file in the folder. */
+static void find_file(rig_t *rig, char *path, size_t size) {
+    DIR *d = opendir(rig->folder);
+    unsigned found = 0;
+    assert_non_null(d);
+    for (struct dirent *e; (e = readdir(d)) != NULL;) {
+        if (e->d_name[0] != '.') {
+            snprintf(path, size, "%s/%s", rig->folder, e->d_name);
+            found++;
+        }
+    }
+    closedir(d);
+    assert_int_equal(found, 1);
+}
+
+static size_t file_size(const char *path) {
+    struct stat st;
+    assert_int_equal(stat(path, &st), 0);
+    return (size_t)st.st_size;
+}
+
+static void flip_byte(const char *path, size_t off) {
+    uint8_t byte;
+    int fd = open(path, O_RDWR);
+    assert_true(fd >= 0);
+    assert_int_equal(pread(fd, &byte, 1, (off_t)off), 1);
+    byte ^= 0x40;
+    assert_int_equal(pwrite(fd, &byte, 1, (off_t)off), 1);
+    close(fd);
+}
+
+static void the_second_time_the_code_comes_from_the_file(void **state) {
+    rig_t *rig = *state;
+    get_and_run(rig);
+    expect(rig, 0, 1, 0, 1);
+    get_and_run(rig);
+    expect(rig, 1, 1, 0, 1);
+    assert_int_equal(rig->lines, 0);
+}
+
+static void code_is_mapped_from_the_file(void **state) {
+    rig_t *rig = *state;
+    sl_module_t *m;
+    char path[400], line[512];
+    assert_int_equal(sl_module_get(rig->engine, rig->cache, SL_STR(WAT), &m, NULL), SL_OK);
+    find_file(rig, path, sizeof(path));
+    FILE *maps = fopen("/proc/self/maps", "r");
+    bool executable = false;
+    while (fgets(line, sizeof(line), maps) != NULL) {
+        executable = executable || (strstr(line, path) != NULL && strstr(line, "r-xp") != NULL);
+    }
+    fclose(maps);
+    sl_module_unref(m);
+    assert_true(executable);
+}
+
+static void folder_and_file_are_for_the_owner_only(void **state) {
+    rig_t *rig = *state;
+    char path[400];
+    struct stat st;
+    get_and_run(rig);
+    find_file(rig, path, sizeof(path));
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_mode & 07777, 0600);
+    assert_int_equal(stat(rig->folder, &st), 0);
+    assert_int_equal(st.st_mode & 07777, 0700);
+}
+
+static void a_damaged_byte_anywhere_is_noticed_and_repaired(void **state) {
+    rig_t *rig = *state;
+    char path[400];
+    get_and_run(rig);
+    find_file(rig, path, sizeof(path));
+    size_t size = file_size(path);
+    const size_t places[] = {0, size / 2, size - 1, size - 40, size - 70, size - 100, size - 105, size - 112};
+    uint64_t n = sizeof(places) / sizeof(places[0]);
+    for (uint64_t i = 0; i < n; i++) {
+        flip_byte(path, places[i]);
+        get_and_run(rig);
+        expect(rig, i, i + 2, i + 1, i + 2);
+        assert_non_null(strstr(rig->log, path));
+        get_and_run(rig);
+        expect(rig, i + 1, i + 2, i + 1, i + 2);
+    }
+}
+
+static void a_file_that_is_cut_short_is_noticed_and_repaired(void **state) {
+    rig_t *rig = *state;
+    char path[400];
+    get_and_run(rig);
+    find_file(rig, path, sizeof(path));
+    size_t size = file_size(path);
+    const size_t sizes[] = {0, 1, 111, 112, size / 2, size - 1};
+    uint64_t n = sizeof(sizes) / sizeof(sizes[0]);
+    for (uint64_t i = 0; i < n; i++) {
+        assert_int_equal(truncate(path, (off_t)sizes[i]), 0);
+        get_and_run(rig);
+        expect(rig, 0, i + 2, i + 1, i + 2);
+    }
+}
+
+static void a_file_that_others_may_write_is_not_used(void **state) {
+    rig_t *rig = *state;
+    char path[400];
+    const mode_t modes[] = {0620, 0602};
+    get_and_run(rig);
+    find_file(rig, path, sizeof(path));
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(chmod(path, modes[i]), 0);
+        get_and_run(rig);
+        expect(rig, 0, i + 2, i + 1, i + 2);
+    }
+}
+
+static void a_file_of_another_user_is_not_used(void **state) {
+    rig_t *rig = *state;
+    char path[400];
+    if (geteuid() != 0) {
+        skip();
+    }
+    get_and_run(rig);
+    find_file(rig, path, sizeof(path));
+    assert_int_equal(chown(path, 65534, 65534), 0);
+    get_and_run(rig);
+    expect(rig, 0, 2, 1, 2);
+}
+
+static void a_folder_of_another_user_is_neither_read_nor_written(void **state) {
+    rig_t *rig = *state;
+    if (geteuid() != 0) {
+        skip();
+    }
+    get_and_run(rig);
+    assert_int_equal(chown(rig->folder, 65534, 65534), 0);
+    get_and_run(rig);
+    expect(rig, 0, 2, 0, 1);
+    assert_non_null(strstr(rig->log, rig->folder));
+}
+
+static void a_folder_that_others_may_write_is_neither_read_nor_written(void **state) {
+    rig_t *rig = *state;
+    get_and_run(rig);
+    assert_int_equal(chmod(rig->folder, 0770), 0);
+    get_and_run(rig);
+    expect(rig, 0, 2, 0, 1);
+    assert_int_equal(chmod(rig->folder, 0700), 0);
+    get_and_run(rig);
+    expect(rig, 1, 2, 0, 1);
+}
+
+static void a_link_in_the_place_of_the_file_is_not_followed(void **state) {
+    rig_t *rig = *state;
+    char path[400], elsewhere[500];
+    get_and_run(rig);
+    find_file(rig, path, sizeof(path));
+    snprintf(elsewhere, sizeof(elsewhere), "%s.moved", rig->folder);
+    assert_int_equal(rename(path, elsewhere), 0);
+    assert_int_equal(symlink(elsewhere, path), 0);
+    get_and_run(rig);
+    expect(rig, 0, 2, 1, 2);
+    unlink(elsewhere);
+}
+
+static void a_pipe_in_the_place_of_the_file_does_not_block(void **state) {
+    rig_t *rig = *state;
+    char path[400];
+    get_and_run(rig);
+    find_file(rig, path, sizeof(path));
+    unlink(path);
+    assert_int_equal(mkfifo(path, 0600), 0);
+    get_and_run(rig);
+    expect(rig, 0, 2, 1, 2);
+}
+
+static void an_engine_with_other_settings_has_its_own_file(void **state) {
+    rig_t *rig = *state;
+    sl_engine_t *mine = rig->engine;
+    sl_engine_conf_t conf = {.name = "wasmtime", .backtraces = true};
+    get_and_run(rig);
+    assert_int_equal(sl_engine_new(&conf, &rig->engine, NULL), SL_OK);
+    get_and_run(rig);
+    expect(rig, 0, 2, 0, 2);
+    get_and_run(rig);
+    expect(rig, 1, 2, 0, 2);
+    sl_engine_free(rig->engine);
+    rig->engine = mine;
+}
+
+static void code_of_another_engine_under_our_name_is_not_used(void **state) {
+    rig_t *rig = *state;
+    char path[400], other[400];
+    sl_engine_t *mine = rig->engine;
+    sl_engine_conf_t conf = {.name = "wasmtime", .backtraces = true};
+    get_and_run(rig);
+    find_file(rig, path, sizeof(path));
+    unlink(path);
+    assert_int_equal(sl_engine_new(&conf, &rig->engine, NULL), SL_OK);
+    get_and_run(rig);
+    find_file(rig, other, sizeof(other));
+    sl_engine_free(rig->engine);
+    rig->engine = mine;
+    assert_int_equal(rename(other, path), 0);
+    get_and_run(rig);
+    expect(rig, 0, 3, 1, 3);
+    assert_non_null(strstr(rig->log, "another engine"));
+}
+
+static void code_of_another_module_under_our_name_is_not_used(void **state) {
+    rig_t *rig = *state;
+    char path[400], other[400];
+    sl_module_t *m;
+    get_and_run(rig);
+    find_file(rig, path, sizeof(path));
+    unlink(path);
+    assert_int_equal(sl_module_get(rig->engine, rig->cache, SL_STR("(module)"), &m, NULL), SL_OK);
+    sl_module_unref(m);
+    find_file(rig, other, sizeof(other));
+    assert_int_equal(rename(other, path), 0);
+    get_and_run(rig);
+    expect(rig, 0, 3, 1, 3);
+    assert_non_null(strstr(rig->log, "another module"));
+}
+
+/* The digest is right and the code is not: what would happen if another program of ours wrote there. */
+static void code_that_the_engine_refuses_is_compiled_again(void **state) {
+    rig_t *rig = *state;
+    char path[400];
+    sl_buf_t file;
+    get_and_run(rig);
+    find_file(rig, path, sizeof(path));
+    sl_buf_init(&file, 1 << 20);
+    assert_int_equal(sl_file_read(path, &file, NULL), SL_OK);
+    size_t code = file.len - 112;
+    memset(file.data, 0, 4); /* no ELF file any more */
+    assert_int_equal(sl_sha256(sl_str(file.data, code), (uint8_t *)file.data + code + 16), SL_OK);
+    assert_int_equal(sl_file_write_atomic(path, sl_buf_str(&file), 0600, NULL), SL_OK);
+    sl_buf_deinit(&file);
+    get_and_run(rig);
+    expect(rig, 0, 2, 1, 2);
+}
+
+static void a_folder_that_cannot_be_made_is_no_error(void **state) {
+    rig_t *rig = *state;
+    char file[100], below[120];
+    snprintf(file, sizeof(file), "%s/file", rig->root);
+    snprintf(below, sizeof(below), "%s/cache", file);
+    assert_int_equal(sl_file_write_atomic(file, SL_STR("x"), 0600, NULL), SL_OK);
+    sl_cache_t *mine = rig->cache;
+    rig->cache = sl_cache_new(below, keep_line, rig);
+    assert_non_null(rig->cache);
+    assert_int_equal(rig->lines, 1);
+    get_and_run(rig);
+    expect(rig, 0, 1, 0, 0);
+    sl_cache_free(rig->cache);
+    rig->cache = mine;
+    unlink(file);
+}
+
+static void a_module_that_does_not_compile_leaves_no_file(void **state) {
+    rig_t *rig = *state;
+    sl_module_t *m;
+    sl_err_t err = {{0}};
+    assert_int_equal(sl_module_get(rig->engine, rig->cache, SL_STR("(module (func i32.add))"), &m, &err), SL_INVALID);
+    assert_true(err.text[0] != '\0');
+    expect(rig, 0, 1, 0, 0);
+    assert_int_equal(rmdir(rig->folder), 0);
+}
+
+static void without_a_cache_modules_are_compiled(void **state) {
+    rig_t *rig = *state;
+    sl_module_t *m;
+    assert_int_equal(sl_module_get(rig->engine, NULL, SL_STR(WAT), &m, NULL), SL_OK);
+    assert_int_equal(run(m), 42);
+    sl_module_unref(m);
+}
+
+static int child(rig_t *rig) {
+    for (int i = 0; i < 5; i++) {
+        sl_module_t *m;
+        if (sl_module_get(rig->engine, rig->cache, SL_STR(WAT), &m, NULL) != SL_OK || run(m) != 42) {
+            return 1;
+        }
+        sl_module_unref(m);
+        empty_folder(rig->folder);
+    }
+    return 0;
+}
+
+static void many_processes_may_read_write_and_clear_it_at_once(void **state) {
+    rig_t *rig = *state;
+    pid_t pids[4];
+    for (int i = 0; i < 4; i++) {
+        pids[i] = fork();
+        if (pids[i] == 0) {
+            _exit(child(rig));
+        }
+    }
+    for (int i = 0; i < 4; i++) {
+        int status = -1;
+        assert_int_equal(waitpid(pids[i], &status, 0), pids[i]);
+        assert_int_equal(status, 0);
+    }
+}
+
+#define EACH(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        EACH(the_second_time_the_code_comes_from_the_file),
+        EACH(code_is_mapped_from_the_file),
+        EACH(folder_and_file_are_for_the_owner_only),
+        EACH(a_damaged_byte_anywhere_is_noticed_and_repaired),
+        EACH(a_file_that_is_cut_short_is_noticed_and_repaired),
+        EACH(a_file_that_others_may_write_is_not_used),
+        EACH(a_file_of_another_user_is_not_used),
+        EACH(a_folder_of_another_user_is_neither_read_nor_written),
+        EACH(a_folder_that_others_may_write_is_neither_read_nor_written),
+        EACH(a_link_in_the_place_of_the_file_is_not_followed),
+        EACH(a_pipe_in_the_place_of_the_file_does_not_block),
+        EACH(an_engine_with_other_settings_has_its_own_file),
+        EACH(code_of_another_engine_under_our_name_is_not_used),
+        EACH(code_of_another_module_under_our_name_is_not_used),
+        EACH(code_that_the_engine_refuses_is_compiled_again),
+        EACH(a_folder_that_cannot_be_made_is_no_error),
+        EACH(a_module_that_does_not_compile_leaves_no_file),
+        EACH(without_a_cache_modules_are_compiled),
+        EACH(many_processes_may_read_write_and_clear_it_at_once),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
