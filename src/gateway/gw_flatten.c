@@ -1,0 +1,271 @@
+/* The error tree of a document as a flat list, one row for each entity that has errors. */
+#include "gw_errors.h"
+
+#include <stdio.h>
+
+#include "gw_schema.h"
+#include "sl_digest.h"
+
+typedef struct {
+    const json_t *doc;
+    json_t *rows;
+    bool failed; /* out of memory; sticky */
+} flat_t;
+
+/* An entity as the document gives it, and where it hangs. */
+typedef struct {
+    const gw_entity_t *kind, *parent_kind;
+    const json_t *entity, *parent;
+} place_t;
+
+static void put(flat_t *f, json_t *object, const char *name, json_t *value) {
+    if (json_object_set_new(object, name, value) != 0) {
+        f->failed = true;
+    }
+}
+
+static bool is_child(const gw_entity_t *kind, const char *key) {
+    const gw_entity_t *child = gw_entity_find(sl_cstr(key));
+    return child != NULL && gw_entity_link(child, kind) != NULL && gw_field_find(kind->fields, key) == NULL;
+}
+
+static const json_t *valid_id(const json_t *entity) {
+    const json_t *id = json_object_get(entity, "id");
+    return json_is_string(id) && sl_uuid_valid(sl_str(json_string_value(id), json_string_length(id))) ? id : NULL;
+}
+
+static bool all_texts(const json_t *list) {
+    size_t i;
+    const json_t *value;
+    json_array_foreach(list, i, value) {
+        if (!json_is_string(value)) {
+            return false;
+        }
+    }
+    return json_is_array(list) && json_array_size(list) > 0;
+}
+
+/* ---- the errors of one entity ---------------------------------------------------------------------------------------------- */
+
+static void add_error(flat_t *f, json_t *list, const char *type, const sl_buf_t *path, const json_t *message) {
+    json_t *row = json_pack("{s:s}", "type", type);
+    if (path->len > 0) {
+        put(f, row, "field", json_stringn(path->data, path->len));
+    }
+    put(f, row, "message", json_incref((json_t *)message));
+    if (json_array_append_new(list, row) != 0) {
+        f->failed = true;
+    }
+}
+
+static void collect(flat_t *f, json_t *list, sl_buf_t *path, const json_t *error);
+
+static void collect_at(flat_t *f, json_t *list, sl_buf_t *path, const char *step, const json_t *error) {
+    size_t len = path->len;
+    sl_buf_append_cstr(path, len > 0 ? "." : "");
+    sl_buf_append_cstr(path, step);
+    collect(f, list, path, error);
+    path->len = len;
+    f->failed = f->failed || path->failed;
+}
+
+static void collect(flat_t *f, json_t *list, sl_buf_t *path, const json_t *error) {
+    char position[24];
+    const char *key;
+    size_t i;
+    json_t *value;
+    if (json_is_string(error)) {
+        add_error(f, list, "field", path, error);
+        return;
+    }
+    json_array_foreach(error, i, value) {
+        snprintf(position, sizeof(position), "%zu", i + 1);
+        collect_at(f, list, path, position, value);
+    }
+    json_object_foreach((json_t *)error, key, value) {
+        if (strcmp(key, "@entity") != 0) {
+            collect_at(f, list, path, key, value);
+            continue;
+        }
+        size_t n;
+        const json_t *text;
+        json_array_foreach(value, n, text) {
+            add_error(f, list, "entity", path, text);
+        }
+    }
+}
+
+/* The entity as given, without children, with the link to its parent. */
+static json_t *shown_entity(flat_t *f, const place_t *place) {
+    const char *key;
+    json_t *value, *shown = json_object();
+    json_object_foreach((json_t *)place->entity, key, value) {
+        if (!is_child(place->kind, key)) {
+            put(f, shown, key, json_incref(value));
+        }
+    }
+    const json_t *parent_id = place->parent != NULL ? valid_id(place->parent) : NULL;
+    if (parent_id != NULL) {
+        put(f, shown, gw_entity_link(place->kind, place->parent_kind)->name, json_pack("{s:O}", "id", parent_id));
+    }
+    f->failed = f->failed || shown == NULL;
+    return shown;
+}
+
+static void add_row(flat_t *f, const place_t *place, json_t *errors) {
+    const json_t *id = valid_id(place->entity), *name = json_object_get(place->entity, "name"),
+                 *tags = json_object_get(place->entity, "tags");
+    json_t *row = json_pack("{s:s}", "entity_type", place->kind->singular);
+    if (id != NULL) {
+        put(f, row, "entity_id", json_incref((json_t *)id));
+    }
+    if (json_is_string(name) && json_string_length(name) > 0) {
+        put(f, row, "entity_name", json_incref((json_t *)name));
+    }
+    if (all_texts(tags)) {
+        put(f, row, "entity_tags", json_incref((json_t *)tags));
+    }
+    put(f, row, "entity", shown_entity(f, place));
+    put(f, row, "errors", errors);
+    if (json_array_append_new(f->rows, row) != 0) {
+        f->failed = true;
+    }
+}
+
+/* ---- walking the tree -------------------------------------------------------------------------------------------------------- */
+
+/* true: all of `error` became rows, so that nothing of it stays in the tree. */
+static bool flatten_list(flat_t *f, const gw_entity_t *kind, const place_t *parent, const json_t *entities, json_t *errors);
+
+static void flatten_own(flat_t *f, const place_t *place, json_t *error) {
+    sl_buf_t path;
+    json_t *list = json_array();
+    sl_buf_init(&path, (size_t)1 << 20);
+    if (json_is_string(error)) {
+        add_error(f, list, "entity", &path, error);
+    } else {
+        collect(f, list, &path, error);
+    }
+    sl_buf_deinit(&path);
+    if (json_array_size(list) > 0) {
+        add_row(f, place, list);
+    } else {
+        json_decref(list);
+    }
+}
+
+/* Splits the children's errors from `error`, so that what is left is the entity's own. */
+static json_t *take_children(flat_t *f, const place_t *place, json_t *error) {
+    const char *key;
+    void *next;
+    json_t *value, *children = json_object();
+    f->failed = f->failed || children == NULL;
+    json_object_foreach_safe(error, next, key, value) {
+        if (is_child(place->kind, key) && json_is_array(value)) {
+            put(f, children, key, json_incref(value));
+            json_object_del(error, key);
+        }
+    }
+    return children;
+}
+
+static void flatten_item(flat_t *f, const place_t *place, json_t *error) {
+    const char *key;
+    json_t *value, *children = take_children(f, place, error);
+    flatten_own(f, place, error);
+    json_object_foreach(children, key, value) {
+        const gw_entity_t *child = gw_entity_find(sl_cstr(key));
+        flatten_list(f, child, place, json_object_get(place->entity, key), value);
+    }
+    json_decref(children);
+}
+
+static bool flatten_list(flat_t *f, const gw_entity_t *kind, const place_t *parent, const json_t *entities, json_t *errors) {
+    size_t i;
+    json_t *error;
+    bool all = true;
+    json_array_foreach(errors, i, error) {
+        const json_t *entity = json_array_get(entities, i);
+        if (json_is_null(error)) {
+            continue;
+        }
+        if (!json_is_object(entity)) {
+            all = false;
+            continue;
+        }
+        place_t place = {kind, parent != NULL ? parent->kind : NULL, entity, parent != NULL ? parent->entity : NULL};
+        flatten_item(f, &place, error);
+        if (json_array_set_new(errors, i, json_null()) != 0) {
+            f->failed = true;
+        }
+    }
+    return all;
+}
+
+static bool is_labelled(const gw_entity_t *kind, const json_t *entity, const char *label) {
+    const char *key = kind->endpoint_key != NULL ? json_string_value(json_object_get(entity, kind->endpoint_key)) : NULL;
+    const char *id = json_string_value(json_object_get(entity, "id"));
+    return (key != NULL && strcmp(key, label) == 0) || (id != NULL && strcmp(id, label) == 0);
+}
+
+/* The last entity of a kind with this key or id, anywhere in the document: of two with one key, the later one is to blame. */
+static void find_labelled(const json_t *collections, const place_t *parent, const gw_entity_t *kind, const char *label, place_t *found) {
+    const char *key;
+    size_t i;
+    json_t *list, *entity;
+    json_object_foreach((json_t *)collections, key, list) {
+        const gw_entity_t *here = gw_entity_find(sl_cstr(key));
+        if (here == NULL || (parent != NULL && !is_child(parent->kind, key))) {
+            continue;
+        }
+        json_array_foreach(list, i, entity) {
+            place_t place = {here, parent != NULL ? parent->kind : NULL, entity, parent != NULL ? parent->entity : NULL};
+            if (here == kind && is_labelled(kind, entity, label)) {
+                *found = place;
+            }
+            find_labelled(entity, &place, kind, label, found);
+        }
+    }
+}
+
+static bool flatten_labels(flat_t *f, const gw_entity_t *kind, json_t *errors) {
+    const char *label;
+    void *next;
+    json_t *error;
+    bool all = true;
+    json_object_foreach_safe(errors, next, label, error) {
+        place_t place = {0};
+        find_labelled(f->doc, NULL, kind, label, &place);
+        if (place.entity == NULL) {
+            all = false;
+            continue;
+        }
+        json_t *own = json_is_array(error) ? json_pack("{s:O}", "@entity", error) : json_incref(error);
+        flatten_own(f, &place, own);
+        json_decref(own);
+        json_object_del(errors, label);
+    }
+    return all;
+}
+
+json_t *gw_flatten_errors(const json_t *doc, json_t *fields) {
+    flat_t f = {.doc = doc, .rows = json_array()};
+    const char *key;
+    void *next;
+    json_t *value;
+    json_object_foreach_safe(fields, next, key, value) {
+        const gw_entity_t *kind = gw_entity_find(sl_cstr(key));
+        if (kind == NULL || (!json_is_array(value) && !json_is_object(value))) {
+            continue;
+        }
+        bool all = json_is_array(value) ? flatten_list(&f, kind, NULL, json_object_get(doc, key), value) : flatten_labels(&f, kind, value);
+        if (all) {
+            json_object_del(fields, key);
+        }
+    }
+    if (f.failed) {
+        json_decref(f.rows);
+        return NULL;
+    }
+    return f.rows;
+}
