@@ -1,0 +1,140 @@
+/*
+ * The gateway inside nginx: where plan, router, filters and nginx meet.
+ *
+ *   sluice.json --- main conf (one per cycle) --- shm: generation, who is loading, what each worker serves
+ *                                                   |  eventfd + 1 s poll
+ *   worker: current generation --- plan (mapped), filters (kept across plans by key), chains
+ *              ^ a reference by each request, so that it ends as it began
+ */
+#ifndef NGX_HTTP_SLUICE_GW_H
+#define NGX_HTTP_SLUICE_GW_H
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_http.h>
+
+#include "gw_admin.h"
+#include "nd_config.h"
+#include "pw.h"
+
+#define NGX_HTTP_SLUICE_GW_MAX_WORKERS 512
+
+extern ngx_module_t ngx_http_sluice_gateway_module;
+
+/* ---- settings ---------------------------------------------------------------------------------------------------- */
+
+enum {
+    NGX_HTTP_SLUICE_GW_SERVER_TOKENS = 1,
+    NGX_HTTP_SLUICE_GW_VIA = 2,
+    NGX_HTTP_SLUICE_GW_LATENCY = 4,
+    NGX_HTTP_SLUICE_GW_REQUEST_ID = 8,
+    NGX_HTTP_SLUICE_GW_UPSTREAM_STATUS = 16,
+};
+
+typedef struct {
+    ngx_str_t path; /* of sluice.json; empty: no gateway in this nginx */
+    json_t *settings;
+    char prefix[4096], plan_path[4200], cache_path[4200];
+    char *filters_path; /* NULL: none */
+    ngx_str_t filters_choose;
+    ngx_str_t via_1, via_2, server; /* "1.1 sluice/0.1.0", "2 sluice/0.1.0", "sluice/0.1.0" */
+    ngx_uint_t tokens;  /* bits above */
+    const char *error_default_type;
+    unsigned wasm : 1;
+    unsigned traditional : 1;
+    ngx_shm_zone_t *zone;
+    ngx_array_t hosts; /* ngx_http_sluice_gw_host_t: the hosts file */
+    ngx_array_t *trusted; /* ngx_cidr_t, NULL: nobody */
+} ngx_http_sluice_gw_main_conf_t;
+
+typedef struct {
+    ngx_flag_t proxy; /* this location is the gateway's */
+    ngx_flag_t admin; /* this location is the Admin API */
+} ngx_http_sluice_gw_loc_conf_t;
+
+/* ---- generations (ngx_http_sluice_gw_state.c) ---------------------------------------------------------------------- */
+
+typedef struct ngx_http_sluice_gw_gen_s ngx_http_sluice_gw_gen_t;
+
+ngx_int_t ngx_http_sluice_gw_zone_add(ngx_conf_t *cf, ngx_http_sluice_gw_main_conf_t *mcf);
+ngx_int_t ngx_http_sluice_gw_init_module(ngx_cycle_t *cycle, ngx_http_sluice_gw_main_conf_t *mcf);
+ngx_int_t ngx_http_sluice_gw_init_worker(ngx_cycle_t *cycle, ngx_http_sluice_gw_main_conf_t *mcf);
+void ngx_http_sluice_gw_exit_worker(ngx_cycle_t *cycle);
+
+/* What this worker serves now; NULL: nothing yet. ref/unref on the worker's thread only. */
+ngx_http_sluice_gw_gen_t *ngx_http_sluice_gw_current(void);
+ngx_http_sluice_gw_gen_t *ngx_http_sluice_gw_gen_ref(ngx_http_sluice_gw_gen_t *gen);
+void ngx_http_sluice_gw_gen_unref(ngx_http_sluice_gw_gen_t *gen);
+const gw_plan_t *ngx_http_sluice_gw_gen_plan(const ngx_http_sluice_gw_gen_t *gen);
+pw_chain_t *ngx_http_sluice_gw_gen_chain(const ngx_http_sluice_gw_gen_t *gen, int32_t index); /* borrowed; NULL: none */
+
+/* The node as a thread may use it (installed filters are scanned anew by nd_filters_scan in that thread). */
+void ngx_http_sluice_gw_node(ngx_http_sluice_gw_main_conf_t *mcf, nd_node_t *node);
+const nd_filters_t *ngx_http_sluice_gw_filters(void);
+
+/* One load of a configuration at a time over all workers. */
+ngx_int_t ngx_http_sluice_gw_load_begin(void); /* NGX_OK, NGX_BUSY */
+void ngx_http_sluice_gw_load_end(uint64_t generation); /* 0: nothing changed; else tells every worker */
+uint64_t ngx_http_sluice_gw_latest(void);
+/* Whether every worker of this cycle serves `generation` or a later one. */
+unsigned ngx_http_sluice_gw_all_serve(uint64_t generation);
+size_t ngx_http_sluice_gw_worker_pids(int64_t *pids, size_t max);
+
+/* ---- a request (ngx_http_sluice_gw_proxy.c) ------------------------------------------------------------------------- */
+
+typedef struct {
+    struct sockaddr *sockaddr;
+    socklen_t socklen;
+    ngx_str_t name;
+} ngx_http_sluice_gw_addr_t;
+
+typedef struct {
+    ngx_http_request_t *request;
+    ngx_http_sluice_gw_gen_t *gen;
+    gw_route_t route;
+    gw_service_t service;
+    ngx_str_t upstream_path; /* composed, without query */
+    ngx_str_t prefix;        /* what strip_path removed */
+    ngx_str_t original_uri;  /* unparsed, as it was matched: a filter may change the request's */
+    ngx_str_t original_host;
+    ngx_str_t request_id;
+    ngx_http_sluice_gw_addr_t *addrs;
+    ngx_uint_t n_addrs, next_addr;
+    ngx_resolver_ctx_t *resolving;
+    ngx_msec_t upstream_started; /* ngx_current_msec of the first try */
+    unsigned matched : 1;
+    unsigned resolved : 1;
+    unsigned failed : 1; /* the name has no address */
+    unsigned proxied : 1;
+    unsigned attached : 1;
+    unsigned tokens_done : 1;
+} ngx_http_sluice_gw_ctx_t;
+
+ngx_http_sluice_gw_ctx_t *ngx_http_sluice_gw_ctx(ngx_http_request_t *r); /* also after an internal redirect; NULL: none */
+ngx_int_t ngx_http_sluice_gw_rewrite_handler(ngx_http_request_t *r);
+ngx_int_t ngx_http_sluice_gw_access_handler(ngx_http_request_t *r);
+ngx_int_t ngx_http_sluice_gw_precontent_handler(ngx_http_request_t *r);
+ngx_int_t ngx_http_sluice_gw_add_variables(ngx_conf_t *cf);
+ngx_int_t ngx_http_sluice_gw_header_filter_init(void);
+char *ngx_http_sluice_gw_balancer(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+
+/* NGX_OK: ctx->addrs are set; NGX_AGAIN: the phases go on when it is known; NGX_DECLINED: no such name. */
+ngx_int_t ngx_http_sluice_gw_resolve(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx);
+char *ngx_http_sluice_gw_read_hosts(ngx_conf_t *cf, ngx_http_sluice_gw_main_conf_t *mcf, const char *path);
+
+/* ---- errors (ngx_http_sluice_gw_error.c) --------------------------------------------------------------------------------- */
+
+/* A decision of the gateway (no route...): the type comes from Accept, JSON without one. Returns what a phase handler returns. */
+ngx_int_t ngx_http_sluice_gw_send_error(ngx_http_request_t *r, ngx_uint_t status, const char *message);
+/* Content handler of the location that error_page points to. */
+ngx_int_t ngx_http_sluice_gw_error_handler(ngx_http_request_t *r);
+
+/* ---- Admin API (ngx_http_sluice_gw_admin.c) --------------------------------------------------------------------------------- */
+
+ngx_int_t ngx_http_sluice_gw_admin_handler(ngx_http_request_t *r);
+
+static inline sl_str_t ngx_sluice_to_sl(ngx_str_t s) {
+    return sl_str(s.data, s.len);
+}
+
+#endif

@@ -1,0 +1,410 @@
+/*
+ * The Admin API's listener: nginx request -> gw_admin_handle() -> nginx response. Reads are answered at once; POST /config parses,
+ * compiles and starts filters, so it runs in a thread, and answers when every worker serves the new generation.
+ */
+#include "ngx_http_sluice_gw.h"
+
+#define MAX_BODY ((size_t)256 * 1024 * 1024)
+#define MAX_ANSWER ((size_t)1024 * 1024 * 1024)
+#define WAIT_STEP_MS 2
+#define WAIT_MAX_MS 5000 /* for workers that are busy; they take over all the same */
+
+typedef struct {
+    ngx_http_request_t *r; /* held by a count and `blocked` while a thread or a timer has the exchange */
+    ngx_connection_t conn; /* what events carry: a debug build reads ->fd of their data */
+    ngx_http_sluice_gw_gen_t *gen;
+    gw_plan_t *empty; /* what is read while nothing is served */
+    sl_buf_t body;
+    gw_admin_request_t request;
+    gw_admin_env_t env;
+    gw_admin_response_t response;
+    int64_t pids[NGX_HTTP_SLUICE_GW_MAX_WORKERS];
+    nd_node_t node;
+    nd_filters_t *filters; /* scanned anew by the thread */
+    char *filters_path;
+    sl_str_t filters_choose;
+    uint64_t generation; /* of the plan that the thread writes */
+    unsigned written : 1;
+    ngx_event_t wait;
+    ngx_msec_t waiting_since;
+    sl_buf_t empty_image;
+} exchange_t;
+
+/* ---- answering ------------------------------------------------------------------------------------------------------------ */
+
+static void free_buffer(void *data) {
+    free(data);
+}
+
+static ngx_int_t add_header(ngx_http_request_t *r, sl_str_t name, sl_str_t value) {
+    ngx_table_elt_t *h = ngx_list_push(&r->headers_out.headers);
+    if (h == NULL) {
+        return NGX_ERROR;
+    }
+    ngx_memzero(h, sizeof(*h));
+    h->hash = 1;
+    h->key.len = name.len;
+    h->value.len = value.len;
+    h->key.data = ngx_pnalloc(r->pool, name.len + value.len + 1);
+    if (h->key.data == NULL) {
+        return NGX_ERROR;
+    }
+    h->value.data = ngx_cpymem(h->key.data, name.data, name.len);
+    ngx_memcpy(h->value.data, value.data, value.len);
+    return NGX_OK;
+}
+
+/* "Name: value\n" lines. */
+static ngx_int_t add_lines(ngx_http_request_t *r, sl_str_t lines) {
+    while (lines.len != 0) {
+        const char *nl = memchr(lines.data, '\n', lines.len);
+        size_t len = nl != NULL ? (size_t)(nl - lines.data) : lines.len;
+        const char *colon = memchr(lines.data, ':', len);
+        if (colon != NULL && colon + 2 <= lines.data + len && add_header(r, sl_str(lines.data, (size_t)(colon - lines.data)), sl_str(colon + 2, (size_t)(lines.data + len - colon - 2))) != NGX_OK) {
+            return NGX_ERROR;
+        }
+        len += nl != NULL;
+        lines = sl_str(lines.data + len, lines.len - len);
+    }
+    return NGX_OK;
+}
+
+static ngx_int_t common_headers(ngx_http_request_t *r) {
+    ngx_http_sluice_gw_main_conf_t *mcf = ngx_http_get_module_main_conf(r, ngx_http_sluice_gateway_module);
+    ngx_time_t *tp = ngx_timeofday();
+    char ms[NGX_INT64_LEN + 1];
+    snprintf(ms, sizeof(ms), "%ld", (long)((tp->sec - r->start_sec) * 1000 + ((long)tp->msec - (long)r->start_msec)));
+    if (add_header(r, SL_STR("Access-Control-Allow-Origin"), SL_STR("*")) != NGX_OK || add_header(r, SL_STR("Access-Control-Allow-Credentials"), SL_STR("true")) != NGX_OK) {
+        return NGX_ERROR;
+    }
+    if ((mcf->tokens & NGX_HTTP_SLUICE_GW_LATENCY) && add_header(r, SL_STR("X-Kong-Admin-Latency"), sl_cstr(ms)) != NGX_OK) {
+        return NGX_ERROR;
+    }
+    if (!(mcf->tokens & NGX_HTTP_SLUICE_GW_SERVER_TOKENS)) {
+        return NGX_OK;
+    }
+    ngx_table_elt_t *h = ngx_list_push(&r->headers_out.headers);
+    if (h == NULL) {
+        return NGX_ERROR;
+    }
+    ngx_memzero(h, sizeof(*h));
+    h->hash = 1;
+    ngx_str_set(&h->key, "Server");
+    h->value = mcf->server;
+    r->headers_out.server = h;
+    return NGX_OK;
+}
+
+/* The response's bytes move into the request's pool. */
+static ngx_int_t send_response(ngx_http_request_t *r, gw_admin_response_t *resp) {
+    if (resp->body.failed || resp->headers.failed || resp->status == 0) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+    ngx_pool_cleanup_t *cln = ngx_pool_cleanup_add(r->pool, 0);
+    ngx_buf_t *b = ngx_calloc_buf(r->pool);
+    if (cln == NULL || b == NULL || common_headers(r) != NGX_OK || add_lines(r, sl_buf_str(&resp->headers)) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+    size_t len = resp->body.len;
+    cln->handler = free_buffer;
+    cln->data = resp->body.data;
+    b->pos = (u_char *)resp->body.data;
+    b->last = b->pos != NULL ? b->pos + len : NULL;
+    resp->body = (sl_buf_t){.max = resp->body.max};
+    r->headers_out.status = (ngx_uint_t)resp->status;
+    r->headers_out.content_length_n = (off_t)len;
+    if (resp->content_type != NULL) {
+        r->headers_out.content_type.len = ngx_strlen(resp->content_type);
+        r->headers_out.content_type.data = (u_char *)(uintptr_t)resp->content_type;
+        r->headers_out.content_type_len = r->headers_out.content_type.len;
+    }
+    if (len == 0) {
+        r->header_only = r->header_only || resp->status == 204;
+    }
+    ngx_int_t rc = ngx_http_send_header(r);
+    if (rc == NGX_ERROR || rc > NGX_OK || r->header_only) {
+        return rc;
+    }
+    b->memory = len != 0;
+    b->last_buf = 1;
+    b->last_in_chain = 1;
+    ngx_chain_t out = {.buf = b, .next = NULL};
+    return ngx_http_output_filter(r, &out);
+}
+
+/* ---- one exchange ------------------------------------------------------------------------------------------------------------ */
+
+static void exchange_free(exchange_t *x) {
+    if (x->wait.timer_set) {
+        ngx_del_timer(&x->wait);
+    }
+    ngx_http_sluice_gw_gen_unref(x->gen);
+    gw_plan_close(x->empty);
+    sl_buf_deinit(&x->empty_image);
+    sl_buf_deinit(&x->body);
+    sl_buf_deinit(&x->response.body);
+    sl_buf_deinit(&x->response.headers);
+    nd_filters_free(x->filters);
+    free(x);
+}
+
+static ngx_table_elt_t *content_type(ngx_http_request_t *r, size_t *n) {
+    ngx_table_elt_t *found = NULL;
+    *n = 0;
+    ngx_list_part_t *part = &r->headers_in.headers.part;
+    for (; part != NULL; part = part->next) {
+        ngx_table_elt_t *h = part->elts;
+        for (ngx_uint_t i = 0; i < part->nelts; i++) {
+            if (h[i].key.len == 12 && ngx_strncasecmp(h[i].key.data, (u_char *)"content-type", 12) == 0) {
+                found = found != NULL ? found : &h[i];
+                (*n)++;
+            }
+        }
+    }
+    return found;
+}
+
+static sl_str_t header_value(ngx_http_request_t *r, const char *lower) {
+    size_t len = ngx_strlen(lower);
+    for (ngx_list_part_t *part = &r->headers_in.headers.part; part != NULL; part = part->next) {
+        ngx_table_elt_t *h = part->elts;
+        for (ngx_uint_t i = 0; i < part->nelts; i++) {
+            if (h[i].key.len == len && ngx_strncasecmp(h[i].key.data, (u_char *)(uintptr_t)lower, len) == 0) {
+                return sl_str(h[i].value.data, h[i].value.len);
+            }
+        }
+    }
+    return SL_STR_NULL;
+}
+
+static sl_status_t copy_body(ngx_http_request_t *r, sl_buf_t *out) {
+    for (ngx_chain_t *cl = r->request_body != NULL ? r->request_body->bufs : NULL; cl != NULL; cl = cl->next) {
+        ngx_buf_t *b = cl->buf;
+        if (ngx_buf_in_memory(b)) {
+            sl_buf_append(out, b->pos, (size_t)(b->last - b->pos));
+            continue;
+        }
+        for (off_t at = b->file_pos; at < b->file_last;) {
+            u_char chunk[65536];
+            size_t want = (size_t)ngx_min(b->file_last - at, (off_t)sizeof(chunk));
+            ssize_t n = ngx_read_file(b->file, chunk, want, at);
+            if (n <= 0) {
+                return SL_IO;
+            }
+            sl_buf_append(out, chunk, (size_t)n);
+            at += n;
+        }
+    }
+    return out->failed ? SL_NO_MEMORY : SL_OK;
+}
+
+static void fill_request(ngx_http_request_t *r, exchange_t *x) {
+    size_t n_types;
+    ngx_table_elt_t *type = content_type(r, &n_types);
+    sl_str_t path = ngx_sluice_to_sl(r->unparsed_uri);
+    const char *q = memchr(path.data, '?', path.len);
+    x->request = (gw_admin_request_t){
+        .method = ngx_sluice_to_sl(r->method_name),
+        .path = q != NULL ? sl_str(path.data, (size_t)(q - path.data)) : path,
+        .query = q != NULL ? sl_str(q + 1, (size_t)(path.data + path.len - q - 1)) : SL_STR_NULL,
+        .content_type = type != NULL ? ngx_sluice_to_sl(type->value) : SL_STR_NULL,
+        .n_content_types = n_types,
+        .accept_headers = header_value(r, "access-control-request-headers"),
+        .body = sl_buf_str(&x->body),
+    };
+}
+
+static void fill_info(ngx_http_sluice_gw_main_conf_t *mcf, exchange_t *x) {
+    gw_admin_info_t *i = &x->env.info;
+    i->version = json_string_value(json_object_get(mcf->settings, "version"));
+    i->node_id = json_string_value(json_object_get(mcf->settings, "node_id"));
+    i->hostname = json_string_value(json_object_get(mcf->settings, "hostname"));
+    i->prefix = mcf->prefix;
+    i->wasm_enabled = mcf->wasm;
+    i->db_less = true;
+    i->configuration = json_object_get(mcf->settings, "configuration");
+    i->worker_pids = x->pids;
+    i->n_workers = ngx_http_sluice_gw_worker_pids(x->pids, NGX_HTTP_SLUICE_GW_MAX_WORKERS);
+    i->master_pid = (int64_t)ngx_parent;
+#if (NGX_STAT_STUB)
+    i->connections_accepted = *ngx_stat_accepted;
+    i->connections_handled = *ngx_stat_handled;
+    i->connections_active = *ngx_stat_active;
+    i->connections_reading = *ngx_stat_reading;
+    i->connections_writing = *ngx_stat_writing;
+    i->connections_waiting = *ngx_stat_waiting;
+    i->total_requests = *ngx_stat_requests;
+#endif
+}
+
+/* While no generation is served the API still answers, from an empty plan. */
+static sl_status_t open_plan(exchange_t *x) {
+    if (ngx_http_sluice_gw_current() != NULL) {
+        x->gen = ngx_http_sluice_gw_gen_ref(ngx_http_sluice_gw_current());
+        x->env.plan = ngx_http_sluice_gw_gen_plan(x->gen);
+        return SL_OK;
+    }
+    json_t *nothing = json_object();
+    gw_plan_conf_t conf = {.config_hash = SL_STR("00000000000000000000000000000000")};
+    sl_buf_init(&x->empty_image, 1024 * 1024);
+    sl_status_t rc = gw_plan_build(nothing, &conf, &x->empty_image, NULL);
+    json_decref(nothing);
+    rc = rc == SL_OK ? gw_plan_open(sl_buf_str(&x->empty_image), &x->empty, NULL) : rc;
+    x->env.plan = x->empty;
+    return rc;
+}
+
+static exchange_t *exchange_make(ngx_http_request_t *r) {
+    ngx_http_sluice_gw_main_conf_t *mcf = ngx_http_get_module_main_conf(r, ngx_http_sluice_gateway_module);
+    exchange_t *x = calloc(1, sizeof(*x));
+    if (x == NULL) {
+        return NULL;
+    }
+    x->r = r;
+    sl_buf_init(&x->body, MAX_BODY);
+    sl_buf_init(&x->response.body, MAX_ANSWER);
+    sl_buf_init(&x->response.headers, 65536);
+    ngx_http_sluice_gw_node(mcf, &x->node);
+    x->filters_path = mcf->wasm ? mcf->filters_path : NULL;
+    x->filters_choose = ngx_sluice_to_sl(mcf->filters_choose);
+    nd_validate_env(&x->node, &x->env.validate);
+    if (open_plan(x) != SL_OK || copy_body(r, &x->body) != SL_OK) {
+        exchange_free(x);
+        return NULL;
+    }
+    fill_request(r, x);
+    fill_info(mcf, x);
+    return x;
+}
+
+/* ---- POST /config ---------------------------------------------------------------------------------------------------------------- */
+
+static void run_replace(exchange_t *x) {
+    sl_err_t err = {.text = ""};
+    gw_admin_replace_t replace = {.entities = NULL};
+    sl_buf_init(&replace.config_text, MAX_ANSWER);
+    /* Filters may have been installed since the start. */
+    sl_status_t rc = nd_filters_scan(x->filters_path, x->filters_choose, &x->filters, &err);
+    if (rc == SL_OK) {
+        x->node.filters = x->filters;
+        nd_validate_env(&x->node, &x->env.validate);
+    }
+    if (gw_admin_handle(&x->request, &x->env, &x->response, &replace) == GW_ADMIN_REPLACE) {
+        rc = nd_config_try(&x->node, replace.entities, &err);
+        rc = rc == SL_OK ? nd_plan_write(&x->node, replace.entities, sl_str(replace.config_hash, 32), sl_buf_str(&replace.config_text), x->generation, &err) : rc;
+        x->written = rc == SL_OK;
+        gw_admin_replaced(&replace, rc, &err, &x->response);
+    }
+    json_decref(replace.entities);
+    sl_buf_deinit(&replace.config_text);
+}
+
+static void finish(exchange_t *x) {
+    ngx_http_request_t *r = x->r;
+    ngx_connection_t *c = r->connection;
+    r->main->blocked--;
+    r->aio = 0;
+    ngx_http_set_log_request(c->log, r);
+    ngx_int_t rc = send_response(r, &x->response);
+    exchange_free(x);
+    ngx_http_finalize_request(r, rc);
+    ngx_http_run_posted_requests(c);
+}
+
+static exchange_t *exchange_of(ngx_event_t *ev) {
+    return ((ngx_connection_t *)ev->data)->data;
+}
+
+static void wait_handler(ngx_event_t *ev) {
+    exchange_t *x = exchange_of(ev);
+    if (ngx_http_sluice_gw_all_serve(x->generation) || ngx_current_msec - x->waiting_since >= WAIT_MAX_MS || ngx_exiting) {
+        finish(x);
+        return;
+    }
+    ngx_add_timer(ev, WAIT_STEP_MS);
+}
+
+static void replaced(ngx_event_t *ev) {
+    exchange_t *x = exchange_of(ev);
+    ngx_http_sluice_gw_load_end(x->written ? x->generation : 0);
+    if (!x->written) {
+        finish(x);
+        return;
+    }
+    x->waiting_since = ngx_current_msec;
+    wait_handler(&x->wait);
+}
+
+static void replace_in_thread(void *data, ngx_log_t *log) {
+    (void)log;
+    run_replace(*(exchange_t **)data);
+}
+
+/* NGX_OK: the thread has it; else the exchange is the caller's again. */
+static ngx_int_t start_thread(ngx_http_request_t *r, exchange_t *x) {
+    ngx_str_t name = ngx_string("sluice");
+    ngx_thread_pool_t *pool = ngx_thread_pool_get((ngx_cycle_t *)ngx_cycle, &name);
+    ngx_thread_task_t *task = ngx_thread_task_alloc(r->pool, sizeof(exchange_t *));
+    if (pool == NULL || task == NULL) {
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0, "[sluice] no thread pool \"sluice\"; nginx.conf must have the one that `sluice start` writes");
+        return NGX_ERROR;
+    }
+    x->conn.fd = (ngx_socket_t)-1;
+    x->conn.data = x;
+    x->wait.data = &x->conn;
+    x->wait.log = ngx_cycle->log;
+    x->wait.handler = wait_handler;
+    *(exchange_t **)task->ctx = x;
+    task->handler = replace_in_thread;
+    task->event.handler = replaced;
+    task->event.data = &x->conn;
+    r->main->blocked++;
+    r->aio = 1;
+    if (ngx_thread_task_post(pool, task) != NGX_OK) {
+        r->main->blocked--;
+        r->aio = 0;
+        return NGX_ERROR;
+    }
+    return NGX_OK;
+}
+
+static void busy(exchange_t *x) {
+    gw_admin_replace_t nothing = {.entities = NULL};
+    gw_admin_replaced(&nothing, SL_AGAIN, NULL, &x->response);
+}
+
+static unsigned is_config_write(const exchange_t *x) {
+    sl_str_t p = x->request.path;
+    return sl_str_eq(x->request.method, SL_STR("POST")) && (sl_str_eq(p, SL_STR("/config")) || sl_str_eq(p, SL_STR("/config/")));
+}
+
+/* ---- the handler --------------------------------------------------------------------------------------------------------------------- */
+
+static void handle(ngx_http_request_t *r) {
+    exchange_t *x = exchange_make(r);
+    if (x == NULL) {
+        ngx_http_finalize_request(r, NGX_HTTP_INTERNAL_SERVER_ERROR);
+        return;
+    }
+    if (!is_config_write(x)) {
+        gw_admin_replace_t unused = {.entities = NULL};
+        (void)gw_admin_handle(&x->request, &x->env, &x->response, &unused);
+        json_decref(unused.entities);
+    } else if (ngx_http_sluice_gw_load_begin() != NGX_OK) {
+        busy(x);
+    } else {
+        x->generation = ngx_http_sluice_gw_latest() + 1;
+        if (start_thread(r, x) == NGX_OK) {
+            return;
+        }
+        ngx_http_sluice_gw_load_end(0);
+    }
+    ngx_int_t rc = send_response(r, &x->response);
+    exchange_free(x);
+    ngx_http_finalize_request(r, rc);
+}
+
+ngx_int_t ngx_http_sluice_gw_admin_handler(ngx_http_request_t *r) {
+    ngx_int_t rc = ngx_http_read_client_request_body(r, handle);
+    return rc >= NGX_HTTP_SPECIAL_RESPONSE ? rc : NGX_DONE;
+}

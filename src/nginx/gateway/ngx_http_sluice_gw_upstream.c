@@ -1,0 +1,238 @@
+/* Names to addresses, and the balancer that hands them to nginx's upstream. */
+#include "ngx_http_sluice_gw.h"
+
+#define MAX_ADDRS 64
+
+typedef struct {
+    ngx_str_t name; /* lower case */
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+#if (NGX_HAVE_INET6)
+        struct sockaddr_in6 v6;
+#endif
+    } addr;
+    socklen_t socklen;
+} host_t;
+
+/* ---- the hosts file ------------------------------------------------------------------------------------------------------ */
+
+static char *add_host(ngx_conf_t *cf, ngx_http_sluice_gw_main_conf_t *mcf, const char *address, const char *name) {
+    host_t h;
+    ngx_memzero(&h, sizeof(h));
+    if (inet_pton(AF_INET, address, &h.addr.v4.sin_addr) == 1) {
+        h.addr.v4.sin_family = AF_INET;
+        h.socklen = sizeof(h.addr.v4);
+#if (NGX_HAVE_INET6)
+    } else if (inet_pton(AF_INET6, address, &h.addr.v6.sin6_addr) == 1) {
+        h.addr.v6.sin6_family = AF_INET6;
+        h.socklen = sizeof(h.addr.v6);
+#endif
+    } else {
+        return NGX_CONF_OK;
+    }
+    host_t *slot = ngx_array_push(&mcf->hosts);
+    h.name.len = ngx_strlen(name);
+    h.name.data = ngx_pnalloc(cf->pool, h.name.len);
+    if (slot == NULL || h.name.data == NULL) {
+        return NGX_CONF_ERROR;
+    }
+    ngx_strlow(h.name.data, (u_char *)(uintptr_t)name, h.name.len);
+    *slot = h;
+    return NGX_CONF_OK;
+}
+
+char *ngx_http_sluice_gw_read_hosts(ngx_conf_t *cf, ngx_http_sluice_gw_main_conf_t *mcf, const char *path) {
+    if (ngx_array_init(&mcf->hosts, cf->pool, 8, sizeof(host_t)) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
+    FILE *f = fopen(path, "re");
+    if (f == NULL) {
+        return NGX_CONF_OK;
+    }
+    char line[1024];
+    char *rc = NGX_CONF_OK;
+    while (rc == NGX_CONF_OK && fgets(line, sizeof(line), f) != NULL) {
+        line[strcspn(line, "#\r\n")] = '\0';
+        char *save = NULL;
+        char *address = strtok_r(line, " \t", &save);
+        for (char *name = address != NULL ? strtok_r(NULL, " \t", &save) : NULL; name != NULL && rc == NGX_CONF_OK; name = strtok_r(NULL, " \t", &save)) {
+            rc = add_host(cf, mcf, address, name);
+        }
+    }
+    fclose(f);
+    return rc;
+}
+
+/* ---- resolving ------------------------------------------------------------------------------------------------------------- */
+
+static ngx_int_t add_addr(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx, const struct sockaddr *sa, socklen_t len) {
+    if (ctx->n_addrs == MAX_ADDRS) {
+        return NGX_OK;
+    }
+    ngx_http_sluice_gw_addr_t *a = &ctx->addrs[ctx->n_addrs];
+    a->sockaddr = ngx_palloc(r->pool, len);
+    a->name.data = ngx_pnalloc(r->pool, NGX_SOCKADDR_STRLEN);
+    if (a->sockaddr == NULL || a->name.data == NULL) {
+        return NGX_ERROR;
+    }
+    ngx_memcpy(a->sockaddr, sa, len);
+    a->socklen = len;
+    ngx_inet_set_port(a->sockaddr, (in_port_t)ctx->service.port);
+    a->name.len = ngx_sock_ntop(a->sockaddr, len, a->name.data, NGX_SOCKADDR_STRLEN, 1);
+    ctx->n_addrs++;
+    return NGX_OK;
+}
+
+static void resolved(ngx_resolver_ctx_t *rctx) {
+    ngx_http_request_t *r = rctx->data;
+    ngx_connection_t *c = r->connection;
+    ngx_http_sluice_gw_ctx_t *ctx = ngx_http_sluice_gw_ctx(r);
+    unsigned async = rctx->async; /* 0: the answer was cached, and we are still inside ask_resolver() */
+    ngx_http_set_log_request(c->log, r);
+    if (rctx->state != 0) {
+        ngx_log_error(NGX_LOG_ERR, c->log, 0, "[sluice] %V could not be resolved (%i: %s)", &rctx->name, rctx->state, ngx_resolver_strerror(rctx->state));
+    }
+    for (ngx_uint_t i = 0; rctx->state == 0 && i < rctx->naddrs; i++) {
+        if (add_addr(r, ctx, rctx->addrs[i].sockaddr, rctx->addrs[i].socklen) != NGX_OK) {
+            break;
+        }
+    }
+    ctx->resolved = ctx->n_addrs != 0;
+    ctx->failed = !ctx->resolved;
+    ctx->resolving = NULL;
+    ngx_resolve_name_done(rctx);
+    r->read_event_handler = ngx_http_block_reading;
+    if (async) {
+        ngx_http_core_run_phases(r);
+        ngx_http_run_posted_requests(c);
+    }
+}
+
+static ngx_int_t ask_resolver(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx, ngx_str_t host) {
+    ngx_http_core_loc_conf_t *clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
+    ngx_resolver_ctx_t temp = {.name = host};
+    ngx_resolver_ctx_t *rctx = ngx_resolve_start(clcf->resolver, &temp);
+    if (rctx == NULL) {
+        return NGX_ERROR;
+    }
+    if (rctx == NGX_NO_RESOLVER) {
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0, "[sluice] no name server to resolve %V; set SLUICE_DNS_RESOLVER", &host);
+        return NGX_DECLINED;
+    }
+    rctx->name = host;
+    rctx->handler = resolved;
+    rctx->data = r;
+    rctx->timeout = clcf->resolver_timeout;
+    ctx->resolving = rctx;
+    r->read_event_handler = ngx_http_test_reading;
+    if (ngx_resolve_name(rctx) != NGX_OK) {
+        ctx->resolving = NULL;
+        return NGX_DECLINED;
+    }
+    return ctx->resolved ? NGX_OK : ctx->failed ? NGX_DECLINED : NGX_AGAIN;
+}
+
+ngx_int_t ngx_http_sluice_gw_resolve(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx) {
+    ngx_http_sluice_gw_main_conf_t *mcf = ngx_http_get_module_main_conf(r, ngx_http_sluice_gateway_module);
+    ngx_str_t host = {ctx->service.host.len, (u_char *)(uintptr_t)ctx->service.host.data};
+    ctx->n_addrs = 0;
+    ctx->next_addr = 0;
+    ctx->addrs = ngx_palloc(r->pool, MAX_ADDRS * sizeof(*ctx->addrs));
+    if (ctx->addrs == NULL) {
+        return NGX_ERROR;
+    }
+    ngx_addr_t literal;
+    ngx_str_t bare = host;
+    if (bare.len > 2 && bare.data[0] == '[' && bare.data[bare.len - 1] == ']') {
+        bare.data++;
+        bare.len -= 2;
+    }
+    if (ngx_parse_addr(r->pool, &literal, bare.data, bare.len) == NGX_OK) {
+        ctx->resolved = 1;
+        return add_addr(r, ctx, literal.sockaddr, literal.socklen);
+    }
+    host_t *h = mcf->hosts.elts;
+    for (ngx_uint_t i = 0; i < mcf->hosts.nelts; i++) {
+        if (h[i].name.len == host.len && ngx_strncasecmp(h[i].name.data, host.data, host.len) == 0 && add_addr(r, ctx, &h[i].addr.any, h[i].socklen) != NGX_OK) {
+            return NGX_ERROR;
+        }
+    }
+    if (ctx->n_addrs != 0) {
+        ctx->resolved = 1;
+        return NGX_OK;
+    }
+    return ask_resolver(r, ctx, host);
+}
+
+/* ---- balancer ------------------------------------------------------------------------------------------------------------------ */
+
+static ngx_int_t get_peer(ngx_peer_connection_t *pc, void *data) {
+    ngx_http_sluice_gw_ctx_t *ctx = data;
+    if (ctx->n_addrs == 0) {
+        return NGX_ERROR;
+    }
+    ngx_http_sluice_gw_addr_t *a = &ctx->addrs[ctx->next_addr++ % ctx->n_addrs];
+    pc->sockaddr = a->sockaddr;
+    pc->socklen = a->socklen;
+    pc->name = &a->name;
+    pc->cached = 0;
+    pc->connection = NULL;
+    return NGX_OK;
+}
+
+static void free_peer(ngx_peer_connection_t *pc, void *data, ngx_uint_t state) {
+    (void)data;
+    (void)state;
+    if (pc->tries > 0) {
+        pc->tries--;
+    }
+}
+
+/* The service's numbers over those of the location, in a copy for this request. */
+static ngx_int_t use_service(ngx_http_request_t *r, const gw_service_t *s, unsigned buffering) {
+    ngx_http_upstream_t *u = r->upstream;
+    ngx_http_upstream_conf_t *conf = ngx_palloc(r->pool, sizeof(*conf));
+    if (conf == NULL) {
+        return NGX_ERROR;
+    }
+    *conf = *u->conf;
+    conf->connect_timeout = s->connect_timeout_ms;
+    conf->send_timeout = s->write_timeout_ms;
+    conf->read_timeout = s->read_timeout_ms;
+    conf->next_upstream_tries = s->retries + 1;
+    u->conf = conf;
+    u->buffering = buffering;
+    return NGX_OK;
+}
+
+static ngx_int_t init_peer(ngx_http_request_t *r, ngx_http_upstream_srv_conf_t *us) {
+    (void)us;
+    ngx_http_sluice_gw_ctx_t *ctx = ngx_http_sluice_gw_ctx(r);
+    if (ctx == NULL || !ctx->matched || ctx->n_addrs == 0 || use_service(r, &ctx->service, ctx->route.response_buffering) != NGX_OK) {
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0, "[sluice] the gateway's upstream can only be used by the gateway's location");
+        return NGX_ERROR;
+    }
+    ctx->proxied = 1;
+    ctx->upstream_started = ngx_current_msec;
+    r->upstream->peer.data = ctx;
+    r->upstream->peer.get = get_peer;
+    r->upstream->peer.free = free_peer;
+    r->upstream->peer.tries = ctx->service.retries + 1;
+    return NGX_OK;
+}
+
+static ngx_int_t init_upstream(ngx_conf_t *cf, ngx_http_upstream_srv_conf_t *us) {
+    (void)cf;
+    us->peer.init = init_peer;
+    return NGX_OK;
+}
+
+char *ngx_http_sluice_gw_balancer(ngx_conf_t *cf, ngx_command_t *cmd, void *conf) {
+    (void)cmd;
+    (void)conf;
+    ngx_http_upstream_srv_conf_t *us = ngx_http_conf_get_module_srv_conf(cf, ngx_http_upstream_module);
+    us->peer.init_upstream = init_upstream;
+    us->flags = NGX_HTTP_UPSTREAM_CREATE;
+    return NGX_CONF_OK;
+}
