@@ -21,8 +21,9 @@ else
 fi
 
 if [ -n "${SLUICE:-}" ]; then
-    KONG_WASM=on KONG_WASM_FILTERS_PATH=$PWD KONG_DATABASE=off "$SLUICE" check kong.yml
-    echo "sluice check: ok"
+    prefix=$(mktemp -d)
+    trap 'rm -rf "$prefix"' EXIT
+    "$SLUICE" check --prefix "$prefix" --filters "$PWD" kong.yml
 else
     echo "sluice check: not run, SLUICE is not set"
 fi
