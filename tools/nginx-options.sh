@@ -49,7 +49,6 @@ quietly() { # log command...
     local log=$1
     shift
     "$@" >"$log" 2>&1 && return
-    grep -nE 'error|Error|undefined reference' "$log" | head -n 40 >&2 || true
-    tail -n 15 "$log" >&2
+    grep -vE "^(cc|gcc|make\\[|$(printf '\t'))|^checking | \.\.\. (found|not found)$" "$log" | tail -n 60 >&2 || true
     die "failed: $1 (the whole output: $log)"
 }
