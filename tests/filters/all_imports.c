@@ -59,6 +59,12 @@ WASI(u32, sock_recv, u32, u32, u32, u32, u32, u32)
 WASI(u32, sock_send, u32, u32, u32, u32, u32)
 WASI(u32, sock_shutdown, u32, u32)
 
+/* Older names that one host still has. */
+PW_IMPORT(proxy_get_buffer) u32 proxy_get_buffer(u32, u32, u32, u32, u32);
+PW_IMPORT(proxy_set_buffer) u32 proxy_set_buffer(u32, u32, u32, u32, u32);
+PW_IMPORT(proxy_send_http_response) u32 proxy_send_http_response(u32, u32, u32, u32, u32, u32, u32, u32);
+PW_IMPORT(proxy_dispatch_http_call) u32 proxy_dispatch_http_call(u32, u32, u32, u32, u32, u32, u32, u32, u32, u32);
+
 PW_IMPORT(pthread_equal) u32 pthread_equal(u32 a, u32 b);
 PW_IMPORT(emscripten_notify_memory_growth) void emscripten_notify_memory_growth(u32 memory);
 PW_IMPORT(abort) void abort(u32 message, u32 file, u32 line, u32 column);
@@ -120,6 +126,10 @@ __attribute__((used)) static const function_t imports[] = {
     F(proxy_get_upstream_hosts),
     F(proxy_set_upstream_override_host),
     F(envoy_resolve_dns),
+    F(proxy_get_buffer),
+    F(proxy_set_buffer),
+    F(proxy_send_http_response),
+    F(proxy_dispatch_http_call),
     F(pthread_equal),
     F(emscripten_notify_memory_growth),
     F(abort),

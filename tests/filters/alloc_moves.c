@@ -1,7 +1,7 @@
 /*
- * Its allocator grows the memory for each block, so that the host's view of the memory is stale after each allocation, and logs and sets
- * the effective context while it runs. Copies the request header x-in into the response header x-out, and the property plugin_name into
- * x-name. Not configured.
+ * Its allocator grows the memory for each block, so that the host's view of the memory is stale after each allocation, and logs while it
+ * runs, which is allowed. Copies the request header x-in into the response header x-out, and the property plugin_name into x-name. Not
+ * configured.
  */
 #define PROXY_WASM_NO_ALLOCATOR
 #define PROXY_WASM_IMPLEMENTATION
@@ -13,7 +13,6 @@ void *proxy_on_memory_allocate(size_t size) {
     size_t pages = (size + PAGE - 1) / PAGE;
     size_t old = __builtin_wasm_memory_grow(0, pages);
     PW_LOG(PW_LOG_INFO, "alloc_moves: allocating");
-    (void)proxy_set_effective_context(0xffffff);
     return old != (size_t)-1 ? (void *)(old * PAGE) : NULL;
 }
 
