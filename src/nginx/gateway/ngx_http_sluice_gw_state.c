@@ -29,6 +29,7 @@ struct ngx_http_sluice_gw_gen_s {
     size_t n_chains, built; /* chains made so far */
     gen_filter_t *filters; /* in order of their first use */
     size_t n_filters, cap_filters;
+    uint32_t *index; /* open addressing over the keys, 2 * cap_filters slots; position + 1, 0: free */
 };
 
 typedef struct {
@@ -120,6 +121,7 @@ static void gen_free(ngx_http_sluice_gw_gen_t *gen) {
         pw_filter_unref(gen->filters[i].filter);
     }
     gw_plan_close(gen->plan);
+    free(gen->index);
     free(gen->filters);
     free(gen->chains);
     free(gen);
@@ -214,30 +216,61 @@ static sl_status_t find_module(sl_str_t name, sl_module_t **out, sl_err_t *err) 
     return SL_OK;
 }
 
+static size_t first_slot(const ngx_http_sluice_gw_gen_t *gen, const uint8_t key[32]) {
+    uint64_t h;
+    ngx_memcpy(&h, key, sizeof(h)); /* a SHA-256: any part of it is as good as a hash */
+    return (size_t)(h & (2 * gen->cap_filters - 1));
+}
+
 static pw_filter_t *find_filter(const ngx_http_sluice_gw_gen_t *gen, const uint8_t key[32], const sl_module_t *module) {
-    for (size_t i = 0; gen != NULL && i < gen->n_filters; i++) {
-        if (gen->filters[i].module == module && memcmp(gen->filters[i].key, key, 32) == 0) {
-            return gen->filters[i].filter;
+    if (gen == NULL || gen->n_filters == 0) {
+        return NULL;
+    }
+    for (size_t slot = first_slot(gen, key); gen->index[slot] != 0; slot = (slot + 1) & (2 * gen->cap_filters - 1)) {
+        const gen_filter_t *f = &gen->filters[gen->index[slot] - 1];
+        if (f->module == module && memcmp(f->key, key, 32) == 0) {
+            return f->filter;
         }
     }
     return NULL;
 }
 
-static sl_status_t add_filter(ngx_http_sluice_gw_gen_t *gen, const uint8_t key[32], sl_module_t *module, pw_filter_t *filter, sl_err_t *err) {
-    if (gen->n_filters == gen->cap_filters) {
-        size_t cap = gen->cap_filters == 0 ? 16 : gen->cap_filters * 2;
-        gen_filter_t *p = realloc(gen->filters, cap * sizeof(*p));
-        if (p == NULL) {
-            pw_filter_unref(filter);
-            return sl_err_set(err, SL_NO_MEMORY, "out of memory");
-        }
-        gen->filters = p;
-        gen->cap_filters = cap;
+static void index_filter(ngx_http_sluice_gw_gen_t *gen, size_t position) {
+    size_t slot = first_slot(gen, gen->filters[position].key);
+    while (gen->index[slot] != 0) {
+        slot = (slot + 1) & (2 * gen->cap_filters - 1);
     }
-    gen_filter_t *f = &gen->filters[gen->n_filters++];
+    gen->index[slot] = (uint32_t)position + 1;
+}
+
+static sl_status_t grow_filters(ngx_http_sluice_gw_gen_t *gen) {
+    size_t cap = gen->cap_filters == 0 ? 16 : gen->cap_filters * 2;
+    uint32_t *index = calloc(2 * cap, sizeof(*index));
+    gen_filter_t *filters = index != NULL ? realloc(gen->filters, cap * sizeof(*filters)) : NULL;
+    if (filters == NULL) {
+        free(index);
+        return SL_NO_MEMORY;
+    }
+    free(gen->index);
+    gen->filters = filters;
+    gen->index = index;
+    gen->cap_filters = cap;
+    for (size_t i = 0; i < gen->n_filters; i++) {
+        index_filter(gen, i);
+    }
+    return SL_OK;
+}
+
+static sl_status_t add_filter(ngx_http_sluice_gw_gen_t *gen, const uint8_t key[32], sl_module_t *module, pw_filter_t *filter, sl_err_t *err) {
+    if (gen->n_filters == gen->cap_filters && grow_filters(gen) != SL_OK) {
+        pw_filter_unref(filter);
+        return sl_err_set(err, SL_NO_MEMORY, "out of memory");
+    }
+    gen_filter_t *f = &gen->filters[gen->n_filters];
     memcpy(f->key, key, 32);
     f->module = module;
     f->filter = filter;
+    index_filter(gen, gen->n_filters++);
     return SL_OK;
 }
 
