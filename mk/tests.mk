@@ -48,13 +48,14 @@ test_commands = $(foreach l,$(TEST_LAYERS) conformance,$(foreach f,$(TEST_SRC_$(
 .PHONY: test test-unit test-conformance test-integration test-asan test-fuzz test-templates soak
 
 # What a run of pytest needs, per nginx.
-PYTEST_NEEDS := $(B)/venv/.requirements $(B)/deps/.packages-test $(B)/bin/sluice $(TEST_FILTERS) $(TEMPLATE_FILTERS)
+PYTEST_NEEDS := $(B)/venv/.requirements $(B)/deps/.packages-test $(B)/bin/sluice $(TEST_FILTERS) $(TEMPLATE_FILTERS) template-rust
 NGINX_NEEDS_debian := $(MODULE_debian)
 NGINX_NEEDS_stable := $(MODULE_stable) $(NGINX_BIN_stable)
 NGINX_NEEDS_asan := $(MODULE_asan) $(NGINX_BIN_asan)
 
 test: $(UNIT_BIN) $(CONFORMANCE_BIN) $(FUZZ_REPLAY) $(PYTEST_NEEDS) $(NGINX_NEEDS_debian) $(NGINX_NEEDS_asan) ## installs what is missing and runs everything
-	@tools/run-tests.sh unit $(UNIT_BIN) -- conformance $(CONFORMANCE_BIN) -- fuzz $(FUZZ_REPLAY) -- pytest:debian -- pytest:asan
+	@tools/run-tests.sh unit $(UNIT_BIN) -- conformance $(CONFORMANCE_BIN) -- fuzz $(FUZZ_REPLAY) \
+		-- templates $(TEMPLATE_LANGUAGES) $$(tools/have-template.sh rust && echo rust) -- pytest:debian -- pytest:asan
 
 test-unit: $(UNIT_BIN) $(TEST_FILTERS) ## unit tests; test-unit-base, test-unit-engine, ... for one library
 	@tools/run-tests.sh unit $(UNIT_BIN)
@@ -67,6 +68,9 @@ test-integration: $(PYTEST_NEEDS) $(NGINX_NEEDS_$(NGINX)) ## pytest against a re
 
 test-asan: $(PYTEST_NEEDS) $(NGINX_NEEDS_asan) ## the integration tests on the sanitized nginx
 	@tools/run-tests.sh pytest:asan
+
+test-templates: $(B)/bin/sluice $(MODULE_debian) $(TEMPLATE_FILTERS) template-rust ## the templates' own tests
+	@tools/run-tests.sh templates $(TEMPLATE_LANGUAGES) $$(tools/have-template.sh rust && echo rust)
 
 test-fuzz: $(FUZZ_REPLAY) ## replays the fuzzers' corpora, with mutations
 	@tools/run-tests.sh fuzz $(FUZZ_REPLAY)

@@ -55,12 +55,20 @@ forbid_services() {
     trap 'as_root rm -f $policy' EXIT
 }
 
+logged() {
+    "$@" >"$DEPS/apt.log" 2>&1 </dev/null || {
+        tail -n 20 "$DEPS/apt.log" >&2
+        die "failed: $* (the whole output: build/deps/apt.log)"
+    }
+}
+
 check_nginx() {
     if have nginx && is_missing nginx; then
         die "$(command -v nginx) is not Debian's package, which nginx-dev belongs to; use: make NGINX=stable (nginx $NGINX_VERSION, built from source)"
     fi
 }
 
+[ -n "${LIST-}" ] || lock packages # whoever waited looks again at what is missing
 groups=("$@")
 [ "${1-}" = all ] && groups=(build nginx test run lint fuzz bench rust)
 missing=()
@@ -85,13 +93,12 @@ fi
 if [ ${#missing[@]} -gt 0 ]; then
     [ -z "${SLUICE_SKIP_DEPS-}" ] || die "missing: ${missing[*]} (SLUICE_SKIP_DEPS is set, nothing is installed)"
     have apt-get || die "missing: ${missing[*]} (Debian's names; this machine has no apt-get, install them by hand)"
-    lock packages
     say "will install these Debian packages: ${missing[*]}"
     nginx_is_new=
     case " ${missing[*]} " in *' nginx '*) nginx_is_new=1 ;; esac
     forbid_services
-    as_root apt-get update -qq
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2
+    logged as_root apt-get update -qq
+    logged as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
     if [ -n "$nginx_is_new" ] && have systemctl; then
         as_root systemctl disable nginx >/dev/null 2>&1 || true
     fi

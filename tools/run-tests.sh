@@ -1,7 +1,7 @@
 #!/bin/bash
 # usage: run-tests.sh SUITE [PROGRAM...] [-- SUITE [PROGRAM...]]...
-# Runs suites of cmocka programs, of fuzz replays (suite "fuzz"), and of pytest (suite "pytest:debian|stable|asan"), all of
-# them even when one fails. The last line is "N passed, N failed" over everything; the exit code is 0 only with 0 failed.
+# Runs suites of cmocka programs, of fuzz replays (suite "fuzz"), of the templates' own tests (suite "templates", programs are
+# languages), and of pytest (suite "pytest:debian|stable|asan"), all of them even when one fails. The last line is "N passed, N failed" over everything; the exit code is 0 only with 0 failed.
 set -uo pipefail
 . "$(dirname "$0")/lib.sh"
 
@@ -46,11 +46,25 @@ run_program() { # suite program log
     grep -vE '^(ok |[0-9]+\.\.[0-9]+|TAP version)' "$3" | head -n 80
 }
 
+# A template is tested as its user would: by its own makefile, with the gateway that was built here.
+run_template() { # language log
+    local rc=0
+    flock "$BUILD/filters/.lock-$1" make --no-print-directory -C "templates/$1" test SLUICE="$BUILD/bin/sluice" >"$2" 2>&1 </dev/null || rc=$?
+    ok=$((rc == 0)) bad=$((rc != 0)) skip=0
+    [ $rc = 0 ] && return
+    printf 'FAILED templates/%s (make test, exit %d)\n' "$1" "$rc"
+    tail -n 30 "$2"
+}
+
 run_programs() { # suite program...
     local suite=$1 program sum_ok=0 sum_bad=0 sum_skip=0 ok bad skip
     shift
     for program in "$@"; do
-        run_program "$suite" "$program" "$logs/$suite-$(basename "$program").log"
+        if [ "$suite" = templates ]; then
+            run_template "$program" "$logs/$suite-$program.log"
+        else
+            run_program "$suite" "$program" "$logs/$suite-$(basename "$program").log"
+        fi
         sum_ok=$((sum_ok + ok)) sum_bad=$((sum_bad + bad)) sum_skip=$((sum_skip + skip))
     done
     add "$suite ($# programs)" $sum_ok $sum_bad $sum_skip
@@ -72,8 +86,14 @@ run_pytest() { # debian|stable|asan
         return
     fi
     rm -f "$xml"
+    local binary module
+    case $nginx in
+    debian) binary=$(command -v nginx) module=$BUILD/modules/ngx_http_sluice_module.so ;;
+    *) binary=$BUILD/nginx/$nginx/sbin/nginx module=$BUILD/nginx/$nginx/modules/ngx_http_sluice_module.so ;;
+    esac
     # shellcheck disable=SC2086 # PYTEST_ARGS is a list of words
-    SLUICE_TEST_NGINX=$nginx "$BUILD/venv/bin/python" -m pytest tests/integration -q -rfE --junitxml="$xml" -o cache_dir="$BUILD/test/pytest-cache-$nginx" \
+    SLUICE_TEST_NGINX=$nginx SLUICE_TEST_NGINX_BINARY=$binary SLUICE_TEST_MODULE=$module \
+        "$BUILD/venv/bin/python" -m pytest tests/integration -q -rfE --junitxml="$xml" -o cache_dir="$BUILD/test/pytest-cache-$nginx" \
         ${PYTEST_ARGS-} </dev/null || rc=$?
     if [ ! -f "$xml" ]; then
         add "pytest ($nginx)" 0 1 0
