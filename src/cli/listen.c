@@ -50,7 +50,8 @@ static bool valid_port(const char *p) {
 
 static bool take_address(listen_t *l, const char *text) {
     if (strncmp(text, "unix:", 5) == 0) {
-        return text[5] == '/' && strpbrk(text, "{};\"'\\$ ") == NULL && snprintf(l->address, sizeof(l->address), "%s", text) < (int)sizeof(l->address);
+        return text[5] == '/' && strpbrk(text, "{};\"'\\$ ") == NULL &&
+               snprintf(l->address, sizeof(l->address), "%s", text) < (int)sizeof(l->address);
     }
     char host[64];
     const char *colon = strrchr(text, ':');
@@ -155,12 +156,13 @@ sl_status_t listens_probe(const listens_t *l, const char *variable, sl_err_t *er
         }
         int rc = open_and_bind(address);
         if (rc == EADDRINUSE) {
-            return sl_err_set(err, SL_CONFLICT, "%s is in use by another process; stop it, or set SLUICE_%s (or KONG_%s) to another address", address,
+            return sl_err_set(err, SL_CONFLICT,
+                              "%s is in use by another process; stop it, or set SLUICE_%s (or KONG_%s) to another address", address,
                               variable, variable);
         }
         if (rc != 0) {
-            return sl_err_set(err, SL_IO, "cannot listen on %s: %s; set SLUICE_%s (or KONG_%s) to another address", address, strerror(rc), variable,
-                              variable);
+            return sl_err_set(err, SL_IO, "cannot listen on %s: %s; set SLUICE_%s (or KONG_%s) to another address", address, strerror(rc),
+                              variable, variable);
         }
     }
     return SL_OK;

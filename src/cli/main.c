@@ -48,8 +48,12 @@ static void usage(FILE *out) {
 
 static bool take_options(int argc, char **argv, cli_options_t *o) {
     static const struct option longs[] = {
-        {"conf", required_argument, NULL, 'c'},    {"prefix", required_argument, NULL, 'p'}, {"timeout", required_argument, NULL, 't'},
-        {"filters", required_argument, NULL, 'f'}, {"v", no_argument, NULL, 'v'},            {"vv", no_argument, NULL, 'v'},
+        {"conf", required_argument, NULL, 'c'},
+        {"prefix", required_argument, NULL, 'p'},
+        {"timeout", required_argument, NULL, 't'},
+        {"filters", required_argument, NULL, 'f'},
+        {"v", no_argument, NULL, 'v'},
+        {"vv", no_argument, NULL, 'v'},
         {NULL, 0, NULL, 0},
     };
     int c;

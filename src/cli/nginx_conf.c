@@ -91,7 +91,8 @@ static void resolver(sl_buf_t *b, const settings_t *s) {
 }
 
 static void main_block(sl_buf_t *b, const settings_t *s, const prepared_t *p) {
-    sl_buf_append_cstr(b, "# Written by `sluice start`; changes are lost. Use settings (SLUICE_NGINX_HTTP_... and so on) to add directives.\n");
+    sl_buf_append_cstr(
+        b, "# Written by `sluice start`; changes are lost. Use settings (SLUICE_NGINX_HTTP_... and so on) to add directives.\n");
     sl_buf_append_cstr(b, "load_module ");
     word(b, p->module);
     sl_buf_printf(b, ";\ndaemon %s;\npid pids/nginx.pid;\n", settings_on(s, "nginx_main_daemon") ? "on" : "off");
@@ -160,36 +161,37 @@ static void tls(sl_buf_t *b, const settings_t *s, const prepared_t *p, const lis
     sl_buf_printf(b, ";\n        ssl_protocols %s;\n        ssl_session_cache shared:SSL:10m;\n", settings_get(s, "ssl_protocols"));
 }
 
-static const char proxy_location[] = "        location / {\n"
-                                     "            default_type '';\n"
-                                     "            sluice_proxy;\n"
-                                     "            proxy_http_version 1.1;\n"
-                                     "            proxy_set_header Host $sluice_upstream_host;\n"
-                                     "            proxy_set_header Connection $sluice_upstream_connection;\n"
-                                     "            proxy_set_header Upgrade $sluice_upstream_upgrade;\n"
-                                     "            proxy_set_header TE $sluice_upstream_te;\n"
-                                     "            proxy_set_header Via $sluice_upstream_via;\n"
-                                     "            proxy_set_header X-Real-IP $remote_addr;\n"
-                                     "            proxy_set_header X-Forwarded-For $sluice_forwarded_for;\n"
-                                     "            proxy_set_header X-Forwarded-Proto $sluice_forwarded_proto;\n"
-                                     "            proxy_set_header X-Forwarded-Host $sluice_forwarded_host;\n"
-                                     "            proxy_set_header X-Forwarded-Port $sluice_forwarded_port;\n"
-                                     "            proxy_set_header X-Forwarded-Path $sluice_forwarded_path;\n"
-                                     "            proxy_set_header X-Forwarded-Prefix $sluice_forwarded_prefix;\n"
-                                     "            proxy_set_header X-Kong-Request-Id $sluice_request_id_header;\n"
-                                     "            proxy_set_header Keep-Alive '';\n"
-                                     "            proxy_set_header Proxy '';\n"
-                                     "            proxy_set_header Proxy-Connection '';\n"
-                                     "            proxy_pass_header Server;\n"
-                                     "            proxy_pass_header Date;\n"
-                                     "            proxy_pass_header X-Accel-Redirect;\n"
-                                     "            proxy_ignore_headers X-Accel-Redirect X-Accel-Limit-Rate X-Accel-Buffering X-Accel-Charset X-Accel-Expires Expires "
-                                     "Cache-Control Set-Cookie Vary;\n"
-                                     "            proxy_redirect off;\n"
-                                     "            proxy_next_upstream error timeout;\n"
-                                     "            proxy_ssl_server_name on;\n"
-                                     "            proxy_ssl_session_reuse off;\n"
-                                     "            proxy_ssl_name $sluice_upstream_sni;\n";
+static const char proxy_location[] =
+    "        location / {\n"
+    "            default_type '';\n"
+    "            sluice_proxy;\n"
+    "            proxy_http_version 1.1;\n"
+    "            proxy_set_header Host $sluice_upstream_host;\n"
+    "            proxy_set_header Connection $sluice_upstream_connection;\n"
+    "            proxy_set_header Upgrade $sluice_upstream_upgrade;\n"
+    "            proxy_set_header TE $sluice_upstream_te;\n"
+    "            proxy_set_header Via $sluice_upstream_via;\n"
+    "            proxy_set_header X-Real-IP $remote_addr;\n"
+    "            proxy_set_header X-Forwarded-For $sluice_forwarded_for;\n"
+    "            proxy_set_header X-Forwarded-Proto $sluice_forwarded_proto;\n"
+    "            proxy_set_header X-Forwarded-Host $sluice_forwarded_host;\n"
+    "            proxy_set_header X-Forwarded-Port $sluice_forwarded_port;\n"
+    "            proxy_set_header X-Forwarded-Path $sluice_forwarded_path;\n"
+    "            proxy_set_header X-Forwarded-Prefix $sluice_forwarded_prefix;\n"
+    "            proxy_set_header X-Kong-Request-Id $sluice_request_id_header;\n"
+    "            proxy_set_header Keep-Alive '';\n"
+    "            proxy_set_header Proxy '';\n"
+    "            proxy_set_header Proxy-Connection '';\n"
+    "            proxy_pass_header Server;\n"
+    "            proxy_pass_header Date;\n"
+    "            proxy_pass_header X-Accel-Redirect;\n"
+    "            proxy_ignore_headers X-Accel-Redirect X-Accel-Limit-Rate X-Accel-Buffering X-Accel-Charset X-Accel-Expires Expires "
+    "Cache-Control Set-Cookie Vary;\n"
+    "            proxy_redirect off;\n"
+    "            proxy_next_upstream error timeout;\n"
+    "            proxy_ssl_server_name on;\n"
+    "            proxy_ssl_session_reuse off;\n"
+    "            proxy_ssl_name $sluice_upstream_sni;\n";
 
 static const char proxy_pass[] = "            proxy_pass $sluice_upstream_scheme://sluice$sluice_upstream_uri;\n"
                                  "        }\n"
@@ -223,8 +225,8 @@ static void admin_server(sl_buf_t *b, const settings_t *s, const prepared_t *p) 
     tls(b, s, p, &p->admin, "admin_ssl_cert", "admin_ssl_cert_key");
     access_log(b, p, settings_get(s, "admin_access_log"));
     error_log(b, s, p, settings_get(s, "admin_error_log"), "        ");
-    sl_buf_printf(b, "        client_max_body_size %s;\n        client_body_buffer_size %s;\n", settings_get(s, "nginx_admin_client_max_body_size"),
-                  settings_get(s, "nginx_admin_client_body_buffer_size"));
+    sl_buf_printf(b, "        client_max_body_size %s;\n        client_body_buffer_size %s;\n",
+                  settings_get(s, "nginx_admin_client_max_body_size"), settings_get(s, "nginx_admin_client_body_buffer_size"));
     settings_injected(s, "admin", injected_line, b);
     sl_buf_append_cstr(b, "        location / {\n            sluice_admin;\n        }\n    }\n");
 }
@@ -234,20 +236,22 @@ sl_status_t nginx_conf_render(const settings_t *s, const prepared_t *p, sl_buf_t
     events_block(b, s);
     sl_buf_append_cstr(b, "http {\n    sluice_gateway ");
     path_word(b, p, "sluice.json");
-    sl_buf_append_cstr(b, ";\n    log_format sluice '$remote_addr - $remote_user [$time_local] \"$request\" $status $body_bytes_sent \"$http_referer\" "
-                          "\"$http_user_agent\" kong_request_id: \"$sluice_request_id\"';\n"
-                          "    client_body_temp_path tmp/client_body;\n    proxy_temp_path tmp/proxy;\n    fastcgi_temp_path tmp/fastcgi;\n"
-                          "    uwsgi_temp_path tmp/uwsgi;\n    scgi_temp_path tmp/scgi;\n"
-                          "    server_tokens off;\n    underscores_in_headers on;\n    sendfile on;\n    tcp_nopush on;\n    keepalive_requests 10000;\n"
-                          "    proxy_headers_hash_max_size 1024;\n    variables_hash_max_size 2048;\n    large_client_header_buffers 4 16k;\n");
+    sl_buf_append_cstr(
+        b, ";\n    log_format sluice '$remote_addr - $remote_user [$time_local] \"$request\" $status $body_bytes_sent \"$http_referer\" "
+           "\"$http_user_agent\" kong_request_id: \"$sluice_request_id\"';\n"
+           "    client_body_temp_path tmp/client_body;\n    proxy_temp_path tmp/proxy;\n    fastcgi_temp_path tmp/fastcgi;\n"
+           "    uwsgi_temp_path tmp/uwsgi;\n    scgi_temp_path tmp/scgi;\n"
+           "    server_tokens off;\n    underscores_in_headers on;\n    sendfile on;\n    tcp_nopush on;\n    keepalive_requests 10000;\n"
+           "    proxy_headers_hash_max_size 1024;\n    variables_hash_max_size 2048;\n    large_client_header_buffers 4 16k;\n");
     sl_buf_printf(b, "    client_max_body_size %s;\n    client_body_buffer_size %s;\n", settings_get(s, "nginx_http_client_max_body_size"),
                   settings_get(s, "nginx_http_client_body_buffer_size"));
     resolver(b, s);
     trusted(b, s);
     settings_injected(s, "http", injected_line, b);
     sl_buf_append_cstr(b, "    upstream sluice {\n        server 0.0.0.1;\n        sluice_balancer;\n");
-    sl_buf_printf(b, "        keepalive %s;\n        keepalive_requests %s;\n        keepalive_timeout %ss;\n", settings_get(s, "upstream_keepalive_pool_size"),
-                  settings_get(s, "upstream_keepalive_max_requests"), settings_get(s, "upstream_keepalive_idle_timeout"));
+    sl_buf_printf(b, "        keepalive %s;\n        keepalive_requests %s;\n        keepalive_timeout %ss;\n",
+                  settings_get(s, "upstream_keepalive_pool_size"), settings_get(s, "upstream_keepalive_max_requests"),
+                  settings_get(s, "upstream_keepalive_idle_timeout"));
     settings_injected(s, "upstream", injected_line, b);
     sl_buf_append_cstr(b, "    }\n");
     proxy_server(b, s, p);

@@ -22,7 +22,9 @@ static sl_status_t find_nginx(const settings_t *s, prepared_t *p, sl_err_t *err)
     const char *given = settings_get(s, "nginx_binary");
     if (given != NULL) {
         snprintf(p->nginx, sizeof(p->nginx), "%s", given);
-        return access(p->nginx, X_OK) == 0 ? SL_OK : sl_err_set(err, SL_NOT_FOUND, "%s: '%s' is not executable", settings_origin(s, "nginx_binary"), given);
+        return access(p->nginx, X_OK) == 0
+                   ? SL_OK
+                   : sl_err_set(err, SL_NOT_FOUND, "%s: '%s' is not executable", settings_origin(s, "nginx_binary"), given);
     }
     static const char *const places[] = {"/usr/sbin/nginx", "/usr/local/sbin/nginx", "/usr/local/nginx/sbin/nginx", "/usr/bin/nginx"};
     for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
@@ -38,8 +40,9 @@ static sl_status_t find_module(const settings_t *s, prepared_t *p, sl_err_t *err
     const char *given = settings_get(s, "wasm_dynamic_module");
     if (given != NULL) {
         snprintf(p->module, sizeof(p->module), "%s", given);
-        return access(p->module, R_OK) == 0 ? SL_OK
-                                            : sl_err_set(err, SL_NOT_FOUND, "%s: '%s' cannot be read", settings_origin(s, "wasm_dynamic_module"), given);
+        return access(p->module, R_OK) == 0
+                   ? SL_OK
+                   : sl_err_set(err, SL_NOT_FOUND, "%s: '%s' cannot be read", settings_origin(s, "wasm_dynamic_module"), given);
     }
     char exe[2048];
     ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
@@ -59,7 +62,8 @@ static sl_status_t find_module(const settings_t *s, prepared_t *p, sl_err_t *err
             return SL_OK;
         }
     }
-    return sl_err_set(err, SL_NOT_FOUND, "ngx_http_sluice_module dynamic module shared object not found; set SLUICE_WASM_DYNAMIC_MODULE to its path");
+    return sl_err_set(err, SL_NOT_FOUND,
+                      "ngx_http_sluice_module dynamic module shared object not found; set SLUICE_WASM_DYNAMIC_MODULE to its path");
 }
 
 /* The user that workers run as; only root can choose one. */
@@ -95,12 +99,14 @@ static sl_status_t check_database(const settings_t *s, sl_err_t *err) {
         return SL_OK;
     }
     if (db == NULL) {
-        return sl_err_set(err, SL_INVALID,
-                          "no database and no declarative file: the embedded store is not available yet; set SLUICE_DECLARATIVE_CONFIG to a file, or "
-                          "SLUICE_DATABASE=off to start without configuration");
+        return sl_err_set(
+            err, SL_INVALID,
+            "no database and no declarative file: the embedded store is not available yet; set SLUICE_DECLARATIVE_CONFIG to a file, or "
+            "SLUICE_DATABASE=off to start without configuration");
     }
     if (strcmp(db, "off") != 0) {
-        return sl_err_set(err, SL_INVALID, "%s: database '%s' is not supported yet; set SLUICE_DATABASE=off and SLUICE_DECLARATIVE_CONFIG to a file",
+        return sl_err_set(err, SL_INVALID,
+                          "%s: database '%s' is not supported yet; set SLUICE_DATABASE=off and SLUICE_DECLARATIVE_CONFIG to a file",
                           settings_origin(s, "database"), db);
     }
     return SL_OK;
@@ -136,7 +142,8 @@ static sl_status_t make_folders(const prepared_t *p, sl_err_t *err) {
         return rc;
     }
     if (access(p->prefix, W_OK) != 0) {
-        return sl_err_set(err, SL_IO, "prefix '%s': no permission to write there; set SLUICE_PREFIX (or KONG_PREFIX) to another folder", p->prefix);
+        return sl_err_set(err, SL_IO, "prefix '%s': no permission to write there; set SLUICE_PREFIX (or KONG_PREFIX) to another folder",
+                          p->prefix);
     }
     rc = make_folder(p, "logs", 0755, false, err);
     rc = rc == SL_OK ? make_folder(p, "pids", 0755, false, err) : rc;
@@ -180,7 +187,8 @@ static bool any_ssl(const listens_t *l) {
 }
 
 static sl_status_t certificates(const settings_t *s, const prepared_t *p, sl_err_t *err) {
-    bool needed = (any_ssl(&p->proxy) && settings_get(s, "ssl_cert") == NULL) || (any_ssl(&p->admin) && settings_get(s, "admin_ssl_cert") == NULL);
+    bool needed =
+        (any_ssl(&p->proxy) && settings_get(s, "ssl_cert") == NULL) || (any_ssl(&p->admin) && settings_get(s, "admin_ssl_cert") == NULL);
     if (!needed) {
         return SL_OK;
     }
@@ -204,16 +212,18 @@ static json_t *path_json(const char *path) {
 static sl_status_t write_json(const settings_t *s, const prepared_t *p, sl_err_t *err) {
     char host[256] = "localhost";
     gethostname(host, sizeof(host) - 1);
-    json_t *o = json_pack("{s:s, s:o, s:b, s:s, s:s, s:s, s:s, s:s, s:s, s:s?, s:s, s:b, s:o}", "prefix", p->prefix, "filters_path",
-                          path_json(settings_get(s, "wasm_filters_path")), "wasm", settings_on(s, "wasm"), "wasm_filters", settings_get(s, "wasm_filters"),
-                          "router_flavor", settings_get(s, "router_flavor"), "node_id", p->node_id, "version", SLUICE_VERSION, "hostname", host, "headers",
-                          settings_get(s, "headers") != NULL ? settings_get(s, "headers") : "off", "trusted_ips", settings_get(s, "trusted_ips"),
-                          "error_default_type", settings_get(s, "error_default_type"), "wasm_backtraces", settings_on(s, "wasm_backtraces"), "configuration",
-                          settings_json(s));
+    json_t *o =
+        json_pack("{s:s, s:o, s:b, s:s, s:s, s:s, s:s, s:s, s:s, s:s?, s:s, s:b, s:o}", "prefix", p->prefix, "filters_path",
+                  path_json(settings_get(s, "wasm_filters_path")), "wasm", settings_on(s, "wasm"), "wasm_filters",
+                  settings_get(s, "wasm_filters"), "router_flavor", settings_get(s, "router_flavor"), "node_id", p->node_id, "version",
+                  SLUICE_VERSION, "hostname", host, "headers", settings_get(s, "headers") != NULL ? settings_get(s, "headers") : "off",
+                  "trusted_ips", settings_get(s, "trusted_ips"), "error_default_type", settings_get(s, "error_default_type"),
+                  "wasm_backtraces", settings_on(s, "wasm_backtraces"), "configuration", settings_json(s));
     char *text = o != NULL ? json_dumps(o, JSON_INDENT(2) | JSON_PRESERVE_ORDER) : NULL;
     char path[4200];
     snprintf(path, sizeof(path), "%s/sluice.json", p->prefix);
-    sl_status_t rc = text != NULL ? sl_file_write_atomic(path, sl_cstr(text), 0644, err) : sl_err_set(err, SL_FAILED, "sluice.json: out of memory, or a setting is not UTF-8");
+    sl_status_t rc = text != NULL ? sl_file_write_atomic(path, sl_cstr(text), 0644, err)
+                                  : sl_err_set(err, SL_FAILED, "sluice.json: out of memory, or a setting is not UTF-8");
     free(text);
     json_decref(o);
     return rc;
@@ -267,7 +277,8 @@ static sl_status_t print_fields(const char *name, json_t *fields, sl_err_t *err)
     return sl_err_set(err, SL_INVALID, "%s: %zu problem%s; nothing was changed", name, n, n == 1 ? "" : "s");
 }
 
-static sl_status_t parse_and_validate(const nd_node_t *node, const char *name, sl_str_t text, json_t **doc, json_t **entities, sl_err_t *err) {
+static sl_status_t parse_and_validate(const nd_node_t *node, const char *name, sl_str_t text, json_t **doc, json_t **entities,
+                                      sl_err_t *err) {
     sl_status_t rc = gw_document_parse(text, GW_TEXT_AUTO, NULL, doc, err);
     if (rc != SL_OK) {
         sl_err_prefix(err, "%s: ", name);
@@ -337,7 +348,8 @@ static sl_status_t node_open(const settings_t *s, nd_node_t *node, sl_err_t *err
     *node = (nd_node_t){.wasm_enabled = wasm, .traditional = strcmp(settings_get(s, "router_flavor"), "traditional") == 0};
     const char *choose = settings_get(s, "wasm_filters");
     nd_filters_t *filters = NULL;
-    sl_status_t rc = nd_filters_scan(wasm ? settings_get(s, "wasm_filters_path") : NULL, sl_cstr(choose != NULL ? choose : ""), &filters, err);
+    sl_status_t rc =
+        nd_filters_scan(wasm ? settings_get(s, "wasm_filters_path") : NULL, sl_cstr(choose != NULL ? choose : ""), &filters, err);
     node->filters = filters;
     sl_engine_conf_t engine_conf = {.name = NULL, .backtraces = settings_on(s, "wasm_backtraces")};
     return rc == SL_OK ? sl_engine_new(&engine_conf, &node->engine, err) : rc;

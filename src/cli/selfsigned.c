@@ -24,8 +24,8 @@ static bool fill(X509 *cert, EVP_PKEY *key) {
     return X509_set_version(cert, 2) == 1 && ASN1_INTEGER_set_uint64(X509_get_serialNumber(cert), serial >> 1) == 1 &&
            X509_gmtime_adj(X509_getm_notBefore(cert), -3600) != NULL && X509_gmtime_adj(X509_getm_notAfter(cert), 3650L * 86400) != NULL &&
            X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const unsigned char *)"localhost", -1, -1, 0) == 1 &&
-           X509_set_issuer_name(cert, name) == 1 && X509_set_pubkey(cert, key) == 1 && add_extension(cert, NID_subject_alt_name, "DNS:localhost") &&
-           X509_sign(cert, key, EVP_sha256()) != 0;
+           X509_set_issuer_name(cert, name) == 1 && X509_set_pubkey(cert, key) == 1 &&
+           add_extension(cert, NID_subject_alt_name, "DNS:localhost") && X509_sign(cert, key, EVP_sha256()) != 0;
 }
 
 static sl_status_t write_pem(BIO *bio, const char *path, sl_err_t *err) {

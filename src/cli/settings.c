@@ -148,7 +148,8 @@ static sl_status_t check_value(const property_t *p, const char *value, const cha
         break;
     case TOKEN:
         if (value[strspn(value, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._- ")] != '\0') {
-            return sl_err_set(err, SL_INVALID, "%s: %s has an invalid value: '%s' (letters, digits, space and . _ -)", origin, p->name, value);
+            return sl_err_set(err, SL_INVALID, "%s: %s has an invalid value: '%s' (letters, digits, space and . _ -)", origin, p->name,
+                              value);
         }
         break;
     case TEXT:
@@ -442,10 +443,11 @@ json_t *settings_json(const settings_t *s) {
     for (size_t i = 0; o != NULL && i < N_PROPERTIES; i++) {
         const property_t *p = &properties[i];
         const char *v = s->values[i].value;
-        json_t *j = v == NULL ? json_null()
+        json_t *j = v == NULL           ? json_null()
                     : p->kind == SECRET ? json_string("******")
-                    : p->kind == BOOL ? json_boolean(is_on(v))
-                    : p->kind == NUMBER ? json_integer(strtol(v, NULL, 10)) : json_string(v);
+                    : p->kind == BOOL   ? json_boolean(is_on(v))
+                    : p->kind == NUMBER ? json_integer(strtol(v, NULL, 10))
+                                        : json_string(v);
         if (j == NULL || json_object_set_new(o, p->name, j) != 0) {
             json_decref(o);
             return NULL;

@@ -12,7 +12,8 @@
 sl_status_t nd_module_load(const nd_node_t *node, sl_str_t filter, sl_module_t **out, sl_err_t *err) {
     const nd_filter_t *f = nd_filters_find(node->filters, filter);
     if (f == NULL) {
-        return sl_err_set(err, SL_NOT_FOUND, "filter '%.*s' is not installed; install %.*s.wasm in the filters folder", SL_FMT(filter), SL_FMT(filter));
+        return sl_err_set(err, SL_NOT_FOUND, "filter '%.*s' is not installed; install %.*s.wasm in the filters folder", SL_FMT(filter),
+                          SL_FMT(filter));
     }
     sl_buf_t bytes;
     sl_buf_init(&bytes, ND_MODULE_MAX_BYTES);
@@ -179,7 +180,8 @@ sl_status_t nd_config_try(const nd_node_t *node, const json_t *entities, sl_err_
     return rc;
 }
 
-sl_status_t nd_plan_write(const nd_node_t *node, const json_t *entities, sl_str_t config_hash, sl_str_t config_text, uint64_t generation, sl_err_t *err) {
+sl_status_t nd_plan_write(const nd_node_t *node, const json_t *entities, sl_str_t config_hash, sl_str_t config_text, uint64_t generation,
+                          sl_err_t *err) {
     sl_buf_t image;
     sl_buf_init(&image, (size_t)2 * 1024 * 1024 * 1024);
     gw_plan_conf_t conf = {

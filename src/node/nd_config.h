@@ -17,8 +17,8 @@ typedef struct {
     sl_cache_t *cache;           /* may be NULL */
     const nd_filters_t *filters; /* what is installed */
     bool wasm_enabled;
-    bool traditional;            /* router flavor */
-    const char *plan_path;       /* where the plan is written */
+    bool traditional;      /* router flavor */
+    const char *plan_path; /* where the plan is written */
 } nd_node_t;
 
 #define ND_MODULE_MAX_BYTES ((size_t)256 * 1024 * 1024)
@@ -34,6 +34,7 @@ void nd_validate_env(const nd_node_t *node, gw_validate_env_t *env);
 sl_status_t nd_config_try(const nd_node_t *node, const json_t *entities, sl_err_t *err);
 
 /* Builds the plan with the next generation and writes it (old or new, never a mix). */
-sl_status_t nd_plan_write(const nd_node_t *node, const json_t *entities, sl_str_t config_hash, sl_str_t config_text, uint64_t generation, sl_err_t *err);
+sl_status_t nd_plan_write(const nd_node_t *node, const json_t *entities, sl_str_t config_hash, sl_str_t config_text, uint64_t generation,
+                          sl_err_t *err);
 
 #endif

@@ -86,8 +86,8 @@ static sl_status_t list_folder(nd_filters_t *f, const char *dir, sl_str_t choose
     for (struct dirent *e = readdir(d); e != NULL && rc == SL_OK; e = readdir(d)) {
         sl_str_t file = sl_cstr(e->d_name);
         struct stat st;
-        if (file.len > 5 && sl_str_eq_nocase(sl_str(file.data + file.len - 5, 5), SL_STR(".wasm")) && fstatat(dirfd(d), e->d_name, &st, 0) == 0 &&
-            S_ISREG(st.st_mode) && chosen(choose, sl_str(file.data, file.len - 5))) {
+        if (file.len > 5 && sl_str_eq_nocase(sl_str(file.data + file.len - 5, 5), SL_STR(".wasm")) &&
+            fstatat(dirfd(d), e->d_name, &st, 0) == 0 && S_ISREG(st.st_mode) && chosen(choose, sl_str(file.data, file.len - 5))) {
             rc = add(f, dir, file, err);
         }
     }

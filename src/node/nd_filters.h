@@ -12,7 +12,7 @@ typedef struct nd_filters_s nd_filters_t;
 typedef struct {
     const char *name; /* file name without .wasm */
     const char *path;
-    sl_str_t schema;  /* JSON schema of the configuration as text; {NULL,0}: none */
+    sl_str_t schema; /* JSON schema of the configuration as text; {NULL,0}: none */
 } nd_filter_t;
 
 /*

@@ -105,7 +105,8 @@ static char *take_tokens(ngx_conf_t *cf, ngx_http_sluice_gw_main_conf_t *mcf, co
             break;
         }
         size_t i = 0;
-        while (i < sizeof(tokens) / sizeof(tokens[0]) && (ngx_strlen(tokens[i].name) != len || ngx_strncasecmp((u_char *)tokens[i].name, (u_char *)p, len) != 0)) {
+        while (i < sizeof(tokens) / sizeof(tokens[0]) &&
+               (ngx_strlen(tokens[i].name) != len || ngx_strncasecmp((u_char *)tokens[i].name, (u_char *)p, len) != 0)) {
             i++;
         }
         if (i == sizeof(tokens) / sizeof(tokens[0])) {
@@ -157,7 +158,8 @@ static json_t *read_settings(ngx_conf_t *cf, ngx_str_t *path) {
     json_error_t je;
     json_t *o = json_load_file((char *)path->data, 0, &je);
     if (!json_is_object(o) || text_of(o, "prefix") == NULL || text_of(o, "node_id") == NULL || text_of(o, "version") == NULL) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "\"%V\" is not a gateway's settings file (%s); it is written by `sluice start`", path, o == NULL ? je.text : "members are missing");
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "\"%V\" is not a gateway's settings file (%s); it is written by `sluice start`", path,
+                           o == NULL ? je.text : "members are missing");
         json_decref(o);
         return NULL;
     }
@@ -203,7 +205,8 @@ static char *set_gateway(ngx_conf_t *cf, ngx_command_t *cmd, void *conf) {
     const char *type = text_of(o, "error_default_type");
     mcf->error_default_type = type != NULL ? type : "text/plain";
     const char *headers = text_of(o, "headers");
-    if (take_tokens(cf, mcf, headers != NULL ? headers : "off") != NGX_CONF_OK || take_trusted(cf, mcf, text_of(o, "trusted_ips")) != NGX_CONF_OK) {
+    if (take_tokens(cf, mcf, headers != NULL ? headers : "off") != NGX_CONF_OK ||
+        take_trusted(cf, mcf, text_of(o, "trusted_ips")) != NGX_CONF_OK) {
         return NGX_CONF_ERROR;
     }
     const char *hosts = text_of(json_object_get(o, "configuration"), "dns_hostsfile");

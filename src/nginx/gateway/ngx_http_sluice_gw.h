@@ -38,12 +38,12 @@ typedef struct {
     char *filters_path; /* NULL: none */
     ngx_str_t filters_choose;
     ngx_str_t via_1, via_2, server; /* "1.1 sluice/0.1.0", "2 sluice/0.1.0", "sluice/0.1.0" */
-    ngx_uint_t tokens;  /* bits above */
+    ngx_uint_t tokens;              /* bits above */
     const char *error_default_type;
     unsigned wasm : 1;
     unsigned traditional : 1;
     ngx_shm_zone_t *zone;
-    ngx_array_t hosts; /* ngx_http_sluice_gw_host_t: the hosts file */
+    ngx_array_t hosts;    /* ngx_http_sluice_gw_host_t: the hosts file */
     ngx_array_t *trusted; /* ngx_cidr_t, NULL: nobody */
 } ngx_http_sluice_gw_main_conf_t;
 
@@ -73,7 +73,7 @@ void ngx_http_sluice_gw_node(ngx_http_sluice_gw_main_conf_t *mcf, nd_node_t *nod
 const nd_filters_t *ngx_http_sluice_gw_filters(void);
 
 /* One load of a configuration at a time over all workers. */
-ngx_int_t ngx_http_sluice_gw_load_begin(void); /* NGX_OK, NGX_BUSY */
+ngx_int_t ngx_http_sluice_gw_load_begin(void);         /* NGX_OK, NGX_BUSY */
 void ngx_http_sluice_gw_load_end(uint64_t generation); /* 0: nothing changed; else tells every worker */
 uint64_t ngx_http_sluice_gw_latest(void);
 /* Whether every worker of this cycle serves `generation` or a later one. */

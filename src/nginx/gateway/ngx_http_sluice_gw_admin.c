@@ -60,7 +60,9 @@ static ngx_int_t add_lines(ngx_http_request_t *r, sl_str_t lines) {
         const char *nl = memchr(lines.data, '\n', lines.len);
         size_t len = nl != NULL ? (size_t)(nl - lines.data) : lines.len;
         const char *colon = memchr(lines.data, ':', len);
-        if (colon != NULL && colon + 2 <= lines.data + len && add_header(r, sl_str(lines.data, (size_t)(colon - lines.data)), sl_str(colon + 2, (size_t)(lines.data + len - colon - 2))) != NGX_OK) {
+        if (colon != NULL && colon + 2 <= lines.data + len &&
+            add_header(r, sl_str(lines.data, (size_t)(colon - lines.data)), sl_str(colon + 2, (size_t)(lines.data + len - colon - 2))) !=
+                NGX_OK) {
             return NGX_ERROR;
         }
         len += nl != NULL;
@@ -74,7 +76,8 @@ static ngx_int_t common_headers(ngx_http_request_t *r) {
     ngx_time_t *tp = ngx_timeofday();
     char ms[NGX_INT64_LEN + 1];
     snprintf(ms, sizeof(ms), "%ld", (long)((tp->sec - r->start_sec) * 1000 + ((long)tp->msec - (long)r->start_msec)));
-    if (add_header(r, SL_STR("Access-Control-Allow-Origin"), SL_STR("*")) != NGX_OK || add_header(r, SL_STR("Access-Control-Allow-Credentials"), SL_STR("true")) != NGX_OK) {
+    if (add_header(r, SL_STR("Access-Control-Allow-Origin"), SL_STR("*")) != NGX_OK ||
+        add_header(r, SL_STR("Access-Control-Allow-Credentials"), SL_STR("true")) != NGX_OK) {
         return NGX_ERROR;
     }
     if ((mcf->tokens & NGX_HTTP_SLUICE_GW_LATENCY) && add_header(r, SL_STR("X-Kong-Admin-Latency"), sl_cstr(ms)) != NGX_OK) {
@@ -291,7 +294,9 @@ static void run_replace(exchange_t *x) {
     }
     if (gw_admin_handle(&x->request, &x->env, &x->response, &replace) == GW_ADMIN_REPLACE) {
         rc = nd_config_try(&x->node, replace.entities, &err);
-        rc = rc == SL_OK ? nd_plan_write(&x->node, replace.entities, sl_str(replace.config_hash, 32), sl_buf_str(&replace.config_text), x->generation, &err) : rc;
+        rc = rc == SL_OK ? nd_plan_write(&x->node, replace.entities, sl_str(replace.config_hash, 32), sl_buf_str(&replace.config_text),
+                                         x->generation, &err)
+                         : rc;
         x->written = rc == SL_OK;
         gw_admin_replaced(&replace, rc, &err, &x->response);
     }
@@ -346,7 +351,8 @@ static ngx_int_t start_thread(ngx_http_request_t *r, exchange_t *x) {
     ngx_thread_pool_t *pool = ngx_thread_pool_get((ngx_cycle_t *)ngx_cycle, &name);
     ngx_thread_task_t *task = ngx_thread_task_alloc(r->pool, sizeof(exchange_t *));
     if (pool == NULL || task == NULL) {
-        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0, "[sluice] no thread pool \"sluice\"; nginx.conf must have the one that `sluice start` writes");
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                      "[sluice] no thread pool \"sluice\"; nginx.conf must have the one that `sluice start` writes");
         return NGX_ERROR;
     }
     x->conn.fd = (ngx_socket_t)-1;

@@ -4,9 +4,8 @@
 typedef enum { TYPE_JSON, TYPE_PLAIN, TYPE_HTML, TYPE_XML, TYPE_GRPC } error_type_t;
 
 static const ngx_str_t content_types[] = {
-    ngx_string("application/json; charset=utf-8"), ngx_string("text/plain; charset=utf-8"),
-    ngx_string("text/html; charset=utf-8"),        ngx_string("application/xml; charset=utf-8"),
-    ngx_string("application/grpc"),
+    ngx_string("application/json; charset=utf-8"), ngx_string("text/plain; charset=utf-8"), ngx_string("text/html; charset=utf-8"),
+    ngx_string("application/xml; charset=utf-8"),  ngx_string("application/grpc"),
 };
 
 static const struct {
@@ -138,12 +137,16 @@ static size_t format_body(u_char *buf, size_t size, error_type_t type, const cha
         break;
     case TYPE_HTML:
         end = ngx_snprintf(buf, size,
-                           "<!doctype html>\n<html>\n  <head>\n    <meta charset=\"utf-8\">\n    <title>Error</title>\n  </head>\n  <body>\n    <h1>Error</h1>\n"
+                           "<!doctype html>\n<html>\n  <head>\n    <meta charset=\"utf-8\">\n    <title>Error</title>\n  </head>\n  "
+                           "<body>\n    <h1>Error</h1>\n"
                            "    <p>%s.</p>\n    <p>request_id: %V</p>\n  </body>\n</html>\n",
                            m, &id);
         break;
     case TYPE_XML:
-        end = ngx_snprintf(buf, size, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<error>\n  <message>%s</message>\n  <requestid>%V</requestid>\n</error>\n", m, &id);
+        end = ngx_snprintf(
+            buf, size,
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<error>\n  <message>%s</message>\n  <requestid>%V</requestid>\n</error>\n", m,
+            &id);
         break;
     case TYPE_GRPC:
         break;
@@ -196,7 +199,8 @@ static ngx_int_t send_body(ngx_http_request_t *r, ngx_uint_t status, const char 
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
     b->last = b->pos + format_body(b->pos, size, type, message, ctx != NULL ? ctx->request_id : none);
-    if (type == TYPE_GRPC && (add_header(r, "grpc-status", grpc_status_of(status)) != NGX_OK || add_header(r, "grpc-message", message) != NGX_OK)) {
+    if (type == TYPE_GRPC &&
+        (add_header(r, "grpc-status", grpc_status_of(status)) != NGX_OK || add_header(r, "grpc-message", message) != NGX_OK)) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
     r->headers_out.status = type == TYPE_GRPC ? NGX_HTTP_OK : status;

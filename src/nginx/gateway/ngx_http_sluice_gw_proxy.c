@@ -69,7 +69,8 @@ static ngx_table_elt_t *request_header(ngx_http_request_t *r, sl_str_t lower, si
             h = part->elts;
             i = 0;
         }
-        if (h[i].hash != 0 && h[i].key.len == lower.len && ngx_strncasecmp(h[i].key.data, (u_char *)(uintptr_t)lower.data, lower.len) == 0 && nth-- == 0) {
+        if (h[i].hash != 0 && h[i].key.len == lower.len &&
+            ngx_strncasecmp(h[i].key.data, (u_char *)(uintptr_t)lower.data, lower.len) == 0 && nth-- == 0) {
             return &h[i];
         }
     }
@@ -336,7 +337,8 @@ ngx_int_t ngx_http_sluice_gw_precontent_handler(ngx_http_request_t *r) {
         return NGX_DECLINED;
     }
     ngx_str_t host = host_of(r);
-    unsigned same = r->unparsed_uri.len == ctx->original_uri.len && ngx_memcmp(r->unparsed_uri.data, ctx->original_uri.data, r->unparsed_uri.len) == 0 &&
+    unsigned same = r->unparsed_uri.len == ctx->original_uri.len &&
+                    ngx_memcmp(r->unparsed_uri.data, ctx->original_uri.data, r->unparsed_uri.len) == 0 &&
                     host.len == ctx->original_host.len && ngx_memcmp(host.data, ctx->original_host.data, host.len) == 0;
     if (!same) {
         ctx->resolved = 0;
@@ -349,7 +351,8 @@ ngx_int_t ngx_http_sluice_gw_precontent_handler(ngx_http_request_t *r) {
     return resolve_step(r, ctx);
 }
 
-/* ---- variables ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- variables ------------------------------------------------------------------------------------------------------------------------
+ */
 
 typedef ngx_int_t (*value_fn)(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx, ngx_str_t *out);
 
@@ -409,7 +412,8 @@ static ngx_int_t value_sni(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx,
 
 static unsigned wants_upgrade(ngx_http_request_t *r) {
     ngx_table_elt_t *h = request_header(r, SL_STR("upgrade"), 0);
-    return h != NULL && h->value.len == 9 && ngx_strncasecmp(h->value.data, (u_char *)"websocket", 9) == 0 && r->http_version < NGX_HTTP_VERSION_20;
+    return h != NULL && h->value.len == 9 && ngx_strncasecmp(h->value.data, (u_char *)"websocket", 9) == 0 &&
+           r->http_version < NGX_HTTP_VERSION_20;
 }
 
 static ngx_int_t value_connection(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx, ngx_str_t *out) {
@@ -587,7 +591,8 @@ ngx_int_t ngx_http_sluice_gw_add_variables(ngx_conf_t *cf) {
     return NGX_OK;
 }
 
-/* ---- response headers ------------------------------------------------------------------------------------------------------------------- */
+/* ---- response headers -------------------------------------------------------------------------------------------------------------------
+ */
 
 static ngx_http_output_header_filter_pt next_header_filter;
 
@@ -652,7 +657,8 @@ static ngx_int_t proxied_headers(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t
             return NGX_ERROR;
         }
     }
-    if ((mcf->tokens & NGX_HTTP_SLUICE_GW_UPSTREAM_STATUS) && r->upstream != NULL && r->upstream->state != NULL && r->upstream->state->status != 0) {
+    if ((mcf->tokens & NGX_HTTP_SLUICE_GW_UPSTREAM_STATUS) && r->upstream != NULL && r->upstream->state != NULL &&
+        r->upstream->state->status != 0) {
         return add_ms(r, "X-Kong-Upstream-Status", (ngx_msec_int_t)r->upstream->state->status);
     }
     return NGX_OK;

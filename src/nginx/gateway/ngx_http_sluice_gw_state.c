@@ -13,7 +13,7 @@
 #include "ngx_sluice.h"
 
 #define POLL_MS 1000
-#define STEP_MS 4       /* of filter starts in one go while requests are served */
+#define STEP_MS 4 /* of filter starts in one go while requests are served */
 #define RETRY_MS 1000
 
 typedef struct {
@@ -27,7 +27,7 @@ struct ngx_http_sluice_gw_gen_s {
     gw_plan_t *plan;
     pw_chain_t **chains;
     size_t n_chains, built; /* chains made so far */
-    gen_filter_t *filters; /* in order of their first use */
+    gen_filter_t *filters;  /* in order of their first use */
     size_t n_filters, cap_filters;
     uint32_t *index; /* open addressing over the keys, 2 * cap_filters slots; position + 1, 0: free */
 };
@@ -89,7 +89,8 @@ static ngx_int_t init_zone(ngx_shm_zone_t *zone, void *data) {
 
 ngx_int_t ngx_http_sluice_gw_zone_add(ngx_conf_t *cf, ngx_http_sluice_gw_main_conf_t *mcf) {
     ngx_str_t name = ngx_string("sluice_gateway");
-    mcf->zone = ngx_shared_memory_add(cf, &name, ngx_align(sizeof(shm_t), ngx_pagesize) + 8 * ngx_pagesize, &ngx_http_sluice_gateway_module);
+    mcf->zone =
+        ngx_shared_memory_add(cf, &name, ngx_align(sizeof(shm_t), ngx_pagesize) + 8 * ngx_pagesize, &ngx_http_sluice_gateway_module);
     if (mcf->zone == NULL) {
         return NGX_ERROR;
     }
@@ -261,7 +262,8 @@ static sl_status_t grow_filters(ngx_http_sluice_gw_gen_t *gen) {
     return SL_OK;
 }
 
-static sl_status_t add_filter(ngx_http_sluice_gw_gen_t *gen, const uint8_t key[32], sl_module_t *module, pw_filter_t *filter, sl_err_t *err) {
+static sl_status_t add_filter(ngx_http_sluice_gw_gen_t *gen, const uint8_t key[32], sl_module_t *module, pw_filter_t *filter,
+                              sl_err_t *err) {
     if (gen->n_filters == gen->cap_filters && grow_filters(gen) != SL_OK) {
         pw_filter_unref(filter);
         return sl_err_set(err, SL_NO_MEMORY, "out of memory");
@@ -364,7 +366,8 @@ static void take_over(void) {
     ngx_http_sluice_gw_gen_unref(old);
     announce();
     ngx_log_error(NGX_LOG_NOTICE, ngx_cycle->log, 0, "[sluice] generation %uL: %uz routes, %uz filter chains, %uz filters",
-                  (uint64_t)gw_plan_generation(gw.current->plan), gw_plan_n_routes(gw.current->plan), gw.current->n_chains, gw.current->n_filters);
+                  (uint64_t)gw_plan_generation(gw.current->plan), gw_plan_n_routes(gw.current->plan), gw.current->n_chains,
+                  gw.current->n_filters);
 }
 
 /* Builds chains of `next` for at most `budget_ms` (0: all); then takes over, or goes on at the next turn of the event loop. */

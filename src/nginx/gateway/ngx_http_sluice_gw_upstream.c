@@ -56,7 +56,8 @@ char *ngx_http_sluice_gw_read_hosts(ngx_conf_t *cf, ngx_http_sluice_gw_main_conf
         line[strcspn(line, "#\r\n")] = '\0';
         char *save = NULL;
         char *address = strtok_r(line, " \t", &save);
-        for (char *name = address != NULL ? strtok_r(NULL, " \t", &save) : NULL; name != NULL && rc == NGX_CONF_OK; name = strtok_r(NULL, " \t", &save)) {
+        for (char *name = address != NULL ? strtok_r(NULL, " \t", &save) : NULL; name != NULL && rc == NGX_CONF_OK;
+             name = strtok_r(NULL, " \t", &save)) {
             rc = add_host(cf, mcf, address, name);
         }
     }
@@ -91,7 +92,8 @@ static void resolved(ngx_resolver_ctx_t *rctx) {
     unsigned async = rctx->async; /* 0: the answer was cached, and we are still inside ask_resolver() */
     ngx_http_set_log_request(c->log, r);
     if (rctx->state != 0) {
-        ngx_log_error(NGX_LOG_ERR, c->log, 0, "[sluice] %V could not be resolved (%i: %s)", &rctx->name, rctx->state, ngx_resolver_strerror(rctx->state));
+        ngx_log_error(NGX_LOG_ERR, c->log, 0, "[sluice] %V could not be resolved (%i: %s)", &rctx->name, rctx->state,
+                      ngx_resolver_strerror(rctx->state));
     }
     for (ngx_uint_t i = 0; rctx->state == 0 && i < rctx->naddrs; i++) {
         if (add_addr(r, ctx, rctx->addrs[i].sockaddr, rctx->addrs[i].socklen) != NGX_OK) {
@@ -154,7 +156,8 @@ ngx_int_t ngx_http_sluice_gw_resolve(ngx_http_request_t *r, ngx_http_sluice_gw_c
     }
     host_t *h = mcf->hosts.elts;
     for (ngx_uint_t i = 0; i < mcf->hosts.nelts; i++) {
-        if (h[i].name.len == host.len && ngx_strncasecmp(h[i].name.data, host.data, host.len) == 0 && add_addr(r, ctx, &h[i].addr.any, h[i].socklen) != NGX_OK) {
+        if (h[i].name.len == host.len && ngx_strncasecmp(h[i].name.data, host.data, host.len) == 0 &&
+            add_addr(r, ctx, &h[i].addr.any, h[i].socklen) != NGX_OK) {
             return NGX_ERROR;
         }
     }

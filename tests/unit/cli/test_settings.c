@@ -1,0 +1,196 @@
+#include "settings.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "cmocka_all.h"
+#include "sl_file.h"
+
+extern char **environ;
+
+static sl_err_t err;
+static settings_t *s;
+static char warnings[4096];
+static char file[64];
+
+static void warn(const char *line) {
+    size_t used = strlen(warnings);
+    snprintf(warnings + used, sizeof(warnings) - used, "%s\n", line);
+}
+
+static int fresh(void **state) {
+    (void)state;
+    for (char **e = environ; *e != NULL;) {
+        char name[256];
+        if (strncmp(*e, "KONG_", 5) == 0 || strncmp(*e, "SLUICE_", 7) == 0) {
+            snprintf(name, sizeof(name), "%.*s", (int)strcspn(*e, "="), *e);
+            unsetenv(name);
+        } else {
+            e++;
+        }
+    }
+    warnings[0] = '\0';
+    err.text[0] = '\0';
+    s = NULL;
+    snprintf(file, sizeof(file), "/tmp/sluice-settings-%ld", (long)getpid());
+    return sl_file_write_atomic(file, SL_STR(""), 0600, &err) == SL_OK ? 0 : -1;
+}
+
+static int done(void **state) {
+    (void)state;
+    settings_free(s);
+    unlink(file);
+    return 0;
+}
+
+static void write_file(const char *text) {
+    assert_int_equal(sl_file_write_atomic(file, sl_cstr(text), 0600, &err), SL_OK);
+}
+
+static void nothing_set_gives_the_defaults(void **state) {
+    (void)state;
+    assert_int_equal(settings_load(file, warn, &s, &err), SL_OK);
+    assert_string_equal(settings_get(s, "prefix"), "/usr/local/sluice");
+    assert_true(settings_on(s, "wasm"));
+    assert_null(settings_get(s, "database"));
+    assert_true(settings_is_default(s, "proxy_listen"));
+    assert_string_equal(warnings, "");
+}
+
+static void sluice_wins_over_kong_wins_over_the_file(void **state) {
+    (void)state;
+    write_file("log_level = error\nprefix = /from/file\nwasm = off\n");
+    setenv("KONG_LOG_LEVEL", "info", 1);
+    setenv("KONG_PREFIX", "/from/kong", 1);
+    setenv("SLUICE_LOG_LEVEL", "debug", 1);
+    assert_int_equal(settings_load(file, warn, &s, &err), SL_OK);
+    assert_string_equal(settings_get(s, "log_level"), "debug");
+    assert_string_equal(settings_get(s, "prefix"), "/from/kong");
+    assert_false(settings_on(s, "wasm"));
+    assert_string_equal(settings_origin(s, "prefix"), "KONG_PREFIX");
+}
+
+static void a_difference_between_the_families_is_a_warning(void **state) {
+    (void)state;
+    setenv("KONG_LOG_LEVEL", "info", 1);
+    setenv("SLUICE_LOG_LEVEL", "debug", 1);
+    setenv("KONG_WASM", "on", 1);
+    setenv("SLUICE_WASM", "on", 1);
+    assert_int_equal(settings_load(file, warn, &s, &err), SL_OK);
+    assert_non_null(strstr(warnings, "KONG_LOG_LEVEL"));
+    assert_null(strstr(warnings, "KONG_WASM"));
+}
+
+static void an_unknown_variable_is_a_warning_and_an_unknown_line_an_error(void **state) {
+    (void)state;
+    setenv("KONG_CLUSTER_LISTEN", "x", 1);
+    assert_int_equal(settings_load(file, warn, &s, &err), SL_OK);
+    assert_non_null(strstr(warnings, "KONG_CLUSTER_LISTEN"));
+    settings_free(s);
+    s = NULL;
+    write_file("\n\nnonsense = 1\n");
+    assert_int_equal(settings_load(file, warn, &s, &err), SL_INVALID);
+    assert_non_null(strstr(err.text, "line 3"));
+    assert_non_null(strstr(err.text, "nonsense"));
+}
+
+static void a_doubtful_boolean_is_refused(void **state) {
+    (void)state;
+    setenv("SLUICE_WASM", "maybe", 1);
+    assert_int_equal(settings_load(file, warn, &s, &err), SL_INVALID);
+    assert_non_null(strstr(err.text, "SLUICE_WASM"));
+    assert_non_null(strstr(err.text, "maybe"));
+}
+
+static void a_value_that_would_end_up_in_nginx_conf_cannot_smuggle_directives(void **state) {
+    (void)state;
+    static const char *const names[] = {"SLUICE_NGINX_WORKER_PROCESSES", "SLUICE_NGINX_USER", "SLUICE_SSL_PROTOCOLS",
+                                        "SLUICE_NGINX_HTTP_CLIENT_MAX_BODY_SIZE", "SLUICE_NGINX_HTTP_GZIP"};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        setenv(names[i], "1; load_module x", 1);
+        assert_int_equal(settings_load(file, warn, &s, &err), SL_INVALID);
+        assert_non_null(strstr(err.text, names[i]));
+        unsetenv(names[i]);
+    }
+}
+
+static void aliases_name_the_same_property(void **state) {
+    (void)state;
+    setenv("KONG_NGINX_WORKER_PROCESSES", "3", 1);
+    setenv("KONG_NGINX_DAEMON", "off", 1);
+    assert_int_equal(settings_load(file, warn, &s, &err), SL_OK);
+    assert_string_equal(settings_get(s, "nginx_main_worker_processes"), "3");
+    assert_false(settings_on(s, "nginx_main_daemon"));
+    assert_string_equal(warnings, "");
+}
+
+static char seen[256];
+static void collect(void *ud, const char *directive, const char *value) {
+    (void)ud;
+    size_t used = strlen(seen);
+    snprintf(seen + used, sizeof(seen) - used, "%s=%s ", directive, value);
+}
+
+static void injected_directives_come_back_by_block_and_sorted(void **state) {
+    (void)state;
+    setenv("KONG_NGINX_HTTP_KEEPALIVE_TIMEOUT", "10s", 1);
+    setenv("SLUICE_NGINX_HTTP_GZIP", "on", 1);
+    setenv("SLUICE_NGINX_PROXY_LIMIT_RATE", "1k", 1);
+    assert_int_equal(settings_load(file, warn, &s, &err), SL_OK);
+    seen[0] = '\0';
+    settings_injected(s, "http", collect, NULL);
+    assert_string_equal(seen, "gzip=on keepalive_timeout=10s ");
+}
+
+static void what_was_saved_loads_as_it_was(void **state) {
+    (void)state;
+    setenv("SLUICE_PREFIX", "/a # b", 1);
+    setenv("SLUICE_NGINX_HTTP_GZIP", "on", 1);
+    assert_int_equal(settings_load(file, warn, &s, &err), SL_OK);
+    assert_int_equal(settings_save(s, file, &err), SL_OK);
+    settings_free(s);
+    unsetenv("SLUICE_PREFIX");
+    unsetenv("SLUICE_NGINX_HTTP_GZIP");
+    assert_int_equal(settings_load(file, warn, &s, &err), SL_OK);
+    assert_string_equal(settings_get(s, "prefix"), "/a # b");
+    seen[0] = '\0';
+    settings_injected(s, "http", collect, NULL);
+    assert_string_equal(seen, "gzip=on ");
+}
+
+static void secrets_are_masked_for_the_admin_api(void **state) {
+    (void)state;
+    setenv("SLUICE_SSL_CERT_KEY", "/secret/key.pem", 1);
+    assert_int_equal(settings_load(file, warn, &s, &err), SL_OK);
+    json_t *o = settings_json(s);
+    assert_string_equal(json_string_value(json_object_get(o, "ssl_cert_key")), "******");
+    assert_true(json_is_true(json_object_get(o, "wasm")));
+    json_decref(o);
+}
+
+static void pg_settings_are_refused_by_name(void **state) {
+    (void)state;
+    setenv("KONG_PG_HOST", "db", 1);
+    assert_int_equal(settings_load(file, warn, &s, &err), SL_INVALID);
+    assert_non_null(strstr(err.text, "KONG_PG_HOST"));
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, fresh, done)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        TEST(nothing_set_gives_the_defaults),
+        TEST(sluice_wins_over_kong_wins_over_the_file),
+        TEST(a_difference_between_the_families_is_a_warning),
+        TEST(an_unknown_variable_is_a_warning_and_an_unknown_line_an_error),
+        TEST(a_doubtful_boolean_is_refused),
+        TEST(a_value_that_would_end_up_in_nginx_conf_cannot_smuggle_directives),
+        TEST(aliases_name_the_same_property),
+        TEST(injected_directives_come_back_by_block_and_sorted),
+        TEST(what_was_saved_loads_as_it_was),
+        TEST(secrets_are_masked_for_the_admin_api),
+        TEST(pg_settings_are_refused_by_name),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
