@@ -1,7 +1,6 @@
 # fuzz/fuzz_<name>.c defines LLVMFuzzerTestOneInput; seeds are in fuzz/corpus/<name>/.
 # `make fuzz-<name>` fuzzes with libFuzzer; `make test` replays the seeds and fixed mutations of them through replay_main.c.
 
-
 FUZZ_SRC := $(sort $(wildcard fuzz/fuzz_*.c))
 FUZZERS := $(FUZZ_SRC:fuzz/fuzz_%.c=%)
 FUZZ_REPLAY := $(FUZZ_SRC:fuzz/%.c=$(B)/asan/fuzz/%)
@@ -33,7 +32,11 @@ $(B)/fuzz/obj/$(1)/%.o: src/$(1)/%.c | $(B)/deps/.packages-fuzz $(NEEDS_$(1))
 endef
 $(foreach l,$(FUZZ_LAYERS),$(eval $(call fuzz_layer_rules,$(l))))
 
-$(B)/fuzz/fuzz_%: fuzz/fuzz_%.c $(FUZZ_LIB_OBJ)
+# One archive, so that a target links what it needs and not what is broken elsewhere.
+$(B)/fuzz/libsluice.a: $(FUZZ_LIB_OBJ)
+	@$(ARCHIVE)
+
+$(B)/fuzz/fuzz_%: fuzz/fuzz_%.c $(B)/fuzz/libsluice.a
 	@echo "  FUZZ    $@"
 	@$(CLANG) $(FUZZ_CLANG_FLAGS) -fsanitize=fuzzer $(FUZZ_INCLUDES) -o $@ $^ $(TEST_RPATH) $(EXTERNAL_LIBS)
 -include $(FUZZ_LIB_OBJ:.o=.d)
