@@ -2,12 +2,15 @@
  * The plan: the compiled configuration. A compact, immutable, position-independent image; written to a file, mapped
  * read-only by every worker, checked once when it is opened. One generation of configuration is one plan.
  *
- *   header (magic, format, size, SHA-256 of the rest) | section table | strings | services | routes | chains | filters |
+ *   header (magic, format, size, SHA-256 of the rest) | strings | services | routes | chains | filters |
  *   router tables | entities (canonical JSON, with indexes by id and by key, for the Admin API)
  *
- * All references are offsets from the start of the image, checked on open (the file may be damaged or hostile: opening it
- * verifies the digest and every offset, so that reading needs no checks).
- * Reading is lock-free and allocation-free; any thread.
+ * All references are offsets from the start of the image or indexes into its tables, checked on open (the file may be
+ * damaged or hostile: opening it verifies the digest and every reference, so that reading needs no checks).
+ *
+ * Threads: building and opening are pure and may run on any thread. An open plan may be handed from thread to thread, but
+ * gw_plan_match() fills a cache of compiled regexes in the handle, so that one handle serves one thread at a time; workers
+ * open the same file once each and share its pages. All other reads are lock-free and allocation-free.
  */
 #ifndef GW_PLAN_H
 #define GW_PLAN_H
@@ -18,7 +21,11 @@
 
 typedef struct gw_plan_s gw_plan_t;
 
-/* Builds the image from canonical entities (gw_config.h). SL_INVALID: text says which entity (a regex that does not compile...). */
+/*
+ * Builds the image from canonical entities (gw_config.h): appended to `image`, which must be empty; its ceiling (and 4 GiB) is the
+ * largest image. SL_INVALID: the text says which entity (a regex that does not compile, a reference to nothing...).
+ * Absent fields get the defaults of the entity tables.
+ */
 typedef struct {
     sl_str_t config_hash;  /* MD5 of the text as 32 hex digits, for /status and check_hash; 32 zeros when empty */
     sl_str_t config_text;  /* what GET /config shows: YAML */
@@ -27,10 +34,11 @@ typedef struct {
 } gw_plan_conf_t;
 sl_status_t gw_plan_build(const json_t *entities, const gw_plan_conf_t *conf, sl_buf_t *image, sl_err_t *err);
 
-/* Opens an image in memory (borrowed, 8-byte aligned, outlives the plan) or a file (mapped). SL_INVALID: damaged, text says where. */
+/* Opens an image in memory (borrowed, 8-byte aligned, outlives the plan) or a file (mapped). SL_INVALID: damaged, text says where.
+ * Reads every byte once (the digest); a caller with a deadline opens on another thread and takes the handle over. */
 sl_status_t gw_plan_open(sl_str_t image, gw_plan_t **out, sl_err_t *err);
 sl_status_t gw_plan_open_file(const char *path, gw_plan_t **out, sl_err_t *err);
-void gw_plan_close(gw_plan_t *plan); /* frees what was built lazily (regexes); after the last request that uses it */
+void gw_plan_close(gw_plan_t *plan); /* frees what was built lazily (regexes); after the last request that uses it; NULL is fine */
 
 uint64_t gw_plan_generation(const gw_plan_t *plan);
 sl_str_t gw_plan_config_hash(const gw_plan_t *plan);
@@ -52,7 +60,8 @@ typedef struct {
     sl_str_t id, name;
     uint32_t protocols; /* gw_protocol_t bits */
     uint32_t https_redirect_status;
-    bool strip_path, preserve_host, request_buffering, response_buffering, path_v1;
+    bool strip_path, preserve_host, request_buffering, response_buffering;
+    bool path_v1; /* path_handling v1; never set in the flavor traditional_compatible, which ignores it */
     bool has_service;
     uint32_t service; /* index for gw_plan_service */
     int32_t chain;    /* index for gw_plan_chain of the ordered, enabled filters to run; -1: none */
@@ -66,10 +75,12 @@ typedef struct {
     bool from_service;
 } gw_filter_t;
 
+/* Services and routes are numbered in id order, as gw_plan_entity_at() numbers them. */
 size_t gw_plan_n_services(const gw_plan_t *plan);
 size_t gw_plan_n_routes(const gw_plan_t *plan);
-size_t gw_plan_n_chains(const gw_plan_t *plan); /* distinct runnable chains (service, route and combined) */
-void gw_plan_service(const gw_plan_t *plan, uint32_t index, gw_service_t *out);
+/* Distinct runnable chains: that of each service, and for each route with a chain of its own the combined one (or its own alone). */
+size_t gw_plan_n_chains(const gw_plan_t *plan);
+void gw_plan_service(const gw_plan_t *plan, uint32_t index, gw_service_t *out); /* the indexes must be in range */
 void gw_plan_route(const gw_plan_t *plan, uint32_t index, gw_route_t *out);
 size_t gw_plan_chain(const gw_plan_t *plan, uint32_t index); /* number of filters */
 void gw_plan_chain_filter(const gw_plan_t *plan, uint32_t index, size_t i, gw_filter_t *out);
@@ -82,23 +93,27 @@ typedef struct {
     sl_str_t path;    /* raw, as received, with or without query */
     bool https;
     sl_str_t sni;     /* {NULL,0}: none */
-    /* the i-th value of a request header, {NULL,0} with data NULL after the last */
+    /* the i-th value of a request header, {NULL,0} with data NULL after the last; may be NULL: no headers */
     sl_str_t (*header)(void *ud, sl_str_t lower_name, size_t i);
     void *ud;
 } gw_match_in_t;
 
 typedef struct {
     uint32_t route;
-    sl_str_t matched_prefix;   /* of the normalised path: what strip_path removes; {NULL,0} when no path attribute matched */
+    sl_str_t matched_prefix;   /* of the normalised path: what strip_path removes; {NULL,0} when no path attribute matched; in `scratch` */
     sl_str_t upstream_path;    /* composed path without the query, escaped, ready to send; in `scratch` */
 } gw_match_t;
 
-/* SL_NOT_FOUND: no route. `scratch` receives the normalised and the composed path (reset first; ceiling: its max). */
+/*
+ * SL_NOT_FOUND: no route. SL_NO_MEMORY: the ceiling of `scratch`, or no memory for a regex. SL_FAILED: a regex of the route that would
+ * have decided passed its match limit (a hostile path: answer 500 rather than another route).
+ * `scratch` receives the normalised and the composed path (reset first; ceiling: its max).
+ */
 sl_status_t gw_plan_match(const gw_plan_t *plan, const gw_match_in_t *in, sl_buf_t *scratch, gw_match_t *out);
 
 /* ---- what the Admin API reads ------------------------------------------------------------------------------------------ */
 
-/* Canonical JSON of one entity by collection ("services") and id or key. {NULL,0}: none. */
+/* Canonical JSON of one entity by collection ("services") and id (either case) or key (name; username of a consumer...). {NULL,0}: none. */
 sl_str_t gw_plan_entity(const gw_plan_t *plan, sl_str_t collection, sl_str_t id_or_key);
 /* The n-th entity of a collection in id order; {NULL,0} past the end. */
 sl_str_t gw_plan_entity_at(const gw_plan_t *plan, sl_str_t collection, size_t n);

@@ -1,0 +1,191 @@
+#include "gw_regex.h"
+
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
+#include <stdlib.h>
+
+#define MAX_PATTERN_BYTES 65536
+/* A client chooses the subject: what it may cost is bounded. Ordinary matches need a few dozen steps. */
+#define MATCH_LIMIT 500000u
+#define HEAP_LIMIT_KIB 4096u
+
+struct gw_regex_s {
+    pcre2_code *code;
+    pcre2_match_data *data;
+    pcre2_match_context *context;
+};
+
+static sl_status_t compile(sl_str_t pattern, bool anchored, pcre2_code **out, sl_err_t *err) {
+    if (pattern.len > MAX_PATTERN_BYTES) {
+        return sl_err_set(err, SL_INVALID, "regular expression is longer than %d bytes", MAX_PATTERN_BYTES);
+    }
+    int code;
+    PCRE2_SIZE at;
+    uint32_t options = PCRE2_DOTALL | (anchored ? PCRE2_ANCHORED : 0);
+    *out = pcre2_compile((PCRE2_SPTR)(pattern.data ? pattern.data : ""), pattern.len, options, &code, &at, NULL);
+    if (*out != NULL) {
+        return SL_OK;
+    }
+    if (code == PCRE2_ERROR_HEAP_FAILED) {
+        return sl_err_set(err, SL_NO_MEMORY, "out of memory");
+    }
+    PCRE2_UCHAR text[256];
+    pcre2_get_error_message(code, text, sizeof(text));
+    return sl_err_set(err, SL_INVALID, "%s at offset %zu", (const char *)text, (size_t)at);
+}
+
+sl_status_t gw_regex_check(sl_str_t pattern, sl_err_t *err) {
+    pcre2_code *code;
+    sl_status_t rc = compile(pattern, true, &code, err);
+    if (rc == SL_OK) {
+        pcre2_code_free(code);
+    }
+    return rc;
+}
+
+sl_status_t gw_regex_new(sl_str_t pattern, bool anchored, gw_regex_t **out, sl_err_t *err) {
+    gw_regex_t *re = calloc(1, sizeof(*re));
+    if (re == NULL) {
+        return sl_err_set(err, SL_NO_MEMORY, "out of memory");
+    }
+    sl_status_t rc = compile(pattern, anchored, &re->code, err);
+    if (rc != SL_OK) {
+        goto failed;
+    }
+    /* Without JIT the interpreter does the same, slower. */
+    (void)pcre2_jit_compile(re->code, PCRE2_JIT_COMPLETE);
+    re->data = pcre2_match_data_create(1, NULL); /* only the whole match is of interest */
+    re->context = pcre2_match_context_create(NULL);
+    if (re->data == NULL || re->context == NULL) {
+        rc = sl_err_set(err, SL_NO_MEMORY, "out of memory");
+        goto failed;
+    }
+    pcre2_set_match_limit(re->context, MATCH_LIMIT);
+    pcre2_set_heap_limit(re->context, HEAP_LIMIT_KIB);
+    *out = re;
+    return SL_OK;
+
+failed:
+    gw_regex_free(re);
+    return rc;
+}
+
+void gw_regex_free(gw_regex_t *re) {
+    if (re == NULL) {
+        return;
+    }
+    pcre2_match_data_free(re->data);
+    pcre2_match_context_free(re->context);
+    pcre2_code_free(re->code);
+    free(re);
+}
+
+sl_status_t gw_regex_match(gw_regex_t *re, sl_str_t subject, size_t *end) {
+    PCRE2_SPTR text = (PCRE2_SPTR)(subject.data ? subject.data : "");
+    int rc = pcre2_match(re->code, text, subject.len, 0, 0, re->data, re->context);
+    if (rc == PCRE2_ERROR_JIT_STACKLIMIT) { /* the interpreter keeps its state on the heap */
+        rc = pcre2_match(re->code, text, subject.len, 0, PCRE2_NO_JIT, re->data, re->context);
+    }
+    if (rc >= 0) { /* 0: there are more groups than slots */
+        *end = pcre2_get_ovector_pointer(re->data)[1];
+        return SL_OK;
+    }
+    bool not_utf8 = rc <= PCRE2_ERROR_UTF8_ERR1 && rc >= PCRE2_ERROR_UTF8_ERR21; /* a pattern that begins with (*UTF) */
+    if (rc == PCRE2_ERROR_NOMATCH || not_utf8) {
+        return SL_NOT_FOUND;
+    }
+    return rc == PCRE2_ERROR_NOMEMORY ? SL_NO_MEMORY : SL_FAILED;
+}
+
+/* ---- literal prefixes ---------------------------------------------------------------------------------------------------- */
+
+static bool contains(sl_str_t s, const char *what) {
+    return s.len > 0 && memmem(s.data, s.len, what, strlen(what)) != NULL;
+}
+
+/* Index of the ']' that ends the class whose '[' is at i, or s.len. */
+static size_t class_end(sl_str_t s, size_t i) {
+    i++;
+    i += i < s.len && s.data[i] == '^';
+    i += i < s.len && s.data[i] == ']'; /* a literal one */
+    while (i < s.len && s.data[i] != ']') {
+        if (s.data[i] == '\\') {
+            i++;
+        } else if (s.data[i] == '[' && i + 1 < s.len && (s.data[i + 1] == ':' || s.data[i + 1] == '.' || s.data[i + 1] == '=')) {
+            return s.len; /* [[:alpha:]]: not worth following */
+        }
+        i++;
+    }
+    return i;
+}
+
+/* Groups that leave the syntax as it is: ( (?: (?<name> (?P<name> (?'name' (?= (?! (?<= (?<! (?> */
+static bool plain_group(sl_str_t s, size_t i) {
+    if (i + 1 >= s.len || s.data[i + 1] != '?') {
+        return i + 1 < s.len && s.data[i + 1] != '*';
+    }
+    if (i + 2 >= s.len) {
+        return false;
+    }
+    char c = s.data[i + 2];
+    return c == ':' || c == '<' || c == '\'' || c == '=' || c == '!' || c == '>' || (c == 'P' && i + 3 < s.len && s.data[i + 3] == '<');
+}
+
+/* True when no alternative at the top level can begin otherwise, and nothing changes how the pattern is read. */
+static bool one_branch(sl_str_t s) {
+    if (contains(s, "\\Q") || contains(s, "\\E") || contains(s, "\\K") || contains(s, "\\c")) {
+        return false;
+    }
+    size_t depth = 0;
+    for (size_t i = 0; i < s.len; i++) {
+        char c = s.data[i];
+        if (c == '\\') {
+            i++;
+        } else if (c == '[') {
+            i = class_end(s, i);
+            if (i == s.len) {
+                return false;
+            }
+        } else if (c == '(') {
+            if (!plain_group(s, i)) {
+                return false;
+            }
+            depth++;
+        } else if (c == ')') {
+            if (depth-- == 0) {
+                return false;
+            }
+        } else if (c == '|' && depth == 0) {
+            return false;
+        }
+    }
+    return depth == 0;
+}
+
+static bool is_alnum(char c) {
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
+
+size_t gw_regex_literal_prefix(sl_str_t pattern, char *out) {
+    if (!one_branch(pattern)) {
+        return 0;
+    }
+    size_t n = 0;
+    size_t i = pattern.len > 0 && pattern.data[0] == '^'; /* anchored twice */
+    while (i < pattern.len) {
+        size_t width = 1;
+        char c = pattern.data[i];
+        if (c == '\\' && i + 1 < pattern.len && !is_alnum(pattern.data[i + 1]) && (unsigned char)pattern.data[i + 1] < 0x80) {
+            c = pattern.data[i + 1];
+            width = 2;
+        } else if (memchr("\\^$.[|()?*+{", c, 12) != NULL) {
+            break;
+        }
+        if (i + width < pattern.len && memchr("?*+{", pattern.data[i + width], 4) != NULL) {
+            break; /* this one may be absent */
+        }
+        out[n++] = c;
+        i += width;
+    }
+    return n;
+}

@@ -1,0 +1,28 @@
+/*
+ * Regular expressions of routes (PCRE2, compiled to machine code where the platform can). Bytes, not characters; '.' matches a
+ * newline too. A compiled regex belongs to one thread at a time.
+ */
+#ifndef GW_REGEX_H
+#define GW_REGEX_H
+
+#include "sl_types.h"
+
+typedef struct gw_regex_s gw_regex_t;
+
+/* Compiles only, to check. SL_INVALID: err is PCRE2's own sentence with the offset ("missing closing parenthesis at offset 3"). */
+sl_status_t gw_regex_check(sl_str_t pattern, sl_err_t *err);
+
+/* @param anchored  a match must begin at the first byte (paths); it never has to end at the last one */
+sl_status_t gw_regex_new(sl_str_t pattern, bool anchored, gw_regex_t **out, sl_err_t *err);
+void gw_regex_free(gw_regex_t *re); /* NULL is fine */
+
+/* SL_OK: *end is where the match ends. SL_NOT_FOUND: no match. SL_FAILED: the limit of work was reached. SL_NO_MEMORY. */
+sl_status_t gw_regex_match(gw_regex_t *re, sl_str_t subject, size_t *end);
+
+/*
+ * The literal bytes with which every match of an anchored pattern begins, appended to nothing: written to `out` (room for
+ * pattern.len bytes). Answers their number; 0 when there are none or the pattern is too clever to tell.
+ */
+size_t gw_regex_literal_prefix(sl_str_t pattern, char *out);
+
+#endif
