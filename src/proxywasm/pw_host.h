@@ -80,6 +80,13 @@ typedef struct pw_host_ops_s {
     sl_status_t (*map_get)(void *stream, pw_map_t map, sl_str_t key, sl_str_t *value);
     /* Copies what it keeps. SL_INVALID: this header cannot take this value. PW_MAP_CLEAR: key and value are ignored. */
     sl_status_t (*map_edit)(void *stream, pw_map_t map, pw_map_op_t op, sl_str_t key, sl_str_t value);
+    /*
+     * Trailers that do not exist yet: the core asks for ADD and REPLACE on them only where a filter may create them (in the last body
+     * callback); they exist from then on. SL_NOT_FOUND: this message cannot carry trailers.
+     *
+     * Number of pairs as map_each would show them, pseudo headers included; cheaper than map_each. NULL: the core counts itself.
+     */
+    size_t (*map_count)(void *stream, pw_map_t map);
 
     /* ---- properties ---- */
     /* path: segments joined by NUL, no trailing NUL. `scratch` (reset, bounded) may hold what *out points to. */
@@ -98,6 +105,11 @@ typedef struct pw_host_ops_s {
      * SL_FAILED: cannot start. *handle is for http_call_cancel. stream: on whose behalf, may be NULL. */
     sl_status_t (*http_call)(void *worker, void *stream, const pw_http_call_t *call, void **handle);
     void (*http_call_cancel)(void *worker, void *handle); /* no pw_http_call_done after this */
+    /*
+     * The stream on whose behalf the call was made is about to be freed. SL_OK: the call goes on without it. Anything else, or NULL:
+     * the core cancels the call and tells the root that it failed. Calls made while a stream is being logged have no stream from the start.
+     */
+    sl_status_t (*http_call_detach)(void *worker, void *handle);
 
     /* ---- state shared between VMs and workers; vm_id separates ---- */
     sl_status_t (*shared_get)(void *worker, sl_str_t vm_id, sl_str_t key, sl_buf_t *value, uint32_t *cas);

@@ -1,0 +1,369 @@
+/* Header maps: of the stream (0..3), and of the answer of a call out (6, 7). */
+#include "pw_calls.h"
+#include "pw_guest.h"
+#include "pw_headers.h"
+#include "pw_pairs.h"
+
+/* ---- rules ---- */
+
+void pw_lower(char *s, size_t len) {
+    for (size_t i = 0; i < len; i++) {
+        s[i] = s[i] >= 'A' && s[i] <= 'Z' ? (char)(s[i] | 0x20) : s[i];
+    }
+}
+
+bool pw_header_name_fits(sl_str_t name) {
+    if (name.len != 0 && name.data[0] == ':') {
+        name = sl_str(name.data + 1, name.len - 1);
+    }
+    for (size_t i = 0; i < name.len; i++) {
+        unsigned char c = (unsigned char)name.data[i];
+        if (c <= 0x20 || c >= 0x7f || strchr("\"(),/:;<=>?@[\\]{}", c) != NULL) {
+            return false;
+        }
+    }
+    return name.len != 0;
+}
+
+bool pw_header_value_fits(sl_str_t value) {
+    for (size_t i = 0; i < value.len; i++) {
+        if (value.data[i] == '\r' || value.data[i] == '\n' || value.data[i] == '\0') {
+            return false;
+        }
+    }
+    return true;
+}
+
+typedef enum {
+    ABSENT, /* there is no such map now */
+    READ,
+    CREATE, /* writing makes it: trailers, from the last body callback */
+    WRITE
+} pw_access_t;
+
+static pw_access_t headers_access(const pw_ctx_t *ctx, pw_dir_t dir) {
+    const pw_stream_t *s = ctx->stream;
+    const pw_flow_t *f = &s->flow[dir];
+    const pw_flow_t *response = &s->flow[PW_DIR_RESPONSE];
+    if (!f->seen) {
+        if (s->logging || (dir == PW_DIR_REQUEST && response->seen)) {
+            return READ; /* a stream that failed early; the proxy says what there is */
+        }
+        bool wasmx = pw_ctx_dialect(ctx) == PW_DIALECT_WASMX;
+        return dir == PW_DIR_RESPONSE && wasmx ? WRITE : ABSENT; /* WasmX lets response headers be set ahead */
+    }
+    bool fixed = s->logging || f->released || f->over || (dir == PW_DIR_REQUEST && response->seen);
+    return fixed ? READ : WRITE;
+}
+
+static pw_access_t trailers_access(const pw_ctx_t *ctx, pw_dir_t dir) {
+    const pw_stream_t *s = ctx->stream;
+    const pw_flow_t *f = &s->flow[dir];
+    const pw_stage_t *st = &s->at[ctx->position].stage[dir];
+    if (s->logging) {
+        return dir == PW_DIR_RESPONSE && f->has_trailers ? READ : ABSENT;
+    }
+    if (f->has_trailers) {
+        return f->trailers_released || f->over ? READ : WRITE;
+    }
+    bool last = st->at_end && (st->in_body || st->eos) && !f->out_eos && !f->over;
+    return last ? CREATE : ABSENT;
+}
+
+static pw_access_t access_of(const pw_ctx_t *ctx, uint32_t map) {
+    if (map == PW_MAP_CALL_RESPONSE_HEADERS || map == PW_MAP_CALL_RESPONSE_TRAILERS) {
+        return ctx->root->response != NULL ? READ : ABSENT;
+    }
+    if (ctx->stream == NULL) {
+        return ABSENT;
+    }
+    switch (map) {
+    case PW_MAP_REQUEST_HEADERS:
+        return headers_access(ctx, PW_DIR_REQUEST);
+    case PW_MAP_RESPONSE_HEADERS:
+        return headers_access(ctx, PW_DIR_RESPONSE);
+    case PW_MAP_REQUEST_TRAILERS:
+        return trailers_access(ctx, PW_DIR_REQUEST);
+    case PW_MAP_RESPONSE_TRAILERS:
+        return trailers_access(ctx, PW_DIR_RESPONSE);
+    default:
+        return ABSENT;
+    }
+}
+
+static bool readable(pw_access_t access) {
+    return access == READ || access == WRITE;
+}
+
+/* ---- reading ---- */
+
+typedef struct {
+    pw_pairs_writer_t writer;
+    bool lower;
+    size_t bytes;
+} pw_collect_t;
+
+static bool collect(void *ud, sl_str_t key, sl_str_t value) {
+    pw_collect_t *c = ud;
+    pw_pairs_add(&c->writer, key, value, c->lower);
+    return !pw_pairs_failed(&c->writer);
+}
+
+static bool measure(void *ud, sl_str_t key, sl_str_t value) {
+    ((pw_collect_t *)ud)->bytes += key.len + value.len;
+    return true;
+}
+
+typedef bool (*pw_each_fn)(void *ud, sl_str_t key, sl_str_t value);
+
+static void each_pair(const pw_ctx_t *ctx, uint32_t map, pw_each_fn each, void *ud) {
+    const pw_call_response_t *response = ctx->root->response;
+    if (map < PW_MAP_GRPC_INITIAL_METADATA) {
+        ctx->stream->worker->ops->map_each(ctx->stream->host, (pw_map_t)map, each, ud);
+        return;
+    }
+    bool headers = map == PW_MAP_CALL_RESPONSE_HEADERS;
+    const pw_pair_t *pairs = headers ? response->headers : response->trailers;
+    size_t n = headers ? response->n_headers : response->n_trailers;
+    for (size_t i = 0; i < n && each(ud, pairs[i].key, pairs[i].value); i++) {
+    }
+}
+
+uint64_t pw_call_get_header_map_pairs(pw_vm_t *vm, const sl_raw_t *a) {
+    const pw_ctx_t *ctx = pw_vm_ctx(vm);
+    if (a[0].u32 >= PW_MAP_N) {
+        return PW_BAD_ARGUMENT;
+    }
+    if (!readable(access_of(ctx, a[0].u32))) {
+        return pw_guest_give(vm, a[1].u32, a[2].u32, SL_STR_NULL);
+    }
+    pw_collect_t c = {.lower = pw_ctx_dialect(ctx) == PW_DIALECT_ENVOY};
+    pw_pairs_begin(&c.writer, &vm->worker->sizes, &vm->worker->bytes);
+    each_pair(ctx, a[0].u32, collect, &c);
+    if (pw_pairs_failed(&c.writer)) {
+        return PW_INTERNAL_FAILURE;
+    }
+    char *at;
+    size_t size = c.writer.n != 0 ? pw_pairs_size(&c.writer) : 0;
+    pw_result_t rc = pw_guest_reserve(vm, a[1].u32, a[2].u32, size, &at);
+    if (rc == PW_OK && size != 0) {
+        pw_pairs_copy(&c.writer, at);
+    }
+    return rc;
+}
+
+uint64_t pw_call_get_header_map_size(pw_vm_t *vm, const sl_raw_t *a) {
+    const pw_ctx_t *ctx = pw_vm_ctx(vm);
+    pw_collect_t c = {.bytes = 0};
+    if (a[0].u32 >= PW_MAP_N || !readable(access_of(ctx, a[0].u32))) {
+        return PW_BAD_ARGUMENT;
+    }
+    each_pair(ctx, a[0].u32, measure, &c);
+    uint32_t size = c.bytes > UINT32_MAX ? UINT32_MAX : (uint32_t)c.bytes;
+    return pw_guest_put_u32(vm, a[1].u32, size) ? PW_OK : PW_INVALID_MEMORY_ACCESS;
+}
+
+static sl_status_t call_value(const pw_ctx_t *ctx, uint32_t map, sl_str_t key, sl_str_t *value) {
+    const pw_call_response_t *response = ctx->root->response;
+    bool headers = map == PW_MAP_CALL_RESPONSE_HEADERS;
+    if (headers && sl_str_eq(key, SL_STR(":dispatch_status")) && pw_ctx_dialect(ctx) == PW_DIALECT_WASMX) {
+        *value = response->failed ? sl_cstr(response->failure) : SL_STR("ok");
+        return SL_OK;
+    }
+    const pw_pair_t *pairs = headers ? response->headers : response->trailers;
+    size_t n = headers ? response->n_headers : response->n_trailers;
+    for (size_t i = 0; i < n; i++) {
+        if (sl_str_eq_nocase(pairs[i].key, key)) {
+            *value = pairs[i].value;
+            return SL_OK;
+        }
+    }
+    return SL_NOT_FOUND;
+}
+
+uint64_t pw_call_get_header_map_value(pw_vm_t *vm, const sl_raw_t *a) {
+    const pw_ctx_t *ctx = pw_vm_ctx(vm);
+    sl_str_t key, value = SL_STR_NULL;
+    if (a[0].u32 >= PW_MAP_N) {
+        return PW_BAD_ARGUMENT;
+    }
+    if (!pw_guest_in(vm, a[1].u32, a[2].u32, &key)) {
+        return PW_INVALID_MEMORY_ACCESS;
+    }
+    if (!readable(access_of(ctx, a[0].u32))) {
+        return ctx->stream != NULL && ctx->stream->logging ? PW_NOT_FOUND : PW_BAD_ARGUMENT;
+    }
+    bool failed_call = a[0].u32 >= PW_MAP_CALL_RESPONSE_HEADERS && ctx->root->response->failed;
+    sl_status_t rc = a[0].u32 < PW_MAP_GRPC_INITIAL_METADATA
+                         ? ctx->stream->worker->ops->map_get(ctx->stream->host, (pw_map_t)a[0].u32, key, &value)
+                         : call_value(ctx, a[0].u32, key, &value);
+    if (rc != SL_OK) {
+        if (failed_call) {
+            return PW_BAD_ARGUMENT;
+        }
+        return vm->abi == PW_ABI_0_1_0 ? pw_guest_give(vm, a[3].u32, a[4].u32, SL_STR_NULL) : PW_NOT_FOUND;
+    }
+    return pw_guest_give(vm, a[3].u32, a[4].u32, value);
+}
+
+/* ---- writing ---- */
+
+/* Percent-escapes what WasmX does not let into a name (or a value); `out` grows. */
+static sl_str_t escaped(sl_buf_t *out, sl_str_t s, bool name) {
+    size_t from = out->len;
+    for (size_t i = 0; i < s.len; i++) {
+        unsigned char c = (unsigned char)s.data[i];
+        bool bad = name ? c <= 0x20 || c > 0x7e || (strchr("\"(),/:;<=>?@[\\]{}", c) != NULL && !(c == ':' && i == 0))
+                        : (c < 0x20 && c != '\t') || c == 0x7f;
+        if (bad) {
+            sl_buf_printf(out, "%%%02X", c);
+        } else {
+            sl_buf_append_char(out, (char)c);
+        }
+    }
+    return sl_str(out->data + from, out->len - from);
+}
+
+/* Makes key and value fit for the map, or says no. What it gives lives in the worker's scratch. */
+static pw_result_t prepare(pw_vm_t *vm, pw_dialect_t dialect, sl_str_t *key, sl_str_t *value) {
+    sl_buf_t *out = &vm->worker->bytes;
+    sl_buf_reset(out);
+    if (key->len > PW_PAIRS_BYTES_MAX || value->len > PW_PAIRS_BYTES_MAX) {
+        return PW_BAD_ARGUMENT;
+    }
+    if (dialect == PW_DIALECT_ENVOY && !pw_header_fits(*key, *value)) {
+        return PW_BAD_ARGUMENT;
+    }
+    size_t most = dialect == PW_DIALECT_WASMX ? (key->len + value->len) * 3 + 8 : key->len;
+    if (sl_buf_reserve(out, most) != SL_OK) { /* at once, so that nothing moves */
+        return PW_INTERNAL_FAILURE;
+    }
+    if (dialect == PW_DIALECT_WASMX) {
+        *key = escaped(out, *key, true);
+        *value = escaped(out, *value, false);
+        return PW_OK;
+    }
+    memcpy(out->data, key->data, key->len);
+    pw_lower(out->data, key->len);
+    *key = sl_str(out->data, key->len);
+    return PW_OK;
+}
+
+static const char *window_text(uint32_t map) {
+    return map == PW_MAP_RESPONSE_HEADERS ? "can only set response headers before \"on_response_body\""
+                                          : "can only set request headers before response is produced";
+}
+
+/* Whether the map may be written now; trailers may come into being. */
+static uint64_t writable(pw_vm_t *vm, const pw_ctx_t *ctx, uint32_t map, bool creates, pw_access_t *access) {
+    if (map >= PW_MAP_N) {
+        return PW_BAD_ARGUMENT;
+    }
+    *access = access_of(ctx, map);
+    if (*access == WRITE || (*access == CREATE && creates)) {
+        return PW_OK;
+    }
+    if (map == PW_MAP_REQUEST_HEADERS || map == PW_MAP_RESPONSE_HEADERS) {
+        return pw_vm_misuse(vm, PW_BAD_ARGUMENT, window_text(map));
+    }
+    return PW_BAD_ARGUMENT;
+}
+
+static uint64_t result_of(sl_status_t rc) {
+    return rc == SL_OK ? PW_OK : rc == SL_NO_MEMORY || rc == SL_FAILED ? PW_INTERNAL_FAILURE : PW_BAD_ARGUMENT;
+}
+
+/* After a write that made trailers: they exist, for this stage and those after it. */
+static void note_created(const pw_ctx_t *ctx, uint32_t map, pw_access_t access, sl_status_t rc) {
+    if (access == CREATE && rc == SL_OK) {
+        pw_dir_t dir = map == PW_MAP_REQUEST_TRAILERS ? PW_DIR_REQUEST : PW_DIR_RESPONSE;
+        ctx->stream->flow[dir].has_trailers = true;
+        ctx->stream->at[ctx->position].stage[dir].made_trailers = true;
+    }
+}
+
+static uint64_t edit(pw_vm_t *vm, const sl_raw_t *a, pw_map_op_t op, bool with_value) {
+    const pw_ctx_t *ctx = pw_vm_ctx(vm);
+    sl_str_t key, value = SL_STR_NULL;
+    pw_access_t access;
+    if (a[0].u32 >= PW_MAP_N) {
+        return PW_BAD_ARGUMENT;
+    }
+    if (!pw_guest_in(vm, a[1].u32, a[2].u32, &key) || (with_value && !pw_guest_in(vm, a[3].u32, a[4].u32, &value))) {
+        return PW_INVALID_MEMORY_ACCESS;
+    }
+    uint64_t no = writable(vm, ctx, a[0].u32, op != PW_MAP_REMOVE, &access);
+    if (no != PW_OK || vm->trapped) {
+        return no;
+    }
+    if (op == PW_MAP_REMOVE && !pw_header_name_fits(key)) {
+        return PW_OK; /* such a header cannot exist */
+    }
+    pw_result_t rc = prepare(vm, pw_ctx_dialect(ctx), &key, &value);
+    if (rc != PW_OK) {
+        return rc;
+    }
+    sl_status_t done = ctx->stream->worker->ops->map_edit(ctx->stream->host, (pw_map_t)a[0].u32, op, key, value);
+    note_created(ctx, a[0].u32, access, done);
+    if (op == PW_MAP_REMOVE && done == SL_NOT_FOUND) {
+        return PW_OK;
+    }
+    return result_of(done);
+}
+
+uint64_t pw_call_add_header_map_value(pw_vm_t *vm, const sl_raw_t *a) {
+    return edit(vm, a, PW_MAP_ADD, true);
+}
+
+uint64_t pw_call_replace_header_map_value(pw_vm_t *vm, const sl_raw_t *a) {
+    return edit(vm, a, PW_MAP_REPLACE, true);
+}
+
+uint64_t pw_call_remove_header_map_value(pw_vm_t *vm, const sl_raw_t *a) {
+    return edit(vm, a, PW_MAP_REMOVE, false);
+}
+
+static bool all_fit(const pw_pair_t *pairs, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        if (!pw_header_fits(pairs[i].key, pairs[i].value)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Everything is checked before anything is changed. A malformed list is an empty one, and so clears the map. */
+uint64_t pw_call_set_header_map_pairs(pw_vm_t *vm, const sl_raw_t *a) {
+    const pw_ctx_t *ctx = pw_vm_ctx(vm);
+    pw_dialect_t dialect = pw_ctx_dialect(ctx);
+    pw_pair_t *pairs = vm->worker->pairs[0];
+    sl_str_t bytes;
+    pw_access_t access;
+    if (a[0].u32 >= PW_MAP_N) {
+        return PW_BAD_ARGUMENT;
+    }
+    if (!pw_guest_in(vm, a[1].u32, a[2].u32, &bytes)) {
+        return PW_INVALID_MEMORY_ACCESS;
+    }
+    uint64_t no = writable(vm, ctx, a[0].u32, true, &access);
+    if (no != PW_OK || vm->trapped) {
+        return no;
+    }
+    size_t n = pw_pairs_decode(bytes, pairs, PW_PAIRS_MAX, NULL);
+    if (dialect == PW_DIALECT_ENVOY && !all_fit(pairs, n)) {
+        return PW_BAD_ARGUMENT;
+    }
+    const pw_host_ops_t *ops = ctx->stream->worker->ops;
+    sl_status_t rc =
+        access == CREATE ? SL_OK : ops->map_edit(ctx->stream->host, (pw_map_t)a[0].u32, PW_MAP_CLEAR, SL_STR_NULL, SL_STR_NULL);
+    pw_map_op_t op = dialect == PW_DIALECT_WASMX ? PW_MAP_REPLACE : PW_MAP_ADD;
+    for (size_t i = 0; i < n && rc == SL_OK; i++) {
+        pw_result_t fit = prepare(vm, dialect, &pairs[i].key, &pairs[i].value);
+        if (fit != PW_OK) {
+            return fit;
+        }
+        rc = ops->map_edit(ctx->stream->host, (pw_map_t)a[0].u32, op, pairs[i].key, pairs[i].value);
+        note_created(ctx, a[0].u32, access, rc);
+    }
+    return result_of(rc);
+}

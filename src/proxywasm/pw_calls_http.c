@@ -1,0 +1,210 @@
+/* HTTP calls out. A call belongs to the root context, whoever asked for it; its answer comes as an event of the root. */
+#include "pw_calls.h"
+#include "pw_guest.h"
+#include "pw_headers.h"
+#include "pw_pairs.h"
+
+#include <stdlib.h>
+
+/* ---- the calls in flight ---- */
+
+static uint32_t next_token(pw_vm_t *vm) {
+    do {
+        vm->next_token += 4; /* the low two bits say what kind it is: 0 is HTTP; 0 is never a token */
+    } while (vm->next_token == 0 || pw_id_map_find(&vm->calls, vm->next_token) != NULL);
+    return vm->next_token;
+}
+
+static pw_call_t *call_new(pw_vm_t *vm, pw_ctx_t *ctx) {
+    pw_call_t *call = calloc(1, sizeof(*call));
+    if (call == NULL) {
+        return NULL;
+    }
+    call->root = ctx->root;
+    call->node.id = next_token(vm);
+    if (!pw_id_map_add(&vm->calls, &call->node)) {
+        free(call);
+        return NULL;
+    }
+    pw_root_t *root = ctx->root;
+    call->next = root->calls;
+    call->at = &root->calls;
+    if (root->calls != NULL) {
+        root->calls->at = &call->next;
+    }
+    root->calls = call;
+    root->n_calls++;
+    if (ctx->stream != NULL && !ctx->stream->logging) {
+        call->ctx = ctx;
+        ctx->n_calls++;
+        ctx->stream->n_calls++;
+    }
+    return call;
+}
+
+static void call_free(pw_call_t *call) {
+    pw_root_t *root = call->root;
+    *call->at = call->next;
+    if (call->next != NULL) {
+        call->next->at = call->at;
+    }
+    root->n_calls--;
+    if (call->ctx != NULL) {
+        call->ctx->n_calls--;
+        call->ctx->stream->n_calls--;
+    }
+    pw_id_map_remove(&root->vm->calls, &call->node);
+    free(call);
+}
+
+void pw_root_cancel_calls(pw_root_t *root) {
+    const pw_worker_t *w = root->vm->worker;
+    while (root->calls != NULL) {
+        if (root->calls->handle != NULL) {
+            w->ops->http_call_cancel(w->host, root->calls->handle);
+        }
+        call_free(root->calls);
+    }
+}
+
+/* ---- starting one ---- */
+
+static sl_str_t value_of(const pw_pair_t *pairs, size_t n, const char *key) {
+    for (size_t i = 0; i < n; i++) {
+        if (sl_str_eq(pairs[i].key, sl_cstr(key))) {
+            return pairs[i].value;
+        }
+    }
+    return SL_STR_NULL;
+}
+
+/* Decodes a list and lower-cases its names, into `out` and behind what `names` holds (reserved before: nothing moves). */
+static size_t decode(sl_str_t bytes, pw_pair_t *out, sl_buf_t *names) {
+    size_t n = pw_pairs_decode(bytes, out, PW_PAIRS_MAX, NULL), kept = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (!pw_header_fits(out[i].key, out[i].value)) {
+            continue; /* would not be a header on the wire */
+        }
+        size_t from = names->len;
+        sl_buf_append_str(names, out[i].key);
+        pw_lower(names->data + from, out[i].key.len);
+        out[kept++] = (pw_pair_t){sl_str(names->data + from, out[i].key.len), out[i].value};
+    }
+    return kept;
+}
+
+/* Envoy wants three pseudo headers, WasmX two. */
+static uint64_t check_headers(pw_vm_t *vm, const pw_http_call_t *call) {
+    bool wasmx = pw_vm_dialect(vm) == PW_DIALECT_WASMX;
+    if (value_of(call->headers, call->n_headers, ":method").len == 0) {
+        return wasmx ? pw_vm_trap(vm, "host trap (bad usage): dispatch failed: no :method") : PW_BAD_ARGUMENT;
+    }
+    if (value_of(call->headers, call->n_headers, ":path").len == 0) {
+        return wasmx ? pw_vm_trap(vm, "host trap (bad usage): dispatch failed: no :path") : PW_BAD_ARGUMENT;
+    }
+    return wasmx || value_of(call->headers, call->n_headers, ":authority").len != 0 ? PW_OK : PW_BAD_ARGUMENT;
+}
+
+static bool fetch(pw_vm_t *vm, const sl_raw_t *a, pw_http_call_t *call) {
+    sl_buf_t *names = &vm->worker->bytes;
+    sl_str_t headers, trailers;
+    sl_buf_reset(names);
+    if (!pw_guest_in(vm, a[0].u32, a[1].u32, &call->upstream) || !pw_guest_in(vm, a[2].u32, a[3].u32, &headers) ||
+        !pw_guest_in(vm, a[4].u32, a[5].u32, &call->body) || !pw_guest_in(vm, a[6].u32, a[7].u32, &trailers) ||
+        !pw_guest_put_u32(vm, a[9].u32, 0)) {
+        return false;
+    }
+    if (sl_buf_reserve(names, 2 * PW_PAIRS_BYTES_MAX) == SL_OK) {
+        call->headers = vm->worker->pairs[0];
+        call->n_headers = decode(headers, vm->worker->pairs[0], names);
+        call->trailers = vm->worker->pairs[1];
+        call->n_trailers = decode(trailers, vm->worker->pairs[1], names);
+    }
+    call->timeout_ms = a[8].u32;
+    return true;
+}
+
+static uint64_t start(pw_vm_t *vm, pw_ctx_t *ctx, pw_http_call_t *request, uint32_t *token) {
+    pw_worker_t *w = vm->worker;
+    bool full = ctx->root->n_calls >= PW_ROOT_CALLS_MAX || (ctx->stream != NULL && ctx->stream->n_calls >= w->limits.calls_per_stream);
+    pw_call_t *call = full || ctx->root->gone || w->ops->http_call == NULL ? NULL : call_new(vm, ctx);
+    if (call == NULL) {
+        return PW_INTERNAL_FAILURE;
+    }
+    request->root = ctx->root;
+    request->token = call->node.id;
+    void *host_stream = call->ctx != NULL ? ctx->stream->host : NULL;
+    sl_status_t rc = w->ops->http_call(w->host, host_stream, request, &call->handle);
+    if (rc != SL_OK) {
+        call_free(call);
+        return rc == SL_NOT_FOUND || rc == SL_INVALID ? PW_BAD_ARGUMENT : PW_INTERNAL_FAILURE;
+    }
+    w->stats.calls_started++;
+    *token = call->node.id;
+    return PW_OK;
+}
+
+uint64_t pw_call_http_call(pw_vm_t *vm, const sl_raw_t *a) {
+    pw_ctx_t *ctx = pw_vm_ctx(vm);
+    pw_http_call_t request = {0};
+    uint32_t token = 0;
+    if (!fetch(vm, a, &request)) {
+        return PW_INVALID_MEMORY_ACCESS;
+    }
+    uint64_t rc = a[8].i32 < 0 ? (uint64_t)PW_BAD_ARGUMENT : check_headers(vm, &request);
+    if (rc != PW_OK || vm->trapped) {
+        return rc;
+    }
+    rc = start(vm, ctx, &request, &token);
+    pw_guest_put_u32(vm, a[9].u32, token);
+    return rc;
+}
+
+/* ---- its answer ---- */
+
+/* WasmX: a request that waits goes on by itself when the last call of its filter has been answered. */
+static void auto_resume(pw_vm_t *vm, uint32_t ctx_id) {
+    const pw_ctx_t *ctx = (const pw_ctx_t *)pw_id_map_find(&vm->contexts, ctx_id);
+    if (ctx != NULL && ctx->stream != NULL && ctx->n_calls == 0) {
+        pw_stream_continue(ctx->stream, ctx->position, PW_DIR_REQUEST);
+    }
+}
+
+static void tell(pw_root_t *root, uint32_t token, const pw_call_response_t *response) {
+    const pw_call_response_t none = {.failed = true, .failure = response->failure != NULL ? response->failure : "internal failure"};
+    root->response = response->failed ? &none : response;
+    if (response->failed) {
+        root->status = PW_BROKEN_CONNECTION;
+        root->status_message = "reset";
+    }
+    size_t body = root->response->body.len;
+    sl_raw_t args[5] = {{.u32 = root->ctx.node.id},
+                        {.u32 = token},
+                        {.u32 = (uint32_t)root->response->n_headers},
+                        {.u32 = body > UINT32_MAX ? UINT32_MAX : (uint32_t)body},
+                        {.u32 = (uint32_t)root->response->n_trailers}};
+    pw_vm_call(root->vm, &root->ctx, PW_CB_HTTP_CALL_RESPONSE, args, NULL);
+    root->response = NULL;
+    root->status_message = "";
+}
+
+void pw_http_call_done(pw_root_t *root, uint32_t token, const pw_call_response_t *response) {
+    pw_vm_t *vm = root->vm;
+    pw_worker_t *worker = vm->worker;
+    pw_call_t *call = (pw_call_t *)pw_id_map_find(&vm->calls, token);
+    if (call == NULL || call->root != root) {
+        worker->stats.calls_dropped++;
+        return;
+    }
+    uint32_t ctx_id = call->ctx != NULL ? call->ctx->node.id : 0;
+    call_free(call);
+    pw_root_ref(root);
+    if (!vm->failed && pw_vm_has(vm, PW_CB_HTTP_CALL_RESPONSE)) {
+        tell(root, token, response);
+    }
+    if (ctx_id != 0 && !vm->failed && root->filter->conf.dialect == PW_DIALECT_WASMX) {
+        auto_resume(vm, ctx_id);
+    }
+    pw_root_unref(root);
+    pw_worker_settle(worker);
+}

@@ -1,0 +1,273 @@
+/* Properties: the core's own, the proxy's, and what filters keep with a stream. */
+#include "pw_calls.h"
+#include "pw_guest.h"
+#include "pw_pairs.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* ---- paths ---- */
+
+/*
+ * Segments joined by NUL; C++ guests end the last one with a NUL too. WasmX takes dots for NULs, and so do the name spaces that it
+ * brought along, whatever the dialect. `room` holds a path that had to be rewritten.
+ */
+static bool is_namespace(sl_str_t path) {
+    return memchr(path.data, '\0', path.len) == NULL &&
+           (sl_str_starts(path, SL_STR("ngx.")) || sl_str_starts(path, SL_STR("wasmx.")) || sl_str_starts(path, SL_STR("kong.")));
+}
+
+static sl_str_t normal_path(sl_str_t path, pw_dialect_t dialect, char room[PW_PATH_MAX]) {
+    if (path.len != 0 && path.data[path.len - 1] == '\0') {
+        path.len--;
+    }
+    if (path.len == 0 || (dialect == PW_DIALECT_ENVOY && !is_namespace(path))) {
+        return path;
+    }
+    for (size_t i = 0; i < path.len; i++) {
+        room[i] = path.data[i];
+        if (room[i] == '.') {
+            room[i] = '\0';
+        }
+    }
+    return sl_str(room, path.len);
+}
+
+/* ---- what filters keep ---- */
+
+static pw_property_t **slot_of(pw_stream_t *s, sl_str_t path) {
+    pw_property_t **p = &s->properties;
+    while (*p != NULL && !sl_str_eq(sl_str((*p)->bytes, (*p)->key_len), path)) {
+        p = &(*p)->next;
+    }
+    return p;
+}
+
+static size_t cost(size_t key_len, size_t value_len) {
+    return sizeof(pw_property_t) + key_len + value_len;
+}
+
+static pw_result_t keep(pw_stream_t *s, sl_str_t path, sl_str_t value) {
+    pw_property_t **slot = slot_of(s, path);
+    pw_property_t *old = *slot;
+    size_t used = s->property_bytes - (old != NULL ? cost(old->key_len, old->value_len) : 0);
+    size_t max = s->worker->limits.property_bytes;
+    if (value.len > max || cost(path.len, value.len) > max - used) {
+        return PW_INTERNAL_FAILURE;
+    }
+    pw_property_t *p = malloc(cost(path.len, value.len));
+    if (p == NULL) {
+        return PW_INTERNAL_FAILURE;
+    }
+    *p = (pw_property_t){.next = old != NULL ? old->next : NULL, .key_len = path.len, .value_len = value.len};
+    memcpy(p->bytes, path.data, path.len);
+    if (value.len != 0) {
+        memcpy(p->bytes + path.len, value.data, value.len);
+    }
+    *slot = p;
+    free(old);
+    s->property_bytes = used + cost(path.len, value.len);
+    return PW_OK;
+}
+
+static void forget(pw_stream_t *s, sl_str_t path) {
+    pw_property_t **slot = slot_of(s, path);
+    pw_property_t *old = *slot;
+    if (old != NULL) {
+        s->property_bytes -= cost(old->key_len, old->value_len);
+        *slot = old->next;
+        free(old);
+    }
+}
+
+/* ---- encoding ---- */
+
+static void put_le64(char out[8], uint64_t v) {
+    for (size_t i = 0; i < 8; i++) {
+        out[i] = (char)(v >> (8 * i));
+    }
+}
+
+static bool add_pair(void *ud, sl_str_t key, sl_str_t value) {
+    pw_pairs_writer_t *w = ud;
+    pw_pairs_add(w, key, value, true);
+    return !pw_pairs_failed(w);
+}
+
+static void add_list(pw_pairs_writer_t *w, sl_str_t list) {
+    while (list.len != 0) {
+        const char *end = memchr(list.data, '\0', list.len);
+        size_t len = end != NULL ? (size_t)(end - list.data) : list.len;
+        pw_pairs_add(w, sl_str(list.data, len), SL_STR_NULL, false);
+        size_t used = len + (end != NULL);
+        list = sl_str(list.data + used, list.len - used);
+    }
+}
+
+static pw_result_t give_pairs(pw_vm_t *vm, const sl_raw_t *a, const pw_ctx_t *ctx, const pw_value_t *v) {
+    pw_pairs_writer_t w;
+    pw_pairs_begin(&w, &vm->worker->sizes, &vm->worker->bytes);
+    if (v->kind == PW_VALUE_LIST) {
+        add_list(&w, v->str);
+    } else if (ctx->stream == NULL || v->map > PW_MAP_RESPONSE_TRAILERS ||
+               vm->worker->ops->map_each(ctx->stream->host, v->map, add_pair, &w) == SL_NOT_FOUND) {
+        return PW_NOT_FOUND;
+    }
+    if (pw_pairs_failed(&w)) {
+        return PW_INTERNAL_FAILURE;
+    }
+    char *at;
+    pw_result_t rc = pw_guest_reserve(vm, a[2].u32, a[3].u32, pw_pairs_size(&w), &at);
+    if (rc == PW_OK) {
+        pw_pairs_copy(&w, at);
+    }
+    return rc;
+}
+
+static size_t binary(const pw_value_t *v, char out[64]) {
+    uint64_t bits = 0;
+    if (v->kind == PW_VALUE_BOOL) {
+        out[0] = v->b;
+        return 1;
+    }
+    if (v->kind == PW_VALUE_DOUBLE) {
+        memcpy(&bits, &v->d, sizeof(bits));
+    } else {
+        bits = v->kind == PW_VALUE_UINT ? v->u : (uint64_t)v->i;
+    }
+    put_le64(out, bits);
+    return 8;
+}
+
+/* WasmX: decimal text, times as seconds with three decimals. */
+static size_t text(const pw_value_t *v, char out[64]) {
+    int n = 0;
+    switch (v->kind) {
+    case PW_VALUE_INT:
+        n = snprintf(out, 64, "%" PRId64, v->i);
+        break;
+    case PW_VALUE_UINT:
+        n = snprintf(out, 64, "%" PRIu64, v->u);
+        break;
+    case PW_VALUE_DOUBLE:
+        n = snprintf(out, 64, "%g", v->d);
+        break;
+    case PW_VALUE_BOOL:
+        n = snprintf(out, 64, "%s", v->b ? "true" : "false");
+        break;
+    default:
+        n = snprintf(out, 64, "%" PRId64 ".%03d", v->i / 1000000000, (int)(v->i % 1000000000 / 1000000));
+        break;
+    }
+    return n > 0 ? (size_t)n : 0;
+}
+
+static pw_result_t give(pw_vm_t *vm, const sl_raw_t *a, const pw_ctx_t *ctx, const pw_value_t *v) {
+    char out[64];
+    if (v->kind == PW_VALUE_STRING) {
+        return pw_guest_give(vm, a[2].u32, a[3].u32, v->str);
+    }
+    if (v->kind == PW_VALUE_MAP || v->kind == PW_VALUE_LIST) {
+        return give_pairs(vm, a, ctx, v);
+    }
+    size_t len = pw_ctx_dialect(ctx) == PW_DIALECT_WASMX ? text(v, out) : binary(v, out);
+    return pw_guest_give(vm, a[2].u32, a[3].u32, sl_str(out, len));
+}
+
+/* ---- the host calls ---- */
+
+static bool own_property(const pw_vm_t *vm, const pw_ctx_t *ctx, sl_str_t path, sl_str_t *out) {
+    const pw_filter_conf_t *conf = &ctx->root->filter->conf;
+    if (sl_str_eq(path, SL_STR("plugin_name"))) {
+        *out = conf->name;
+    } else if (sl_str_eq(path, SL_STR("plugin_root_id"))) {
+        *out = conf->root_id;
+    } else if (sl_str_eq(path, SL_STR("plugin_vm_id"))) {
+        *out = vm->vm_id;
+    } else {
+        return false;
+    }
+    return true;
+}
+
+static void *host_stream(const pw_ctx_t *ctx) {
+    return ctx->stream != NULL && !ctx->stream->gone ? ctx->stream->host : NULL;
+}
+
+static pw_result_t look_up(pw_vm_t *vm, const sl_raw_t *a, pw_ctx_t *ctx, sl_str_t path) {
+    pw_worker_t *w = vm->worker;
+    sl_str_t own;
+    pw_value_t value = {.kind = PW_VALUE_STRING};
+    if (own_property(vm, ctx, path, &own)) {
+        return pw_guest_give(vm, a[2].u32, a[3].u32, own);
+    }
+    sl_status_t rc = SL_NOT_FOUND;
+    if (w->ops->property_get != NULL) { /* the proxy's own names win over what filters keep */
+        sl_buf_reset(&w->value);
+        rc = w->ops->property_get(w->host, host_stream(ctx), path, &w->value, &value);
+    }
+    if (rc == SL_NOT_FOUND && ctx->stream != NULL) {
+        const pw_property_t *p = *slot_of(ctx->stream, path);
+        if (p == NULL) {
+            return PW_NOT_FOUND;
+        }
+        value.str = sl_str(p->bytes + p->key_len, p->value_len);
+        rc = SL_OK;
+    }
+    if (rc != SL_OK) {
+        return rc == SL_NOT_FOUND ? PW_NOT_FOUND : PW_INTERNAL_FAILURE;
+    }
+    return give(vm, a, ctx, &value);
+}
+
+uint64_t pw_call_get_property(pw_vm_t *vm, const sl_raw_t *a) {
+    pw_ctx_t *ctx = pw_vm_ctx(vm);
+    char room[PW_PATH_MAX];
+    sl_str_t path;
+    if (!pw_guest_in(vm, a[0].u32, a[1].u32, &path)) {
+        return PW_INVALID_MEMORY_ACCESS;
+    }
+    if (path.len > PW_PATH_MAX) {
+        return PW_NOT_FOUND;
+    }
+    path = normal_path(path, pw_ctx_dialect(ctx), room);
+    if (path.len == 0) {
+        return PW_SERIALIZATION_FAILURE;
+    }
+    return look_up(vm, a, ctx, path);
+}
+
+uint64_t pw_call_set_property(pw_vm_t *vm, const sl_raw_t *a) {
+    pw_ctx_t *ctx = pw_vm_ctx(vm);
+    pw_worker_t *w = vm->worker;
+    pw_dialect_t dialect = pw_ctx_dialect(ctx);
+    char room[PW_PATH_MAX];
+    sl_str_t path, value;
+    if (!pw_guest_in(vm, a[0].u32, a[1].u32, &path) || !pw_guest_in(vm, a[2].u32, a[3].u32, &value)) {
+        return PW_INVALID_MEMORY_ACCESS;
+    }
+    if (path.len > PW_PATH_MAX) {
+        return PW_BAD_ARGUMENT;
+    }
+    path = normal_path(path, dialect, room);
+    if (ctx->stream == NULL || ctx->stream->gone) {
+        return PW_NOT_FOUND;
+    }
+    if (path.len == 0) {
+        return PW_BAD_ARGUMENT;
+    }
+    bool null = a[2].u32 == 0 && a[3].u32 == 0;
+    sl_status_t rc = SL_NOT_FOUND;
+    if (w->ops->property_set != NULL) {
+        rc = w->ops->property_set(w->host, ctx->stream->host, path, null ? SL_STR_NULL : value);
+    }
+    if (rc != SL_NOT_FOUND) {
+        return rc == SL_OK ? PW_OK : rc == SL_INVALID ? PW_BAD_ARGUMENT : PW_INTERNAL_FAILURE;
+    }
+    if (null && dialect == PW_DIALECT_WASMX) {
+        forget(ctx->stream, path);
+        return PW_OK;
+    }
+    return keep(ctx->stream, path, value);
+}

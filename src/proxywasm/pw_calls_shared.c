@@ -1,0 +1,117 @@
+/* Shared data and queues: the proxy keeps them. Without it there is nothing to find and nothing can be stored. */
+#include "pw_calls.h"
+#include "pw_guest.h"
+
+static uint64_t result_of(sl_status_t rc) {
+    switch (rc) {
+    case SL_OK:
+        return PW_OK;
+    case SL_NOT_FOUND:
+        return PW_NOT_FOUND;
+    case SL_AGAIN:
+        return PW_EMPTY;
+    case SL_CONFLICT:
+        return PW_CAS_MISMATCH;
+    case SL_INVALID:
+        return PW_BAD_ARGUMENT;
+    default:
+        return PW_INTERNAL_FAILURE;
+    }
+}
+
+uint64_t pw_call_get_shared_data(pw_vm_t *vm, const sl_raw_t *a) {
+    pw_worker_t *w = vm->worker;
+    sl_str_t key;
+    uint32_t cas = 0;
+    if (!pw_guest_in(vm, a[0].u32, a[1].u32, &key) || !pw_guest_ok(vm, a[4].u32, 4)) {
+        return PW_INVALID_MEMORY_ACCESS;
+    }
+    sl_buf_reset(&w->value);
+    sl_status_t rc = w->ops->shared_get != NULL ? w->ops->shared_get(w->host, vm->vm_id, key, &w->value, &cas) : SL_NOT_FOUND;
+    if (rc != SL_OK) {
+        return result_of(rc);
+    }
+    pw_result_t given = pw_guest_give(vm, a[2].u32, a[3].u32, sl_buf_str(&w->value));
+    if (given == PW_OK) {
+        pw_guest_put_u32(vm, a[4].u32, cas);
+    }
+    return given;
+}
+
+/* WasmX: 0 means "must not exist", and a null value removes the key. Its cas values start at 1, as ours do. */
+static uint64_t wasmx_set(pw_worker_t *w, const pw_vm_t *vm, sl_str_t key, sl_str_t value, uint32_t cas) {
+    uint32_t now = 0;
+    sl_buf_reset(&w->value);
+    bool exists = w->ops->shared_get(w->host, vm->vm_id, key, &w->value, &now) == SL_OK;
+    if (exists && now != cas) {
+        return PW_CAS_MISMATCH;
+    }
+    return result_of(w->ops->shared_set(w->host, vm->vm_id, key, value, cas));
+}
+
+uint64_t pw_call_set_shared_data(pw_vm_t *vm, const sl_raw_t *a) {
+    pw_worker_t *w = vm->worker;
+    sl_str_t key, value;
+    if (!pw_guest_in(vm, a[0].u32, a[1].u32, &key) || !pw_guest_in(vm, a[2].u32, a[3].u32, &value)) {
+        return PW_INVALID_MEMORY_ACCESS;
+    }
+    if (w->ops->shared_set == NULL || w->ops->shared_get == NULL) {
+        return PW_INTERNAL_FAILURE;
+    }
+    if (pw_vm_dialect(vm) == PW_DIALECT_WASMX) {
+        return wasmx_set(w, vm, key, value, a[4].u32);
+    }
+    return result_of(w->ops->shared_set(w->host, vm->vm_id, key, value, a[4].u32));
+}
+
+uint64_t pw_call_register_shared_queue(pw_vm_t *vm, const sl_raw_t *a) {
+    pw_worker_t *w = vm->worker;
+    pw_root_t *root = pw_vm_ctx(vm)->root;
+    sl_str_t name;
+    uint32_t id = 0;
+    if (!pw_guest_in(vm, a[0].u32, a[1].u32, &name) || !pw_guest_ok(vm, a[2].u32, 4)) {
+        return PW_INVALID_MEMORY_ACCESS;
+    }
+    if (w->ops->queue_register == NULL || root->gone) {
+        return PW_INTERNAL_FAILURE;
+    }
+    sl_status_t rc = w->ops->queue_register(w->host, vm->vm_id, name, root, &id);
+    if (rc == SL_OK) {
+        pw_guest_put_u32(vm, a[2].u32, id);
+    }
+    return result_of(rc);
+}
+
+uint64_t pw_call_resolve_shared_queue(pw_vm_t *vm, const sl_raw_t *a) {
+    pw_worker_t *w = vm->worker;
+    sl_str_t vm_id, name;
+    uint32_t id = 0;
+    if (!pw_guest_in(vm, a[0].u32, a[1].u32, &vm_id) || !pw_guest_in(vm, a[2].u32, a[3].u32, &name) || !pw_guest_ok(vm, a[4].u32, 4)) {
+        return PW_INVALID_MEMORY_ACCESS;
+    }
+    vm_id = vm_id.len != 0 ? vm_id : vm->vm_id;
+    sl_status_t rc = w->ops->queue_resolve != NULL ? w->ops->queue_resolve(w->host, vm_id, name, &id) : SL_NOT_FOUND;
+    if (rc == SL_OK) {
+        pw_guest_put_u32(vm, a[4].u32, id);
+    }
+    return result_of(rc);
+}
+
+uint64_t pw_call_enqueue_shared_queue(pw_vm_t *vm, const sl_raw_t *a) {
+    pw_worker_t *w = vm->worker;
+    sl_str_t data;
+    if (!pw_guest_in(vm, a[1].u32, a[2].u32, &data)) {
+        return PW_INVALID_MEMORY_ACCESS;
+    }
+    return result_of(w->ops->queue_push != NULL ? w->ops->queue_push(w->host, a[0].u32, data) : SL_NOT_FOUND);
+}
+
+uint64_t pw_call_dequeue_shared_queue(pw_vm_t *vm, const sl_raw_t *a) {
+    pw_worker_t *w = vm->worker;
+    if (!pw_guest_ok(vm, a[1].u32, 4) || !pw_guest_ok(vm, a[2].u32, 4)) {
+        return PW_INVALID_MEMORY_ACCESS; /* before an item is taken that nobody would get */
+    }
+    sl_buf_reset(&w->value);
+    sl_status_t rc = w->ops->queue_pop != NULL ? w->ops->queue_pop(w->host, a[0].u32, &w->value) : SL_NOT_FOUND;
+    return rc == SL_OK ? pw_guest_give(vm, a[1].u32, a[2].u32, sl_buf_str(&w->value)) : result_of(rc);
+}

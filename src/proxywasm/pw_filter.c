@@ -1,0 +1,284 @@
+#include "pw_internal.h"
+
+#include <stdlib.h>
+
+/* ---- root contexts ---- */
+
+pw_root_t *pw_root_ref(pw_root_t *root) {
+    root->refs++;
+    return root;
+}
+
+static void filter_free(pw_filter_t *filter) {
+    sl_module_unref(filter->conf.module);
+    sl_arena_deinit(&filter->arena);
+    free(filter);
+}
+
+void pw_root_unref(pw_root_t *root) {
+    if (--root->refs != 0) {
+        return;
+    }
+    pw_vm_t *vm = root->vm;
+    pw_filter_t *filter = root->filter;
+    pw_root_stop(root);
+    if (root->ctx.node.id != 0) {
+        pw_id_map_remove(&vm->contexts, &root->ctx.node);
+    }
+    for (pw_root_t **p = &vm->roots; *p != NULL; p = &(*p)->next) {
+        if (*p == root) {
+            *p = root->next;
+            vm->n_roots--;
+            break;
+        }
+    }
+    free(root);
+    pw_vm_release(vm);
+    if (--filter->roots == 0 && filter->refs == 0) {
+        filter_free(filter);
+    }
+}
+
+void pw_root_stop(pw_root_t *root) {
+    if (root->gone) {
+        return;
+    }
+    const pw_worker_t *w = root->vm->worker;
+    root->gone = true;
+    w->ops->tick_set(w->host, root, &root->timer, 0);
+    pw_root_cancel_calls(root);
+    if (w->ops->root_gone != NULL) {
+        w->ops->root_gone(w->host, root);
+    }
+}
+
+static pw_root_t *root_new(pw_filter_t *filter, pw_vm_t *vm) {
+    pw_root_t *root = calloc(1, sizeof(*root));
+    if (root == NULL || pw_vm_announce(vm, &root->ctx) != SL_OK) {
+        free(root);
+        return NULL;
+    }
+    root->ctx.root = root;
+    root->vm = vm;
+    root->filter = filter;
+    root->refs = 1;
+    root->status_message = "";
+    root->next = vm->roots;
+    vm->roots = root;
+    vm->n_roots++;
+    filter->roots++;
+    return root;
+}
+
+/* A callback of the start; absent counts as "yes". */
+static sl_status_t start_step(pw_root_t *root, pw_cb_t cb, uint32_t arg, bool answers, sl_err_t *err) {
+    if (!pw_vm_has(root->vm, cb)) {
+        return SL_OK;
+    }
+    sl_raw_t args[2] = {{.u32 = root->ctx.node.id}, {.u32 = arg}};
+    sl_status_t rc = pw_vm_call(root->vm, &root->ctx, cb, args, err);
+    if (rc != SL_OK) {
+        sl_err_prefix(err, "%s trapped: ", pw_cb_name(cb));
+        return rc;
+    }
+    if (answers && args[0].u32 == 0) {
+        return sl_err_set(err, SL_INVALID, "%s refused; see what the filter logged before", pw_cb_name(cb));
+    }
+    return SL_OK;
+}
+
+static sl_status_t root_run(pw_root_t *root, sl_err_t *err) {
+    const pw_filter_conf_t *conf = &root->filter->conf;
+    sl_status_t rc = start_step(root, PW_CB_CONTEXT_CREATE, 0, false, err);
+    if (rc == SL_OK) {
+        rc = start_step(root, PW_CB_VM_START, (uint32_t)conf->vm_config.len, true, err);
+    }
+    return rc == SL_OK ? start_step(root, PW_CB_CONFIGURE, (uint32_t)conf->config.len, true, err) : rc;
+}
+
+static sl_status_t root_start(pw_filter_t *filter, pw_root_t **out, sl_err_t *err) {
+    pw_vm_t *vm;
+    sl_status_t rc = pw_vm_get(filter, &vm, err);
+    if (rc == SL_OK) {
+        pw_root_t *root = root_new(filter, vm);
+        if (root == NULL) {
+            pw_vm_release(vm);
+            rc = sl_err_set(err, SL_NO_MEMORY, "out of memory");
+        } else {
+            rc = root_run(root, err);
+            if (rc != SL_OK) {
+                pw_root_unref(root); /* without callbacks: a filter that refused expects none */
+            }
+        }
+        *out = root;
+    }
+    if (rc != SL_OK) {
+        sl_err_prefix(err, "filter \"%.*s\": ", SL_FMT(filter->conf.name));
+    }
+    return rc;
+}
+
+/* The last callback; gives back the reference that stood for "alive". */
+static void root_delete(pw_root_t *root) {
+    if (pw_vm_has(root->vm, PW_CB_DELETE) && !root->vm->failed) {
+        sl_raw_t args[1] = {{.u32 = root->ctx.node.id}};
+        pw_vm_call(root->vm, &root->ctx, PW_CB_DELETE, args, NULL);
+    }
+    pw_root_unref(root);
+}
+
+/* on_done; 0 puts the end off until proxy_done. */
+static void root_end(pw_root_t *root) {
+    uint32_t done = 1;
+    if (pw_vm_has(root->vm, PW_CB_DONE) && !root->vm->failed) {
+        sl_raw_t args[1] = {{.u32 = root->ctx.node.id}};
+        root->done_pending = true; /* it may call proxy_done from inside */
+        done = pw_vm_call(root->vm, &root->ctx, PW_CB_DONE, args, NULL) == SL_OK ? args[0].u32 : 1;
+    }
+    if (root->finishing) {
+        return;
+    }
+    root->done_pending = done == 0;
+    if (done != 0) {
+        root_delete(root);
+    }
+}
+
+void pw_worker_settle(pw_worker_t *worker) {
+    while (worker->finishing != NULL) {
+        pw_root_t *root = worker->finishing;
+        worker->finishing = root->next_finishing;
+        root_delete(root);
+    }
+}
+
+static void root_event(pw_root_t *root, pw_cb_t cb, uint32_t arg) {
+    pw_worker_t *worker = root->vm->worker;
+    if (root->gone || root->vm->failed || !pw_vm_has(root->vm, cb)) {
+        return;
+    }
+    pw_root_ref(root);
+    sl_raw_t args[2] = {{.u32 = root->ctx.node.id}, {.u32 = arg}};
+    pw_vm_call(root->vm, &root->ctx, cb, args, NULL);
+    pw_root_unref(root);
+    pw_worker_settle(worker);
+}
+
+void pw_root_tick(pw_root_t *root) {
+    root_event(root, PW_CB_TICK, 0);
+}
+
+void pw_root_queue_ready(pw_root_t *root, uint32_t queue) {
+    root_event(root, PW_CB_QUEUE_READY, queue);
+}
+
+pw_filter_t *pw_root_filter(pw_root_t *root) {
+    return root->filter;
+}
+
+/* ---- filters ---- */
+
+static bool conf_copy(pw_filter_t *f, const pw_filter_conf_t *conf) {
+    sl_arena_t *a = &f->arena;
+    f->conf = *conf;
+    f->conf.module = sl_module_ref(conf->module);
+    f->conf.name = sl_arena_dup(a, conf->name);
+    f->conf.root_id = sl_arena_dup(a, conf->root_id);
+    f->conf.vm_id = sl_arena_dup(a, conf->vm_id);
+    f->conf.vm_config = sl_arena_dup(a, conf->vm_config);
+    f->conf.config = sl_arena_dup(a, conf->config);
+    pw_pair_t *env = sl_arena_alloc(a, (conf->n_env + 1) * sizeof(*env));
+    bool ok = env != NULL && f->conf.name.data != NULL && f->conf.root_id.data != NULL && f->conf.vm_id.data != NULL &&
+              f->conf.vm_config.data != NULL && f->conf.config.data != NULL;
+    for (size_t i = 0; i < conf->n_env && ok; i++) {
+        env[i] = (pw_pair_t){sl_arena_dup(a, conf->env[i].key), sl_arena_dup(a, conf->env[i].value)};
+        ok = env[i].key.data != NULL && env[i].value.data != NULL;
+    }
+    f->conf.env = env;
+    return ok;
+}
+
+static sl_status_t filter_facts(pw_filter_t *f, sl_err_t *err) {
+    pw_module_facts_t facts;
+    sl_status_t rc = pw_module_check(f->conf.module, &f->abi, err);
+    if (rc == SL_OK) {
+        rc = pw_module_facts(f->conf.module, &facts, err);
+    }
+    if (rc != SL_OK) {
+        sl_err_prefix(err, "filter \"%.*s\": ", SL_FMT(f->conf.name));
+        return rc;
+    }
+    f->callbacks = facts.callbacks;
+    /* Guests of 0.2.100 and later are written for Envoys that are configured so. */
+    f->stop_iteration = f->conf.headers_stop_iteration || (f->abi == PW_ABI_0_2_1 && facts.patch >= 100);
+    return SL_OK;
+}
+
+sl_status_t pw_filter_new(pw_worker_t *worker, const pw_filter_conf_t *conf, pw_filter_t **out, sl_err_t *err) {
+    pw_filter_t *f = calloc(1, sizeof(*f));
+    if (f == NULL) {
+        return sl_err_set(err, SL_NO_MEMORY, "filter \"%.*s\": out of memory", SL_FMT(conf->name));
+    }
+    f->worker = worker;
+    f->refs = 1;
+    sl_arena_init(&f->arena, 1024, SIZE_MAX / 2);
+    sl_status_t rc = conf_copy(f, conf) ? filter_facts(f, err) : sl_err_set(err, SL_NO_MEMORY, "out of memory");
+    if (rc == SL_OK) {
+        rc = root_start(f, &f->root, err);
+    }
+    pw_worker_settle(worker);
+    if (rc != SL_OK) {
+        filter_free(f);
+        return rc;
+    }
+    *out = f;
+    return SL_OK;
+}
+
+pw_filter_t *pw_filter_ref(pw_filter_t *filter) {
+    filter->refs++;
+    return filter;
+}
+
+void pw_filter_unref(pw_filter_t *filter) {
+    if (filter == NULL || --filter->refs != 0) {
+        return;
+    }
+    pw_worker_t *worker = filter->worker;
+    pw_root_t *root = filter->root;
+    filter->root = NULL;
+    if (root != NULL) {
+        root_end(root); /* the filter's struct goes with its last root */
+    } else if (filter->roots == 0) {
+        filter_free(filter);
+    }
+    pw_worker_settle(worker);
+}
+
+sl_str_t pw_filter_name(const pw_filter_t *filter) {
+    return filter->conf.name;
+}
+
+pw_root_t *pw_filter_root(pw_filter_t *filter) {
+    pw_root_t *old = filter->root;
+    if (__builtin_expect(old != NULL && !old->vm->failed, 1)) {
+        return old;
+    }
+    pw_worker_t *w = filter->worker;
+    uint64_t now = w->ops->now_ns(w->host, true);
+    if (now < filter->retry_ns) {
+        return NULL;
+    }
+    filter->root = NULL;
+    if (old != NULL) {
+        pw_root_unref(old);
+    }
+    sl_err_t err;
+    if (root_start(filter, &filter->root, &err) != SL_OK) {
+        filter->root = NULL;
+        filter->retry_ns = now + PW_RESTART_NS;
+        pw_log_filter(w, NULL, filter->conf.name, 0, PW_LOG_ERROR, "could not be started again, next try in a second: %s", err.text);
+        return NULL;
+    }
+    return filter->root;
+}

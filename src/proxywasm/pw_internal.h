@@ -1,0 +1,354 @@
+/*
+ * The structs behind pw.h, shared by the files of this folder and by nobody else.
+ *
+ *   worker --< vm --< root >-- filter
+ *                      |
+ *   stream = [ position 0 | position 1 | ... ], one per filter of the chain:
+ *              context (id in the root's VM), stage[request], stage[response]
+ *
+ * A guest is on the stack at most once per worker (its allocator excepted, which can reach nothing that calls a guest). So contexts,
+ * roots and VMs never go while a guest runs; what would free them from inside is put off to pw_worker_settle().
+ */
+#ifndef PW_INTERNAL_H
+#define PW_INTERNAL_H
+
+#include "pw.h"
+#include "sl_arena.h"
+
+typedef enum {
+#define PW_CALLBACK(id, name, sig_0_1, sig_0_2) PW_CB_##id,
+#define PW_CALLBACK_ALIAS(id, name)
+#include "pw_callbacks.def"
+#undef PW_CALLBACK
+#undef PW_CALLBACK_ALIAS
+    PW_CB_N
+} pw_cb_t;
+#define PW_CB_BIT(cb) (1u << (cb))
+/* Callbacks for the sake of which a stream context is made. */
+#define PW_CB_STREAM                                                                                                                \
+    (PW_CB_BIT(PW_CB_REQUEST_HEADERS) | PW_CB_BIT(PW_CB_REQUEST_BODY) | PW_CB_BIT(PW_CB_REQUEST_TRAILERS) |                         \
+     PW_CB_BIT(PW_CB_RESPONSE_HEADERS) | PW_CB_BIT(PW_CB_RESPONSE_BODY) | PW_CB_BIT(PW_CB_RESPONSE_TRAILERS) | PW_CB_BIT(PW_CB_LOG) | \
+     PW_CB_BIT(PW_CB_DONE) | PW_CB_BIT(PW_CB_DELETE))
+
+#define PW_PAIRS_MAX 1024
+#define PW_PAIRS_BYTES_MAX ((size_t)1 << 20)
+#define PW_MAP_BYTES_MAX ((size_t)16 << 20) /* a header map on its way to a guest */
+#define PW_PATH_MAX 4096                    /* of a property */
+#define PW_ROOT_CALLS_MAX 4096              /* in flight for one root context */
+#define PW_METRICS_MAX 65536                /* handles of one VM */
+#define PW_RESTART_NS 1000000000u           /* between attempts to start a filter that does not start */
+
+typedef struct pw_vm_s pw_vm_t;
+typedef struct pw_ctx_s pw_ctx_t;
+typedef struct pw_call_s pw_call_t;
+
+/* ---- ids -> things, intrusive ---- */
+typedef struct pw_id_node_s {
+    struct pw_id_node_s *next;
+    uint32_t id; /* 0: in no map */
+} pw_id_node_t;
+typedef struct {
+    pw_id_node_t **buckets;
+    uint32_t n_buckets; /* a power of two, or 0 */
+    uint32_t n;
+} pw_id_map_t;
+bool pw_id_map_add(pw_id_map_t *map, pw_id_node_t *node); /* node->id is set; false: no memory */
+void pw_id_map_remove(pw_id_map_t *map, pw_id_node_t *node);
+pw_id_node_t *pw_id_map_find(const pw_id_map_t *map, uint32_t id);
+void pw_id_map_deinit(pw_id_map_t *map);
+
+/* ---- worker ---- */
+struct pw_worker_s {
+    const pw_host_ops_t *ops;
+    void *host;
+    pw_limits_t limits;
+    pw_stats_t stats;
+    pw_vm_t *vms;             /* all, also those that failed */
+    pw_root_t *finishing;     /* roots to be deleted once no guest runs */
+    struct pw_stream_s *pool; /* streams of few filters, for use again */
+    uint32_t n_pool;
+    sl_buf_t sizes, bytes, value, line; /* scratch of one host call; `line` of one log line */
+    pw_pair_t pairs[2][PW_PAIRS_MAX];   /* decoded pairs of one host call */
+};
+void pw_worker_settle(pw_worker_t *worker);
+
+/* ---- contexts ---- */
+struct pw_ctx_s {
+    pw_id_node_t node; /* in vm->contexts; id 0: the guest does not know it (yet) */
+    pw_root_t *root;   /* itself for a root context; NULL: the filter could not be started */
+    pw_stream_t *stream; /* NULL: a root context */
+    uint32_t position;   /* in the chain */
+    uint32_t n_calls;    /* in flight for it */
+};
+
+struct pw_call_s {
+    pw_id_node_t node; /* in vm->calls */
+    pw_root_t *root;
+    pw_ctx_t *ctx; /* the stream context it was made for; NULL: a root, or the stream has gone */
+    void *handle;
+    pw_call_t *next, **at; /* root->calls */
+};
+
+struct pw_root_s {
+    pw_ctx_t ctx;
+    pw_vm_t *vm;
+    pw_filter_t *filter;
+    pw_root_t *next; /* of the VM */
+    pw_root_t *next_finishing;
+    uint32_t refs;     /* the filter or a deferred end, streams, events that are running */
+    bool done_pending; /* on_done answered 0 */
+    bool finishing;
+    bool gone; /* nothing of it is known to guest or host any more */
+    bool ended;
+    void *timer;
+    pw_call_t *calls;
+    uint32_t n_calls;
+    const pw_call_response_t *response; /* while its callback runs */
+    sl_str_t foreign_data;              /* likewise */
+    uint32_t status;                    /* proxy_get_status */
+    const char *status_message;
+};
+pw_root_t *pw_root_ref(pw_root_t *root);
+void pw_root_unref(pw_root_t *root);
+
+struct pw_filter_s {
+    pw_worker_t *worker;
+    uint32_t refs;  /* of the outside */
+    uint32_t roots; /* that point here; the struct lives as long as any */
+    pw_filter_conf_t conf; /* copied; strings in `arena` */
+    sl_arena_t arena;
+    pw_abi_version_t abi;
+    bool stop_iteration; /* Pause (1) in a headers callback lets body callbacks run */
+    uint32_t callbacks;  /* PW_CB_BIT of what the module exports */
+    pw_root_t *root;
+    uint64_t retry_ns; /* monotonic: no new attempt before */
+};
+/* A root that works, restarted if its VM has failed; NULL: it does not start now. */
+pw_root_t *pw_filter_root(pw_filter_t *filter);
+
+/* ---- VMs ---- */
+typedef enum { PW_DURING_START = 1, PW_DURING_ALLOC = 2 } pw_during_t;
+
+typedef struct {
+    uint32_t type;
+    uint32_t host_id;
+} pw_metric_handle_t;
+
+struct pw_vm_s {
+    pw_vm_t *next;
+    pw_worker_t *worker;
+    sl_arena_t arena;
+    /* the key */
+    sl_module_t *module;
+    sl_str_t vm_id, config;
+    pw_pair_t *env;
+    size_t n_env;
+
+    sl_str_t starter; /* filter that made it, for the log */
+    sl_instance_t *instance; /* NULL: failed, or not there yet */
+    sl_func_t *alloc;
+    sl_func_t *cb[PW_CB_N]; /* NULL: not exported */
+    pw_abi_version_t abi;
+    uint8_t during;   /* PW_DURING_*: what may be called is restricted */
+    bool failed;      /* it trapped: nothing is called any more */
+    bool trapped;     /* the host call that runs must answer SL_TRAP */
+    bool exited;      /* proc_exit while it was being started */
+    uint32_t exit_code;
+    uint32_t depth;
+    pw_cb_t running;    /* callback on the stack; PW_CB_N: none or a start function */
+    pw_ctx_t *current;  /* whose callback runs; NULL: a start function */
+    pw_ctx_t *effective; /* NULL: current */
+    uint32_t next_ctx, next_token;
+    pw_id_map_t contexts, calls;
+    pw_root_t *roots;
+    uint32_t n_roots;
+    pw_metric_handle_t *metrics;
+    uint32_t n_metrics, cap_metrics;
+    sl_buf_t std[2]; /* unfinished lines of stdout and stderr */
+};
+
+/* Finds a VM with this key that works, or makes one and runs its start functions. */
+sl_status_t pw_vm_get(pw_filter_t *filter, pw_vm_t **out, sl_err_t *err);
+void pw_vm_release(pw_vm_t *vm); /* frees it when no root is left */
+/* Gives ctx an id that is free; SL_NO_MEMORY. */
+sl_status_t pw_vm_announce(pw_vm_t *vm, pw_ctx_t *ctx);
+/*
+ * Calls callback cb of the guest, which must be exported, in ctx. args as for sl_instance_call. SL_TRAP: the VM has failed now (or had before);
+ * that has been logged and err, which may be NULL, holds the text.
+ */
+sl_status_t pw_vm_call(pw_vm_t *vm, pw_ctx_t *ctx, pw_cb_t cb, sl_raw_t *args, sl_err_t *err);
+const char *pw_cb_name(pw_cb_t cb);
+static inline bool pw_vm_has(const pw_vm_t *vm, pw_cb_t cb) {
+    return vm->cb[cb] != NULL;
+}
+/* The context that a host call acts on; NULL only in start functions. */
+static inline pw_ctx_t *pw_vm_ctx(const pw_vm_t *vm) {
+    return vm->effective != NULL ? vm->effective : vm->current;
+}
+static inline pw_dialect_t pw_vm_dialect(const pw_vm_t *vm) {
+    return vm->current != NULL ? vm->current->root->filter->conf.dialect : PW_DIALECT_ENVOY;
+}
+static inline pw_dialect_t pw_ctx_dialect(const pw_ctx_t *ctx) {
+    return ctx->root != NULL ? ctx->root->filter->conf.dialect : PW_DIALECT_ENVOY;
+}
+/* For host calls: the guest traps with this reason. Answers 0, so that a handler can return it. */
+uint64_t pw_vm_trap(pw_vm_t *vm, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* Wrong use: WasmX traps, Envoy answers a status. */
+uint64_t pw_vm_misuse(pw_vm_t *vm, pw_result_t status, const char *text);
+
+/* ---- modules ---- */
+typedef struct {
+    pw_abi_version_t abi;
+    uint32_t patch; /* of the marker: 100 in proxy_abi_version_0_2_100 */
+    uint32_t callbacks;
+    const char *alloc;
+} pw_module_facts_t;
+sl_status_t pw_module_facts(const sl_module_t *module, pw_module_facts_t *facts, sl_err_t *err);
+/* The export's name and type for a callback in this module; NULL: it has none. */
+const char *pw_module_callback(const sl_module_t *module, pw_cb_t cb, pw_abi_version_t abi, const char **sig);
+void pw_root_cancel_calls(pw_root_t *root);
+void pw_root_stop(pw_root_t *root); /* timers, calls, queues: the host forgets the root */
+
+/* ---- chains ---- */
+struct pw_chain_s {
+    pw_worker_t *worker;
+    uint32_t refs;
+    pw_chain_conf_t conf;
+    size_t body_bytes[2]; /* ceilings by direction */
+    uint32_t callbacks;   /* of all filters together */
+    size_t n;
+    pw_filter_t *filters[];
+};
+
+/* ---- streams ---- */
+typedef enum {
+    PW_HEADERS_NONE,      /* have not come here */
+    PW_HEADERS_HELD_ITER, /* held, body callbacks go on */
+    PW_HEADERS_HELD_ALL,  /* held, and all that follows */
+    PW_HEADERS_HELD_BUFFER, /* the same, but the body should be read */
+    PW_HEADERS_PASSED
+} pw_stage_headers_t;
+typedef enum { PW_TRAILERS_NONE, PW_TRAILERS_WAIT, PW_TRAILERS_HELD, PW_TRAILERS_PASSED } pw_stage_trailers_t;
+
+/*
+ * One filter in one direction. `buf` holds bytes that came here and have not gone on; `owned` says that it is in use. While headers are
+ * held with all that follows, the guest has not seen them; else it has.
+ */
+typedef struct {
+    uint8_t headers;     /* pw_stage_headers_t */
+    uint8_t body;        /* pw_body_action_t of a stop, 0: flows */
+    uint8_t trailers;    /* pw_stage_trailers_t */
+    bool headers_eos;    /* the headers ended the message */
+    bool eos;            /* the end of the body came here and has not gone on */
+    bool at_end;         /* the last body callback was told the end */
+    bool resume;         /* continue_stream was recorded */
+    bool ended;          /* ContinueAndEndStream: what follows is dropped */
+    bool unlimited;      /* over the ceiling, by policy: never stops again */
+    bool running;        /* one of its callbacks in this direction is on the stack */
+    bool in_body;        /* and it is the body's */
+    bool owned;
+    bool sent;           /* what is in buf has gone on; it may still be looked at until the next call */
+    bool made_trailers;  /* by writing to them in the last body callback */
+    sl_buf_t buf;
+    const sl_str_t *view; /* in a body callback, when not owned: the bytes */
+    size_t n_view, view_len;
+    sl_str_t flat; /* buf as one piece */
+} pw_stage_t;
+
+typedef struct {
+    pw_ctx_t ctx;
+    pw_filter_t *filter;
+    bool skip[2]; /* direction: as if it exported nothing */
+    bool known;   /* on_context_create has run */
+    pw_stage_t stage[2];
+} pw_position_t;
+
+/* One direction of a stream. */
+typedef struct {
+    bool seen;          /* headers have come */
+    bool released;      /* headers have gone on */
+    bool input_eos;     /* the end has come */
+    bool out_eos;       /* the end has gone on */
+    bool over;          /* no callbacks any more; what comes passes */
+    bool changed;
+    bool has_trailers;
+    bool trailers_released;
+    size_t limit;        /* ceiling of held bytes, per stage */
+    const sl_str_t *in;  /* of the call that runs */
+    size_t n_in;
+    pw_out_t *out;       /* likewise; NULL: this direction is not being driven */
+    bool joined_in_use;
+    sl_buf_t joined;     /* what goes on, when it is more than one piece */
+} pw_flow_t;
+
+typedef struct pw_property_s {
+    struct pw_property_s *next;
+    size_t key_len, value_len;
+    char bytes[]; /* key, value */
+} pw_property_t;
+
+struct pw_stream_s {
+    pw_worker_t *worker;
+    pw_chain_t *chain;
+    void *host;
+    pw_flow_t flow[2];
+    bool reset_new;  /* to be told to the proxy */
+    bool reply_new;
+    bool fail_new;
+    bool logging;    /* on_log and later */
+    bool logged;
+    bool gone;       /* nobody reads request or response any more */
+    uint32_t failure;
+    bool failed;     /* PW_FAIL was told */
+    pw_reply_t *reply; /* the latest */
+    struct pw_reply_block_s *replies;
+    pw_property_t *properties;
+    size_t property_bytes;
+    uint32_t n_calls;
+    pw_stream_t *next_pool;
+    size_t n;
+    size_t capacity;
+    pw_position_t at[];
+};
+
+static inline bool pw_stream_halted(const pw_stream_t *s) {
+    return s->reset_new || s->reply_new || s->fail_new;
+}
+/* The context of a position, made in the guest if it is not there. false: its VM does not work. */
+bool pw_stream_context(pw_stream_t *s, size_t i);
+/* For host calls, which act on a stream from wherever they run: */
+void pw_stream_continue(pw_stream_t *s, size_t position, pw_dir_t dir);
+void pw_stream_close(pw_stream_t *s);
+/* Takes over a reply that was made with pw_reply_new. */
+typedef struct pw_reply_block_s {
+    struct pw_reply_block_s *next;
+    sl_arena_t arena;
+    pw_reply_t reply;
+} pw_reply_block_t;
+void pw_stream_reply_set(pw_stream_t *s, pw_reply_block_t *block);
+void pw_stream_wake_failed(pw_stream_t *s);
+/* The body a context can see: NULL when there is none at this time. */
+pw_stage_t *pw_stream_stage(pw_ctx_t *ctx, pw_dir_t dir);
+/* Makes the visible body one buffer that may be edited. */
+sl_status_t pw_stage_own(pw_stream_t *s, pw_dir_t dir, pw_stage_t *st);
+static inline size_t pw_stage_len(const pw_stage_t *st) {
+    return st->owned ? st->buf.len : st->view_len;
+}
+/* Bytes that the guest may look at: in a body callback, or held from one. */
+static inline bool pw_stage_visible(const pw_stage_t *st) {
+    return st->in_body || (st->owned && st->headers != PW_HEADERS_HELD_ALL && st->headers != PW_HEADERS_HELD_BUFFER);
+}
+void pw_pipe_reset(pw_stream_t *s, pw_dir_t dir); /* lets go of everything that is held */
+
+/* ---- log ---- */
+/* One line with the prefix of a filter and context. ctx NULL: of the VM's start. text is a guest's: escaped and cut here. */
+void pw_log_guest(pw_vm_t *vm, const pw_ctx_t *ctx, uint32_t level, sl_str_t text);
+/* Our own texts about a filter; several lines become several records. */
+void pw_log_filter(pw_worker_t *worker, void *host_stream, sl_str_t filter, uint32_t id, uint32_t level, const char *fmt, ...)
+    __attribute__((format(printf, 6, 7)));
+bool pw_log_wanted(pw_worker_t *worker, void *host_stream, uint32_t level);
+/* Hands text that arrived on stdout (0) or stderr (1) to the log, line by line; flush: also what has no newline yet. */
+void pw_log_std(pw_vm_t *vm, int which, sl_str_t text);
+void pw_log_std_flush(pw_vm_t *vm);
+
+#endif

@@ -1,0 +1,758 @@
+/*
+ * The state machine of a direction: headers, body and trailers go from stage to stage (a stage is a filter in this direction), and each
+ * stage may hold what comes, change it, or drop it.
+ *
+ *   input --> stage 0 --> stage 1 --> ... --> out        position in the chain: the same, or counted from the end (reverse_response)
+ *
+ * Bytes that nobody holds or changes are never copied: a chunk is a view of the input or of the buffer of the stage that changed it last.
+ * run_headers, run_body and run_trailers push one thing through the stages from k on; each stops where it is held. A stage that
+ * resumes pushes what it holds on from k + 1. Stages further on that were told to resume do so before a chunk is pushed over them, so
+ * that the order of bytes is kept; stages further back do so at the end of the event.
+ */
+#include "pw_internal.h"
+
+typedef struct {
+    const sl_str_t *segs;
+    size_t n;
+    size_t len;
+} pw_chunk_t;
+
+static const pw_cb_t headers_cb[2] = {PW_CB_REQUEST_HEADERS, PW_CB_RESPONSE_HEADERS};
+static const pw_cb_t body_cb[2] = {PW_CB_REQUEST_BODY, PW_CB_RESPONSE_BODY};
+static const pw_cb_t trailers_cb[2] = {PW_CB_REQUEST_TRAILERS, PW_CB_RESPONSE_TRAILERS};
+static const pw_map_t headers_map[2] = {PW_MAP_REQUEST_HEADERS, PW_MAP_RESPONSE_HEADERS};
+static const pw_map_t trailers_map[2] = {PW_MAP_REQUEST_TRAILERS, PW_MAP_RESPONSE_TRAILERS};
+
+static void run_headers(pw_stream_t *s, pw_dir_t dir, size_t k, bool eos);
+static void run_body(pw_stream_t *s, pw_dir_t dir, size_t k, pw_chunk_t c, bool eos);
+static void run_trailers(pw_stream_t *s, pw_dir_t dir, size_t k);
+
+static size_t position(const pw_stream_t *s, pw_dir_t dir, size_t k) {
+    return dir == PW_DIR_RESPONSE && s->chain->conf.reverse_response ? s->n - 1 - k : k;
+}
+
+static pw_stage_t *stage(pw_stream_t *s, pw_dir_t dir, size_t k) {
+    return &s->at[position(s, dir, k)].stage[dir];
+}
+
+static bool headers_held(const pw_stage_t *st) {
+    return st->headers == PW_HEADERS_HELD_ITER || st->headers == PW_HEADERS_HELD_ALL || st->headers == PW_HEADERS_HELD_BUFFER;
+}
+
+static bool held_all(const pw_stage_t *st) {
+    return st->headers == PW_HEADERS_HELD_ALL || st->headers == PW_HEADERS_HELD_BUFFER;
+}
+
+static bool stopped(const pw_stage_t *st) {
+    return headers_held(st) || st->body != 0 || st->trailers == PW_TRAILERS_WAIT || st->trailers == PW_TRAILERS_HELD;
+}
+
+static void fail(pw_stream_t *s, uint32_t status) {
+    s->failure = status;
+    s->fail_new = true;
+}
+
+/* ---- calling a stage ---- */
+
+typedef enum { CALLED, SKIPPED, HALTED } pw_called_t;
+
+/* The VM does not work. The stream fails once; after that, and in WasmX's response phase, the filter counts as absent. */
+static pw_called_t stage_failed(pw_stream_t *s, pw_dir_t dir, pw_position_t *at) {
+    bool open = at->filter->conf.dialect == PW_DIALECT_WASMX && dir == PW_DIR_RESPONSE;
+    at->skip[dir] = true;
+    if (open || s->failed) {
+        return SKIPPED;
+    }
+    fail(s, 500);
+    return HALTED;
+}
+
+static bool has_callback(const pw_position_t *at, pw_dir_t dir, pw_cb_t cb) {
+    return !at->skip[dir] && (at->filter->callbacks & PW_CB_BIT(cb)) != 0;
+}
+
+static pw_called_t stage_call(pw_stream_t *s, pw_dir_t dir, size_t k, pw_cb_t cb, uint32_t a1, bool a2, uint32_t *action) {
+    pw_position_t *at = &s->at[position(s, dir, k)];
+    pw_stage_t *st = &at->stage[dir];
+    *action = 0;
+    if (!has_callback(at, dir, cb)) {
+        return SKIPPED;
+    }
+    if (!pw_stream_context(s, position(s, dir, k))) {
+        return stage_failed(s, dir, at);
+    }
+    sl_raw_t args[3] = {{.u32 = at->ctx.node.id}, {.u32 = a1}, {.u32 = a2}};
+    st->running = true;
+    sl_status_t rc = pw_stream_halted(s) ? SL_OK : pw_vm_call(at->ctx.root->vm, &at->ctx, cb, args, NULL);
+    st->running = false;
+    if (rc != SL_OK) {
+        return stage_failed(s, dir, at);
+    }
+    *action = args[0].u32;
+    return pw_stream_halted(s) ? HALTED : CALLED;
+}
+
+static bool count_pair(void *ud, sl_str_t key, sl_str_t value) {
+    (void)key;
+    (void)value;
+    ++*(size_t *)ud;
+    return true;
+}
+
+static bool count_plain(void *ud, sl_str_t key, sl_str_t value) {
+    (void)value;
+    *(size_t *)ud += key.len == 0 || key.data[0] != ':';
+    return true;
+}
+
+/* WasmX leaves pseudo headers out of the count. */
+static uint32_t map_count(const pw_stream_t *s, pw_map_t map, pw_dialect_t dialect) {
+    const pw_host_ops_t *ops = s->worker->ops;
+    size_t n = 0;
+    if (dialect == PW_DIALECT_WASMX) {
+        ops->map_each(s->host, map, count_plain, &n);
+    } else if (ops->map_count != NULL) {
+        n = ops->map_count(s->host, map);
+    } else {
+        ops->map_each(s->host, map, count_pair, &n);
+    }
+    return (uint32_t)n;
+}
+
+/* ---- what has left the last stage ---- */
+
+/* Copies what goes on so far into a buffer of its own, where more can follow. */
+static bool join(pw_stream_t *s, pw_flow_t *f) {
+    if (f->joined_in_use) {
+        return true;
+    }
+    sl_buf_reset(&f->joined);
+    f->joined_in_use = true;
+    if (f->out->input) {
+        for (size_t i = 0; i < f->n_in; i++) {
+            sl_buf_append_str(&f->joined, f->in[i]);
+        }
+        f->out->input = false;
+    } else {
+        sl_buf_append_str(&f->joined, f->out->data);
+    }
+    f->out->data = sl_buf_str(&f->joined);
+    if (f->joined.failed) {
+        fail(s, 500);
+    }
+    return !f->joined.failed;
+}
+
+static void emit(pw_stream_t *s, pw_flow_t *f, pw_chunk_t c, bool eos) {
+    pw_out_t *out = f->out;
+    bool first = !out->input && out->data.len == 0;
+    if (eos) {
+        out->eos = true;
+        f->out_eos = true;
+    }
+    if (first && f->in != NULL && c.segs == f->in) {
+        out->input = true;
+        return;
+    }
+    if (c.len == 0) {
+        return;
+    }
+    if (first && c.n == 1) {
+        out->data = c.segs[0];
+        return;
+    }
+    if (!join(s, f)) {
+        return;
+    }
+    for (size_t i = 0; i < c.n; i++) {
+        sl_buf_append_str(&f->joined, c.segs[i]);
+    }
+    out->data = sl_buf_str(&f->joined);
+    if (f->joined.failed) {
+        fail(s, 500);
+    }
+}
+
+/* ---- held bytes ---- */
+
+/* Makes the stage's buffer ready to be filled again. */
+static void reuse(pw_stream_t *s, pw_flow_t *f, pw_stage_t *st) {
+    if (!st->sent) {
+        return;
+    }
+    if (f->out != NULL && f->out->data.len != 0 && f->out->data.data == st->buf.data) {
+        join(s, f); /* these very bytes are about to go on */
+    }
+    st->sent = false;
+    sl_buf_reset(&st->buf);
+}
+
+static bool keep(pw_stream_t *s, pw_flow_t *f, pw_stage_t *st, const sl_str_t *segs, size_t n) {
+    reuse(s, f, st);
+    for (size_t i = 0; i < n; i++) {
+        sl_buf_append_str(&st->buf, segs[i]);
+    }
+    st->owned = true;
+    if (st->buf.failed) {
+        fail(s, 500);
+    }
+    return !st->buf.failed;
+}
+
+/* A watermark is soft: the piece that crosses it is still taken, then reading stops. */
+static bool over_limit(const pw_flow_t *f, const pw_stage_t *st, size_t more, bool soft) {
+    size_t have = st->owned ? st->buf.len : 0;
+    if (st->unlimited || more == 0 || (soft && have < f->limit)) {
+        return false;
+    }
+    return have > f->limit || more > f->limit - have;
+}
+
+/* WasmX's way with response bodies: after a Pause they are collected, and shown once more at the end or when the buffers are full. */
+static bool collects(const pw_stream_t *s, pw_dir_t dir, size_t k) {
+    return dir == PW_DIR_RESPONSE && s->at[position(s, dir, k)].filter->conf.dialect == PW_DIALECT_WASMX;
+}
+
+/* Over the ceiling: the stage lets everything pass from now on, or the stream fails. false: it has failed. */
+static bool overflow(pw_stream_t *s, pw_dir_t dir, size_t k) {
+    pw_stage_t *st = stage(s, dir, k);
+    if (s->chain->conf.pass_over_limit || collects(s, dir, k)) {
+        st->unlimited = true;
+        return true;
+    }
+    fail(s, dir == PW_DIR_REQUEST ? 413 : 502);
+    return false;
+}
+
+static pw_chunk_t owned_chunk(pw_stage_t *st) {
+    st->flat = sl_buf_str(&st->buf);
+    st->owned = false;
+    st->sent = true;
+    return (pw_chunk_t){&st->flat, 1, st->flat.len};
+}
+
+sl_status_t pw_stage_own(pw_stream_t *s, pw_dir_t dir, pw_stage_t *st) {
+    if (!st->owned && !keep(s, &s->flow[dir], st, st->view, st->n_view)) {
+        return SL_NO_MEMORY;
+    }
+    s->flow[dir].changed = true;
+    return SL_OK;
+}
+
+/* ---- resuming ---- */
+
+/* Headers that are held while the body goes on go before anything else does. */
+static bool release_headers(pw_stream_t *s, pw_dir_t dir, size_t k) {
+    pw_stage_t *st = stage(s, dir, k);
+    if (st->headers == PW_HEADERS_HELD_ITER) {
+        st->headers = PW_HEADERS_PASSED;
+        run_headers(s, dir, k + 1, false);
+    }
+    return !pw_stream_halted(s);
+}
+
+/* Pushes what the guest has seen and held. */
+static bool release(pw_stream_t *s, pw_dir_t dir, size_t k) {
+    pw_stage_t *st = stage(s, dir, k);
+    if (!release_headers(s, dir, k)) {
+        return false;
+    }
+    bool eos = st->eos;
+    st->body = 0;
+    st->eos = false;
+    if (st->owned || eos) {
+        pw_chunk_t c = st->owned ? owned_chunk(st) : (pw_chunk_t){NULL, 0, 0};
+        bool more = eos && st->made_trailers;
+        run_body(s, dir, k + 1, c, eos && !more);
+        if (more && !pw_stream_halted(s)) {
+            run_trailers(s, dir, k + 1);
+        }
+    }
+    return !pw_stream_halted(s);
+}
+
+static bool stage_body(pw_stream_t *s, pw_dir_t dir, size_t k, pw_chunk_t *c, bool *eos);
+
+/* Everything stopped at this stage: the headers go to the next one, then this one sees the body that has waited. */
+static void resume_all(pw_stream_t *s, pw_dir_t dir, size_t k) {
+    pw_stage_t *st = stage(s, dir, k);
+    st->headers = PW_HEADERS_PASSED;
+    run_headers(s, dir, k + 1, st->headers_eos);
+    bool eos = st->eos;
+    st->eos = false;
+    if (!pw_stream_halted(s) && (st->owned || eos)) {
+        run_body(s, dir, k, (pw_chunk_t){NULL, 0, 0}, eos);
+    }
+    if (!pw_stream_halted(s) && st->trailers == PW_TRAILERS_WAIT) {
+        st->trailers = PW_TRAILERS_NONE;
+        run_trailers(s, dir, k);
+    }
+}
+
+static void resume_stage(pw_stream_t *s, pw_dir_t dir, size_t k) {
+    pw_stage_t *st = stage(s, dir, k);
+    st->resume = false;
+    if (held_all(st)) {
+        resume_all(s, dir, k);
+        return;
+    }
+    if (!stopped(st) || !release(s, dir, k)) {
+        return;
+    }
+    if (st->trailers == PW_TRAILERS_HELD) {
+        st->trailers = PW_TRAILERS_PASSED;
+        run_trailers(s, dir, k + 1);
+    }
+}
+
+static void run_resumes(pw_stream_t *s, pw_dir_t dir, size_t from) {
+    for (size_t k = s->n; k > from && !pw_stream_halted(s); k--) {
+        if (stage(s, dir, k - 1)->resume) {
+            resume_stage(s, dir, k - 1);
+        }
+    }
+}
+
+/* A stage that stopped and whose VM has trapped meanwhile cannot be resumed by anybody. */
+static void check_failed(pw_stream_t *s, pw_dir_t dir) {
+    for (size_t k = 0; k < s->n && !pw_stream_halted(s); k++) {
+        pw_position_t *at = &s->at[position(s, dir, k)];
+        pw_stage_t *st = &at->stage[dir];
+        bool dead = at->ctx.root == NULL || at->ctx.root->vm->failed;
+        if (dead && !at->skip[dir] && stopped(st) && stage_failed(s, dir, at) == SKIPPED) {
+            st->resume = true;
+        }
+    }
+}
+
+/* ---- headers ---- */
+
+static pw_stage_headers_t headers_state(const pw_stream_t *s, pw_dir_t dir, size_t k, uint32_t action, bool eos) {
+    const pw_position_t *at = &s->at[position(s, dir, k)];
+    switch (action) {
+    case PW_HEADERS_CONTINUE:
+    case PW_HEADERS_CONTINUE_AND_END:
+        return PW_HEADERS_PASSED;
+    case PW_HEADERS_STOP:
+        /* Without a body callback there is nothing that would run meanwhile. */
+        return at->filter->stop_iteration && has_callback(at, dir, body_cb[dir]) && !eos ? PW_HEADERS_HELD_ITER : PW_HEADERS_HELD_ALL;
+    case PW_HEADERS_STOP_ALL_BUFFER:
+        return PW_HEADERS_HELD_BUFFER;
+    default:
+        return PW_HEADERS_HELD_ALL;
+    }
+}
+
+/* WasmX's response headers cannot be held. */
+static uint32_t headers_action(const pw_stream_t *s, pw_dir_t dir, size_t k, uint32_t action) {
+    const pw_position_t *at = &s->at[position(s, dir, k)];
+    if (action == PW_HEADERS_CONTINUE || at->filter->conf.dialect != PW_DIALECT_WASMX || dir == PW_DIR_REQUEST) {
+        return action;
+    }
+    pw_log_filter(s->worker, s->host, at->filter->conf.name, at->ctx.node.id, PW_LOG_WARN,
+                  "\"ResponseHeaders\" returned \"PAUSE\": local response expected but none produced");
+    return PW_HEADERS_CONTINUE;
+}
+
+static void run_headers(pw_stream_t *s, pw_dir_t dir, size_t k, bool eos) {
+    pw_flow_t *f = &s->flow[dir];
+    for (; k < s->n; k++) {
+        pw_stage_t *st = stage(s, dir, k);
+        const pw_position_t *at = &s->at[position(s, dir, k)];
+        uint32_t action = 0;
+        pw_called_t called = SKIPPED;
+        if (has_callback(at, dir, headers_cb[dir])) {
+            bool told = eos && at->filter->conf.dialect != PW_DIALECT_WASMX; /* WasmX never says it here */
+            called = stage_call(s, dir, k, headers_cb[dir], map_count(s, headers_map[dir], at->filter->conf.dialect), told, &action);
+        }
+        if (called == HALTED) {
+            return;
+        }
+        action = called == CALLED ? headers_action(s, dir, k, action) : PW_HEADERS_CONTINUE;
+        st->headers = (uint8_t)headers_state(s, dir, k, action, eos);
+        st->headers_eos = eos;
+        if (headers_held(st)) {
+            return;
+        }
+        if (action == PW_HEADERS_CONTINUE_AND_END && !eos) {
+            st->ended = true;
+            f->changed = true;
+            eos = true;
+        }
+    }
+    f->released = true;
+    f->out->headers = true;
+    if (eos) {
+        f->out->eos = true;
+        f->out_eos = true;
+    }
+}
+
+/* ---- body ---- */
+
+static bool body_hold(pw_stream_t *s, pw_dir_t dir, pw_stage_t *st, uint32_t action, bool eos) {
+    if (!st->owned && !keep(s, &s->flow[dir], st, st->view, st->n_view)) {
+        return false;
+    }
+    st->body = (uint8_t)action;
+    st->eos = eos;
+    return false;
+}
+
+static bool body_drop(pw_stream_t *s, pw_dir_t dir, pw_stage_t *st, bool eos) {
+    s->flow[dir].changed |= pw_stage_len(st) != 0;
+    if (st->owned) {
+        sl_buf_reset(&st->buf);
+        st->owned = false;
+    }
+    st->body = PW_BODY_STOP_NO_BUFFER;
+    st->eos = eos;
+    return false;
+}
+
+static bool body_act(pw_stream_t *s, pw_dir_t dir, size_t k, uint32_t action, bool eos, bool *pass) {
+    pw_stage_t *st = stage(s, dir, k);
+    *pass = action == PW_BODY_CONTINUE || st->unlimited;
+    if (*pass) {
+        return true;
+    }
+    if (collects(s, dir, k)) {
+        if (st->body != 0 || eos) {
+            const pw_position_t *at = &s->at[position(s, dir, k)];
+            pw_log_filter(s->worker, s->host, at->filter->conf.name, at->ctx.node.id, PW_LOG_ERROR,
+                          "invalid \"on_response_body\" return action (PAUSE): response body buffering already requested");
+            *pass = true;
+            return true;
+        }
+        action = PW_BODY_STOP_BUFFER;
+    }
+    if (action != PW_BODY_STOP_BUFFER && action != PW_BODY_STOP_WATERMARK) {
+        return body_drop(s, dir, st, eos);
+    }
+    if (!st->owned && over_limit(&s->flow[dir], st, st->view_len, action == PW_BODY_STOP_WATERMARK)) {
+        *pass = overflow(s, dir, k);
+        return *pass;
+    }
+    return body_hold(s, dir, st, action, eos);
+}
+
+/*
+ * Shows the chunk, behind what is held, to one stage. true: *c and *eos go on to the next one. false: they do not, or the event is over.
+ */
+static bool stage_body(pw_stream_t *s, pw_dir_t dir, size_t k, pw_chunk_t *c, bool *eos) {
+    pw_flow_t *f = &s->flow[dir];
+    pw_stage_t *st = stage(s, dir, k);
+    const pw_position_t *at = &s->at[position(s, dir, k)];
+    if (!has_callback(at, dir, body_cb[dir]) && !st->owned && st->headers == PW_HEADERS_PASSED) {
+        return true;
+    }
+    if (st->owned && c->len != 0) {
+        if (over_limit(f, st, c->len, st->body == PW_BODY_STOP_WATERMARK) && !overflow(s, dir, k)) {
+            return false;
+        }
+        if (!keep(s, f, st, c->segs, c->n)) {
+            return false;
+        }
+        if (st->body != 0 && !*eos && !st->unlimited && collects(s, dir, k)) {
+            return false;
+        }
+    }
+    if (!st->owned) {
+        reuse(s, f, st);
+    }
+    st->view = c->segs;
+    st->n_view = c->n;
+    st->view_len = c->len;
+    st->in_body = true;
+    st->at_end = *eos;
+    uint32_t action;
+    bool pass = false;
+    pw_called_t called = stage_call(s, dir, k, body_cb[dir], (uint32_t)pw_stage_len(st), *eos, &action);
+    st->in_body = false;
+    if (called != HALTED) {
+        body_act(s, dir, k, called == CALLED ? action : PW_BODY_CONTINUE, *eos, &pass);
+    }
+    st->view = NULL;
+    st->n_view = st->view_len = 0;
+    if (!pass) {
+        return false;
+    }
+    st->body = 0;
+    if (st->owned) {
+        *c = owned_chunk(st);
+    }
+    return release_headers(s, dir, k);
+}
+
+static void body_wait(pw_stream_t *s, pw_dir_t dir, size_t k, pw_chunk_t c, bool eos) {
+    pw_flow_t *f = &s->flow[dir];
+    pw_stage_t *st = stage(s, dir, k);
+    if (over_limit(f, st, c.len, st->headers == PW_HEADERS_HELD_ALL)) {
+        if (!overflow(s, dir, k)) {
+            return;
+        }
+        st->resume = true;
+    }
+    st->eos |= eos;
+    if (c.len != 0) {
+        keep(s, f, st, c.segs, c.n);
+    }
+}
+
+static void run_body(pw_stream_t *s, pw_dir_t dir, size_t k, pw_chunk_t c, bool eos) {
+    pw_flow_t *f = &s->flow[dir];
+    for (; k < s->n; k++) {
+        pw_stage_t *st = stage(s, dir, k);
+        if (c.len == 0 && !eos && (!st->owned || st->body != 0)) {
+            return; /* nothing new to show */
+        }
+        if (st->ended) {
+            f->changed |= c.len != 0;
+            return;
+        }
+        if (held_all(st)) {
+            body_wait(s, dir, k, c, eos);
+            return;
+        }
+        if (!stage_body(s, dir, k, &c, &eos)) {
+            return;
+        }
+        if (eos && st->made_trailers) {
+            run_body(s, dir, k + 1, c, false);
+            if (!pw_stream_halted(s)) {
+                run_trailers(s, dir, k + 1);
+            }
+            return;
+        }
+        run_resumes(s, dir, k + 1);
+        if (pw_stream_halted(s)) {
+            return;
+        }
+    }
+    emit(s, f, c, eos);
+}
+
+/* ---- trailers ---- */
+
+static void run_trailers(pw_stream_t *s, pw_dir_t dir, size_t k) {
+    pw_flow_t *f = &s->flow[dir];
+    for (; k < s->n; k++) {
+        pw_stage_t *st = stage(s, dir, k);
+        const pw_position_t *at = &s->at[position(s, dir, k)];
+        if (st->ended) {
+            return;
+        }
+        if (held_all(st)) {
+            st->trailers = PW_TRAILERS_WAIT;
+            return;
+        }
+        uint32_t action = 0;
+        pw_called_t called = SKIPPED;
+        if (has_callback(at, dir, trailers_cb[dir])) {
+            called = stage_call(s, dir, k, trailers_cb[dir], map_count(s, trailers_map[dir], at->filter->conf.dialect), false, &action);
+        }
+        if (called == HALTED) {
+            return;
+        }
+        if (called == CALLED && action != PW_TRAILERS_CONTINUE) {
+            st->trailers = PW_TRAILERS_HELD;
+            return;
+        }
+        /* As in Envoy, Continue here lets go of everything, and so does a filter without this callback. */
+        if (!release(s, dir, k)) {
+            return;
+        }
+        st->trailers = PW_TRAILERS_PASSED;
+        run_resumes(s, dir, k + 1);
+        if (pw_stream_halted(s)) {
+            return;
+        }
+    }
+    f->trailers_released = true;
+    f->out_eos = true;
+    f->out->trailers = true;
+    f->out->eos = true;
+}
+
+/* ---- events ---- */
+
+void pw_pipe_reset(pw_stream_t *s, pw_dir_t dir) {
+    for (size_t i = 0; i < s->n; i++) {
+        pw_stage_t *st = &s->at[i].stage[dir];
+        st->headers = PW_HEADERS_PASSED;
+        st->trailers = PW_TRAILERS_PASSED;
+        st->body = 0;
+        st->eos = st->resume = st->owned = st->sent = false;
+        sl_buf_deinit(&st->buf);
+    }
+}
+
+/* This direction is over for the filters: what still comes passes. */
+static void close_flow(pw_stream_t *s, pw_dir_t dir) {
+    s->flow[dir].over = true;
+    pw_pipe_reset(s, dir);
+}
+
+static void begin(pw_stream_t *s, pw_dir_t dir, pw_out_t *out) {
+    pw_flow_t *f = &s->flow[dir];
+    *out = (pw_out_t){0};
+    f->out = out;
+    f->joined_in_use = false;
+}
+
+static pw_verdict_t deliver(pw_stream_t *s, pw_dir_t dir, pw_out_t *out) {
+    bool changed = out->changed;
+    *out = (pw_out_t){.changed = changed};
+    if (s->reset_new) {
+        s->reset_new = s->reply_new = s->fail_new = false;
+        close_flow(s, PW_DIR_REQUEST);
+        close_flow(s, PW_DIR_RESPONSE);
+        return PW_RESET;
+    }
+    if (s->fail_new) {
+        s->fail_new = s->reply_new = false;
+        s->failed |= s->failure == 500;
+        close_flow(s, dir);
+        if (dir == PW_DIR_RESPONSE) {
+            close_flow(s, PW_DIR_REQUEST);
+        }
+        return PW_FAIL;
+    }
+    close_flow(s, PW_DIR_REQUEST);
+    if (s->reply->dir == PW_DIR_RESPONSE && dir == PW_DIR_REQUEST) {
+        return PW_CONTINUE; /* wake() has come for the response; nothing of the request goes on */
+    }
+    s->reply_new = false;
+    if (dir == PW_DIR_RESPONSE) { /* a response had come before the request's reply was told: it is replaced */
+        s->reply->dir = PW_DIR_RESPONSE;
+        close_flow(s, dir);
+    }
+    return PW_REPLY;
+}
+
+static pw_verdict_t finish(pw_stream_t *s, pw_dir_t dir, bool resuming) {
+    pw_flow_t *f = &s->flow[dir];
+    pw_out_t *out = f->out;
+    bool any = true;
+    while (any && !pw_stream_halted(s)) {
+        run_resumes(s, dir, 0);
+        any = false;
+        for (size_t k = 0; k < s->n; k++) {
+            any |= stage(s, dir, k)->resume;
+        }
+    }
+    out->changed = f->changed;
+    pw_verdict_t verdict;
+    if (pw_stream_halted(s)) {
+        verdict = deliver(s, dir, out);
+    } else if (out->headers || out->input || out->data.len != 0 || out->eos || out->trailers) {
+        verdict = PW_CONTINUE;
+    } else {
+        verdict = resuming || pw_stream_paused(s, dir) ? PW_WAIT : PW_CONTINUE;
+    }
+    f->out = NULL;
+    f->in = NULL;
+    f->n_in = 0;
+    pw_worker_settle(s->worker);
+    return verdict;
+}
+
+pw_verdict_t pw_stream_headers(pw_stream_t *s, pw_dir_t dir, bool eos, pw_out_t *out) {
+    pw_flow_t *f = &s->flow[dir];
+    begin(s, dir, out);
+    f->input_eos = eos;
+    f->seen = true;
+    if (f->over) {
+        f->released = true;
+        out->headers = true;
+        out->eos = eos;
+    } else if (!pw_stream_halted(s)) {
+        run_headers(s, dir, 0, eos);
+    }
+    return finish(s, dir, false);
+}
+
+pw_verdict_t pw_stream_body(pw_stream_t *s, pw_dir_t dir, const sl_str_t *segs, size_t n, bool eos, pw_out_t *out) {
+    static const sl_str_t none[1];
+    pw_flow_t *f = &s->flow[dir];
+    begin(s, dir, out);
+    pw_chunk_t c = {n != 0 ? segs : none, n, 0};
+    for (size_t i = 0; i < n; i++) {
+        c.len += segs[i].len;
+    }
+    f->in = c.segs;
+    f->n_in = n;
+    if (f->over) {
+        out->input = true;
+        out->eos = eos;
+    } else if (f->input_eos) {
+        f->changed |= c.len != 0; /* after the end: dropped */
+    } else if (!pw_stream_halted(s)) {
+        f->input_eos = eos;
+        if (c.len != 0 || eos) {
+            run_body(s, dir, 0, c, eos);
+        } else {
+            out->input = !pw_stream_paused(s, dir);
+        }
+    }
+    return finish(s, dir, false);
+}
+
+pw_verdict_t pw_stream_trailers(pw_stream_t *s, pw_dir_t dir, pw_out_t *out) {
+    pw_flow_t *f = &s->flow[dir];
+    begin(s, dir, out);
+    f->has_trailers = true;
+    if (f->over) {
+        out->trailers = out->eos = true;
+    } else if (!f->input_eos && !pw_stream_halted(s)) {
+        f->input_eos = true;
+        run_trailers(s, dir, 0);
+    }
+    return finish(s, dir, false);
+}
+
+pw_verdict_t pw_stream_resume(pw_stream_t *s, pw_dir_t dir, pw_out_t *out) {
+    begin(s, dir, out);
+    if (!s->flow[dir].over && !pw_stream_halted(s)) {
+        check_failed(s, dir);
+    }
+    return finish(s, dir, true);
+}
+
+bool pw_stream_paused(const pw_stream_t *s, pw_dir_t dir) {
+    for (size_t i = 0; i < s->n && !s->flow[dir].over; i++) {
+        if (stopped(&s->at[i].stage[dir])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool pw_stream_wants_body(const pw_stream_t *s, pw_dir_t dir) {
+    const pw_flow_t *f = &s->flow[dir];
+    if (f->input_eos || f->out_eos) {
+        return false;
+    }
+    for (size_t k = 0; k < s->n && !f->over; k++) { /* the first stage that stops decides */
+        const pw_stage_t *st = &s->at[position(s, dir, k)].stage[dir];
+        if (st->headers == PW_HEADERS_HELD_ALL) {
+            return false;
+        }
+        if (st->headers == PW_HEADERS_HELD_BUFFER) {
+            return true;
+        }
+        if (st->body == PW_BODY_STOP_WATERMARK) {
+            return !st->owned || st->buf.len < f->limit;
+        }
+        if (st->body != 0) {
+            return true;
+        }
+    }
+    return true;
+}
+
+void pw_stream_abort_request(pw_stream_t *s) {
+    if (!s->flow[PW_DIR_REQUEST].over) {
+        close_flow(s, PW_DIR_REQUEST);
+    }
+}

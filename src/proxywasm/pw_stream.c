@@ -1,0 +1,281 @@
+#include "pw_internal.h"
+
+#include <stdlib.h>
+
+enum { POOL_FILTERS = 4, POOL_MAX = 256 };
+
+/* ---- life ---- */
+
+static pw_stream_t *stream_alloc(pw_worker_t *w, size_t n) {
+    size_t capacity = n <= POOL_FILTERS ? POOL_FILTERS : n;
+    pw_stream_t *s = n <= POOL_FILTERS ? w->pool : NULL;
+    size_t bytes = sizeof(*s) + n * sizeof(s->at[0]); /* positions that are not in use are never looked at */
+    if (s != NULL) {
+        w->pool = s->next_pool;
+        w->n_pool--;
+    } else {
+        s = malloc(sizeof(*s) + capacity * sizeof(s->at[0]));
+        if (s == NULL) {
+            return NULL;
+        }
+    }
+    memset(s, 0, bytes);
+    s->capacity = capacity;
+    s->n = n;
+    return s;
+}
+
+pw_stream_t *pw_stream_new(pw_worker_t *worker, pw_chain_t *chain, void *host_stream) {
+    pw_stream_t *s = stream_alloc(worker, chain->n);
+    if (s == NULL) {
+        return NULL;
+    }
+    s->worker = worker;
+    s->chain = pw_chain_ref(chain);
+    s->host = host_stream;
+    for (int dir = 0; dir < 2; dir++) {
+        s->flow[dir].limit = chain->body_bytes[dir];
+        sl_buf_init(&s->flow[dir].joined, SIZE_MAX / 2);
+    }
+    for (size_t i = 0; i < s->n; i++) {
+        pw_position_t *at = &s->at[i];
+        pw_root_t *root = pw_filter_root(chain->filters[i]);
+        at->filter = chain->filters[i];
+        at->ctx.root = root != NULL ? pw_root_ref(root) : NULL;
+        at->ctx.stream = s;
+        at->ctx.position = (uint32_t)i;
+        /* Ceilings are the pipe's business: some held bytes may pass them by one piece. */
+        sl_buf_init(&at->stage[0].buf, SIZE_MAX / 2);
+        sl_buf_init(&at->stage[1].buf, SIZE_MAX / 2);
+    }
+    worker->stats.streams++;
+    pw_worker_settle(worker);
+    return s;
+}
+
+bool pw_stream_context(pw_stream_t *s, size_t i) {
+    pw_position_t *at = &s->at[i];
+    pw_root_t *root = at->ctx.root;
+    if (root == NULL || root->vm->failed) {
+        return false;
+    }
+    if (at->ctx.node.id != 0) {
+        return true;
+    }
+    if (pw_vm_announce(root->vm, &at->ctx) != SL_OK) {
+        return false;
+    }
+    at->known = true;
+    if (!pw_vm_has(root->vm, PW_CB_CONTEXT_CREATE)) {
+        return true;
+    }
+    sl_raw_t args[2] = {{.u32 = at->ctx.node.id}, {.u32 = root->ctx.node.id}};
+    return pw_vm_call(root->vm, &at->ctx, PW_CB_CONTEXT_CREATE, args, NULL) == SL_OK;
+}
+
+/* ---- the end ---- */
+
+static uint32_t end_call(pw_position_t *at, pw_cb_t cb) {
+    pw_root_t *root = at->ctx.root;
+    if (root == NULL || root->vm->failed || !pw_vm_has(root->vm, cb)) {
+        return 0;
+    }
+    sl_raw_t args[1] = {{.u32 = at->ctx.node.id}};
+    pw_vm_call(root->vm, &at->ctx, cb, args, NULL);
+    return 0;
+}
+
+/* A filter that would like to log gets a context for that, even if it has seen nothing of the stream. */
+static bool end_context(pw_stream_t *s, size_t i) {
+    pw_position_t *at = &s->at[i];
+    return at->ctx.node.id != 0 || ((at->filter->callbacks & PW_CB_STREAM) != 0 && pw_stream_context(s, i));
+}
+
+static void log_all(pw_stream_t *s, pw_cb_t cb, pw_dialect_t dialect) {
+    for (size_t i = 0; i < s->n; i++) {
+        if (s->at[i].filter->conf.dialect == dialect && end_context(s, i)) {
+            end_call(&s->at[i], cb);
+        }
+    }
+}
+
+/* Envoy logs all filters and then lets them go; WasmX ends one after the other and logs after the end. */
+static void log_wasmx(pw_stream_t *s) {
+    for (size_t i = 0; i < s->n; i++) {
+        if (s->at[i].filter->conf.dialect == PW_DIALECT_WASMX && end_context(s, i)) {
+            end_call(&s->at[i], PW_CB_DONE);
+            end_call(&s->at[i], PW_CB_LOG);
+        }
+    }
+}
+
+void pw_stream_log(pw_stream_t *s) {
+    if (s->logged) {
+        return;
+    }
+    s->logged = true;
+    s->logging = true;
+    log_all(s, PW_CB_LOG, PW_DIALECT_ENVOY);
+    log_all(s, PW_CB_DONE, PW_DIALECT_ENVOY);
+    log_wasmx(s);
+    pw_worker_settle(s->worker);
+}
+
+/* Calls that were made for the stream: the proxy lets them go on, or they have failed. */
+static void release_calls(pw_stream_t *s, pw_position_t *at) {
+    pw_worker_t *w = s->worker;
+    pw_root_t *root = at->ctx.root;
+    for (pw_call_t *call = root->calls, *next; call != NULL && at->ctx.n_calls != 0; call = next) {
+        next = call->next;
+        if (call->ctx != &at->ctx) {
+            continue;
+        }
+        call->ctx = NULL;
+        at->ctx.n_calls--;
+        if (w->ops->http_call_detach != NULL && w->ops->http_call_detach(w->host, call->handle) == SL_OK) {
+            continue;
+        }
+        w->ops->http_call_cancel(w->host, call->handle);
+        call->handle = NULL;
+    }
+}
+
+/* Tells the root about calls that were cancelled above: its SDK waits for their tokens. */
+static void fail_released_calls(pw_root_t *root) {
+    pw_call_t *call = root->calls;
+    while (call != NULL) {
+        pw_call_t *next = call->next;
+        if (call->handle == NULL) {
+            pw_http_call_done(root, call->node.id, &(pw_call_response_t){.failed = true, .failure = "the stream has ended"});
+            next = root->calls; /* the callback may have changed the list */
+        }
+        call = next;
+    }
+}
+
+static void position_free(pw_stream_t *s, size_t i) {
+    pw_position_t *at = &s->at[i];
+    pw_root_t *root = at->ctx.root;
+    if (at->ctx.node.id != 0) {
+        end_call(at, PW_CB_DELETE);
+        pw_id_map_remove(&root->vm->contexts, &at->ctx.node);
+    }
+    sl_buf_deinit(&at->stage[0].buf);
+    sl_buf_deinit(&at->stage[1].buf);
+    if (root == NULL) {
+        return;
+    }
+    if (at->ctx.n_calls != 0) {
+        release_calls(s, at);
+        fail_released_calls(root);
+    }
+    pw_root_unref(root);
+}
+
+static void properties_free(pw_stream_t *s) {
+    for (pw_property_t *p = s->properties, *next; p != NULL; p = next) {
+        next = p->next;
+        free(p);
+    }
+}
+
+static void replies_free(pw_stream_t *s) {
+    for (pw_reply_block_t *r = s->replies, *next; r != NULL; r = next) {
+        next = r->next;
+        sl_arena_deinit(&r->arena);
+        free(r);
+    }
+}
+
+void pw_stream_free(pw_stream_t *s) {
+    if (s == NULL) {
+        return;
+    }
+    pw_worker_t *w = s->worker;
+    pw_stream_log(s);
+    s->gone = true;
+    for (size_t i = 0; i < s->n; i++) {
+        position_free(s, i);
+    }
+    sl_buf_deinit(&s->flow[0].joined);
+    sl_buf_deinit(&s->flow[1].joined);
+    properties_free(s);
+    replies_free(s);
+    pw_chain_t *chain = s->chain;
+    if (s->capacity == POOL_FILTERS && w->n_pool < POOL_MAX) {
+        s->next_pool = w->pool;
+        w->pool = s;
+        w->n_pool++;
+    } else {
+        free(s);
+    }
+    pw_chain_unref(chain);
+    pw_worker_settle(w);
+}
+
+/* ---- what host calls record ---- */
+
+static void wake(pw_stream_t *s, pw_dir_t dir) {
+    if (s->flow[dir].out == NULL) { /* else the call that drives this direction carries it out */
+        s->worker->ops->wake(s->host, dir);
+    }
+}
+
+void pw_stream_continue(pw_stream_t *s, size_t position, pw_dir_t dir) {
+    pw_stage_t *st = &s->at[position].stage[dir];
+    bool held = st->headers == PW_HEADERS_HELD_ITER || st->headers == PW_HEADERS_HELD_ALL || st->headers == PW_HEADERS_HELD_BUFFER ||
+                st->body != 0 || st->trailers == PW_TRAILERS_HELD;
+    if (s->logging || s->flow[dir].over || (!held && !st->running)) {
+        return;
+    }
+    st->resume = true;
+    wake(s, dir);
+}
+
+void pw_stream_close(pw_stream_t *s) {
+    if (s->logging || s->reset_new) {
+        return;
+    }
+    s->reset_new = true;
+    if (s->flow[PW_DIR_REQUEST].out == NULL && s->flow[PW_DIR_RESPONSE].out == NULL) {
+        wake(s, s->flow[PW_DIR_RESPONSE].seen ? PW_DIR_RESPONSE : PW_DIR_REQUEST);
+    }
+}
+
+void pw_stream_reply_set(pw_stream_t *s, pw_reply_block_t *block) {
+    block->next = s->replies;
+    s->replies = block;
+    const pw_flow_t *response = &s->flow[PW_DIR_RESPONSE];
+    if (response->released) {
+        pw_stream_close(s); /* too late for an answer */
+        return;
+    }
+    block->reply.dir = response->seen ? PW_DIR_RESPONSE : PW_DIR_REQUEST;
+    s->reply = &block->reply;
+    s->reply_new = true;
+    wake(s, block->reply.dir);
+}
+
+/* A VM of this stream has trapped. What waits would wait for ever. */
+void pw_stream_wake_failed(pw_stream_t *s) {
+    if (s->logging) {
+        return;
+    }
+    for (int dir = 0; dir < 2; dir++) {
+        if (pw_stream_paused(s, (pw_dir_t)dir)) {
+            wake(s, (pw_dir_t)dir);
+        }
+    }
+}
+
+const pw_reply_t *pw_stream_reply(const pw_stream_t *s) {
+    return s->reply;
+}
+
+uint32_t pw_stream_failure(const pw_stream_t *s) {
+    return s->failure;
+}
+
+pw_stage_t *pw_stream_stage(pw_ctx_t *ctx, pw_dir_t dir) {
+    return ctx->stream != NULL ? &ctx->stream->at[ctx->position].stage[dir] : NULL;
+}

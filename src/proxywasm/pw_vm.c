@@ -1,0 +1,348 @@
+#include "pw_internal.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "pw_table.h"
+
+/* ---- ids ---- */
+
+static bool id_map_grow(pw_id_map_t *map) {
+    uint32_t n = map->n_buckets != 0 ? map->n_buckets * 2 : 64;
+    pw_id_node_t **buckets = calloc(n, sizeof(*buckets));
+    if (buckets == NULL) {
+        return false;
+    }
+    for (uint32_t i = 0; i < map->n_buckets; i++) {
+        for (pw_id_node_t *node = map->buckets[i], *next; node != NULL; node = next) {
+            next = node->next;
+            node->next = buckets[node->id & (n - 1)];
+            buckets[node->id & (n - 1)] = node;
+        }
+    }
+    free(map->buckets);
+    map->buckets = buckets;
+    map->n_buckets = n;
+    return true;
+}
+
+bool pw_id_map_add(pw_id_map_t *map, pw_id_node_t *node) {
+    bool full = map->n >= map->n_buckets && map->n_buckets < (1u << 30);
+    if (full && !id_map_grow(map) && map->n_buckets == 0) {
+        return false; /* a table that cannot grow goes on with longer chains */
+    }
+    pw_id_node_t **bucket = &map->buckets[node->id & (map->n_buckets - 1)];
+    node->next = *bucket;
+    *bucket = node;
+    map->n++;
+    return true;
+}
+
+pw_id_node_t *pw_id_map_find(const pw_id_map_t *map, uint32_t id) {
+    if (map->n_buckets == 0) {
+        return NULL;
+    }
+    pw_id_node_t *node = map->buckets[id & (map->n_buckets - 1)];
+    while (node != NULL && node->id != id) {
+        node = node->next;
+    }
+    return node;
+}
+
+void pw_id_map_remove(pw_id_map_t *map, pw_id_node_t *node) {
+    for (pw_id_node_t **p = &map->buckets[node->id & (map->n_buckets - 1)]; *p != NULL; p = &(*p)->next) {
+        if (*p == node) {
+            *p = node->next;
+            map->n--;
+            return;
+        }
+    }
+}
+
+void pw_id_map_deinit(pw_id_map_t *map) {
+    free(map->buckets);
+    *map = (pw_id_map_t){0};
+}
+
+sl_status_t pw_vm_announce(pw_vm_t *vm, pw_ctx_t *ctx) {
+    do {
+        vm->next_ctx++;
+    } while (vm->next_ctx == 0 || pw_id_map_find(&vm->contexts, vm->next_ctx) != NULL);
+    ctx->node.id = vm->next_ctx;
+    if (!pw_id_map_add(&vm->contexts, &ctx->node)) {
+        ctx->node.id = 0;
+        return SL_NO_MEMORY;
+    }
+    return SL_OK;
+}
+
+/* ---- traps ---- */
+
+uint64_t pw_vm_trap(pw_vm_t *vm, const char *fmt, ...) {
+    char text[sizeof(vm->instance->trap)];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    sl_instance_trap(vm->instance, "%s", text);
+    vm->trapped = true;
+    return 0;
+}
+
+uint64_t pw_vm_misuse(pw_vm_t *vm, pw_result_t status, const char *text) {
+    if (pw_vm_dialect(vm) == PW_DIALECT_WASMX) {
+        return pw_vm_trap(vm, "host trap (bad usage): %s", text);
+    }
+    return status;
+}
+
+static void drop_instance(pw_vm_t *vm) {
+    sl_instance_free(vm->instance);
+    vm->instance = NULL;
+    vm->alloc = NULL;
+}
+
+/* From here on nothing in it is called. Its streams are told, so that none waits for something that cannot come. */
+static void vm_fail(pw_vm_t *vm) {
+    if (vm->failed) {
+        return;
+    }
+    vm->failed = true;
+    vm->worker->stats.vms_failed++;
+    for (pw_root_t *root = vm->roots; root != NULL; root = root->next) {
+        pw_root_stop(root);
+    }
+    for (uint32_t i = 0; i < vm->contexts.n_buckets; i++) {
+        for (pw_id_node_t *node = vm->contexts.buckets[i]; node != NULL; node = node->next) {
+            pw_ctx_t *ctx = (pw_ctx_t *)node;
+            if (ctx->stream != NULL) {
+                pw_stream_wake_failed(ctx->stream);
+            }
+        }
+    }
+    drop_instance(vm);
+}
+
+static void log_trap(pw_vm_t *vm, const pw_ctx_t *ctx, const char *where, const char *text) {
+    void *host_stream = ctx != NULL && ctx->stream != NULL && !ctx->stream->gone ? ctx->stream->host : NULL;
+    sl_str_t filter = ctx != NULL ? ctx->root->filter->conf.name : vm->starter;
+    pw_log_filter(vm->worker, host_stream, filter, ctx != NULL ? ctx->node.id : 0, PW_LOG_ERROR, "trap in %s: %s", where, text);
+}
+
+/* ---- calling ---- */
+
+sl_status_t pw_vm_call(pw_vm_t *vm, pw_ctx_t *ctx, pw_cb_t cb, sl_raw_t *args, sl_err_t *err) {
+    if (vm->failed) {
+        return sl_err_set(err, SL_TRAP, "the filter's instance has trapped before");
+    }
+    sl_err_t own;
+    err = err != NULL ? err : &own;
+    pw_ctx_t *current = vm->current, *effective = vm->effective;
+    pw_cb_t running = vm->running;
+    vm->current = ctx;
+    vm->effective = NULL;
+    vm->running = cb;
+    vm->depth++;
+    vm->worker->stats.callbacks++;
+    sl_status_t rc = sl_instance_call(vm->instance, vm->cb[cb], args, err);
+    vm->depth--;
+    if (__builtin_expect((vm->std[0].len | vm->std[1].len) != 0, 0)) {
+        pw_log_std_flush(vm);
+    }
+    vm->current = current;
+    vm->effective = effective;
+    vm->running = running;
+    if (__builtin_expect(rc != SL_OK, 0)) {
+        log_trap(vm, ctx, pw_cb_name(cb), err->text);
+        vm_fail(vm);
+        return SL_TRAP;
+    }
+    return SL_OK;
+}
+
+/* ---- starting ---- */
+
+/* A start function ends well by returning, or by proc_exit(0) as TinyGo's _start does. */
+static sl_status_t run_start(pw_vm_t *vm, const char *name, const char *sig, sl_err_t *err) {
+    sl_func_t *func;
+    sl_status_t rc = sl_instance_func(vm->instance, name, sig, &func, err);
+    if (rc != SL_OK) {
+        return rc;
+    }
+    sl_raw_t args[2] = {{.u64 = 0}, {.u64 = 0}};
+    vm->exited = false;
+    rc = sl_instance_call(vm->instance, func, args, err);
+    pw_log_std_flush(vm);
+    if (rc != SL_OK && vm->exited && vm->exit_code == 0) {
+        vm->trapped = false;
+        rc = SL_OK;
+    }
+    if (rc != SL_OK) {
+        sl_err_prefix(err, "%s: ", name);
+        return rc;
+    }
+    sl_instance_refresh(vm->instance);
+    return SL_OK;
+}
+
+static sl_status_t run_start_functions(pw_vm_t *vm, sl_err_t *err) {
+    const sl_module_t *m = vm->module;
+    if (sl_module_export(m, "_initialize", SL_EXTERN_FUNC) == NULL) {
+        return sl_module_export(m, "_start", SL_EXTERN_FUNC) != NULL ? run_start(vm, "_start", ":", err) : SL_OK;
+    }
+    sl_status_t rc = run_start(vm, "_initialize", ":", err);
+    if (rc != SL_OK) {
+        return rc;
+    }
+    const sl_extern_t *main_export = sl_module_export(m, "main", SL_EXTERN_FUNC);
+    if (main_export != NULL && strcmp(main_export->sig, "ii:i") == 0) {
+        return run_start(vm, "main", "ii:i", err);
+    }
+    const sl_extern_t *void_export = sl_module_export(m, "__main_void", SL_EXTERN_FUNC);
+    return void_export != NULL && strcmp(void_export->sig, ":i") == 0 ? run_start(vm, "__main_void", ":i", err) : SL_OK;
+}
+
+static sl_status_t link_instance(pw_vm_t *vm, sl_err_t *err) {
+    const sl_module_info_t *info = sl_module_info(vm->module);
+    sl_import_t *imports = calloc(info->n_imports + 1, sizeof(*imports));
+    if (imports == NULL) {
+        return sl_err_set(err, SL_NO_MEMORY, "out of memory");
+    }
+    sl_status_t rc = SL_OK;
+    for (size_t i = 0; i < info->n_imports && rc == SL_OK; i++) {
+        const pw_hostcall_row_t *row = pw_hostcall_find(&info->imports[i], err);
+        if (row == NULL) {
+            rc = SL_INVALID;
+        } else {
+            imports[i] = row->import;
+        }
+    }
+    if (rc == SL_OK) {
+        sl_instance_limits_t limits = {.max_memory_bytes = vm->worker->limits.vm_memory_bytes};
+        sl_instance_t *instance = NULL;
+        rc = sl_instance_new(vm->module, imports, info->n_imports, &limits, vm, &instance, err);
+        vm->instance = rc == SL_OK ? instance : NULL; /* a start section that trapped has left a dead one */
+    }
+    free(imports);
+    return rc;
+}
+
+static sl_status_t resolve(pw_vm_t *vm, const pw_module_facts_t *facts, sl_err_t *err) {
+    sl_status_t rc = sl_instance_func(vm->instance, facts->alloc, "i:i", &vm->alloc, err);
+    for (int cb = 0; cb < PW_CB_N && rc == SL_OK; cb++) {
+        const char *sig;
+        const char *name = pw_module_callback(vm->module, (pw_cb_t)cb, vm->abi, &sig);
+        if (name != NULL) {
+            rc = sl_instance_func(vm->instance, name, sig, &vm->cb[cb], err);
+        }
+    }
+    return rc;
+}
+
+static sl_status_t vm_start(pw_vm_t *vm, sl_err_t *err) {
+    pw_module_facts_t facts;
+    sl_status_t rc = pw_module_facts(vm->module, &facts, err);
+    if (rc != SL_OK) {
+        return rc;
+    }
+    vm->abi = facts.abi;
+    vm->running = PW_CB_N;
+    vm->during = PW_DURING_START;
+    rc = link_instance(vm, err);
+    if (rc == SL_OK) {
+        rc = run_start_functions(vm, err);
+    }
+    vm->during = 0;
+    return rc == SL_OK ? resolve(vm, &facts, err) : rc;
+}
+
+/* ---- registry ---- */
+
+static bool copy_key(pw_vm_t *vm, const pw_filter_conf_t *conf) {
+    vm->module = sl_module_ref(conf->module);
+    vm->vm_id = sl_arena_dup(&vm->arena, conf->vm_id);
+    vm->config = sl_arena_dup(&vm->arena, conf->vm_config);
+    vm->starter = sl_arena_dup(&vm->arena, conf->name);
+    vm->env = sl_arena_alloc(&vm->arena, (conf->n_env + 1) * sizeof(*vm->env));
+    bool ok = vm->vm_id.data != NULL && vm->config.data != NULL && vm->starter.data != NULL && vm->env != NULL;
+    for (size_t i = 0; i < conf->n_env && ok; i++) {
+        vm->env[i] = (pw_pair_t){sl_arena_dup(&vm->arena, conf->env[i].key), sl_arena_dup(&vm->arena, conf->env[i].value)};
+        ok = vm->env[i].key.data != NULL && vm->env[i].value.data != NULL;
+    }
+    vm->n_env = conf->n_env;
+    return ok;
+}
+
+static bool same_env(const pw_vm_t *vm, const pw_filter_conf_t *conf) {
+    if (vm->n_env != conf->n_env) {
+        return false;
+    }
+    for (size_t i = 0; i < vm->n_env; i++) {
+        if (!sl_str_eq(vm->env[i].key, conf->env[i].key) || !sl_str_eq(vm->env[i].value, conf->env[i].value)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool fits(const pw_vm_t *vm, const pw_filter_conf_t *conf) {
+    return !vm->failed && memcmp(sl_module_info(vm->module)->sha256, sl_module_info(conf->module)->sha256, 32) == 0 &&
+           sl_str_eq(vm->vm_id, conf->vm_id) && sl_str_eq(vm->config, conf->vm_config) && same_env(vm, conf);
+}
+
+static void vm_free(pw_vm_t *vm) {
+    for (pw_vm_t **p = &vm->worker->vms; *p != NULL; p = &(*p)->next) {
+        if (*p == vm) {
+            *p = vm->next;
+            break;
+        }
+    }
+    drop_instance(vm);
+    pw_id_map_deinit(&vm->contexts);
+    pw_id_map_deinit(&vm->calls);
+    sl_buf_deinit(&vm->std[0]);
+    sl_buf_deinit(&vm->std[1]);
+    free(vm->metrics);
+    sl_module_unref(vm->module);
+    sl_arena_deinit(&vm->arena);
+    free(vm);
+}
+
+void pw_vm_release(pw_vm_t *vm) {
+    if (vm->n_roots == 0) {
+        vm_free(vm);
+    }
+}
+
+static sl_status_t vm_new(pw_filter_t *filter, pw_vm_t **out, sl_err_t *err) {
+    pw_vm_t *vm = calloc(1, sizeof(*vm));
+    if (vm == NULL) {
+        return sl_err_set(err, SL_NO_MEMORY, "out of memory");
+    }
+    vm->worker = filter->worker;
+    vm->next = vm->worker->vms;
+    vm->worker->vms = vm;
+    sl_arena_init(&vm->arena, 1024, SIZE_MAX / 2);
+    sl_buf_init(&vm->std[0], vm->worker->limits.log_line_bytes);
+    sl_buf_init(&vm->std[1], vm->worker->limits.log_line_bytes);
+    sl_status_t rc =
+        copy_key(vm, &filter->conf) ? vm_start(vm, err) : sl_err_set(err, SL_NO_MEMORY, "out of memory while starting an instance");
+    if (rc != SL_OK) {
+        vm_free(vm);
+        return rc;
+    }
+    vm->worker->stats.vms_created++;
+    *out = vm;
+    return SL_OK;
+}
+
+sl_status_t pw_vm_get(pw_filter_t *filter, pw_vm_t **out, sl_err_t *err) {
+    for (pw_vm_t *vm = filter->worker->vms; vm != NULL; vm = vm->next) {
+        if (fits(vm, &filter->conf)) {
+            *out = vm;
+            return SL_OK;
+        }
+    }
+    return vm_new(filter, out, err);
+}

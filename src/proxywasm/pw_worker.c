@@ -1,0 +1,67 @@
+#include "pw_internal.h"
+
+#include <stdlib.h>
+
+static void default_limits(pw_limits_t *l) {
+    l->vm_memory_bytes = l->vm_memory_bytes != 0 ? l->vm_memory_bytes : (uint64_t)1 << 30;
+    l->body_buffer_bytes = l->body_buffer_bytes != 0 ? l->body_buffer_bytes : (size_t)1 << 20;
+    l->log_line_bytes = l->log_line_bytes != 0 ? l->log_line_bytes : 4096;
+    l->property_bytes = l->property_bytes != 0 ? l->property_bytes : (size_t)64 << 10;
+    l->calls_per_stream = l->calls_per_stream != 0 ? l->calls_per_stream : 64;
+}
+
+pw_worker_t *pw_worker_new(const pw_host_ops_t *ops, void *host_worker, const pw_limits_t *limits) {
+    pw_worker_t *w = calloc(1, sizeof(*w));
+    if (w == NULL) {
+        return NULL;
+    }
+    w->ops = ops;
+    w->host = host_worker;
+    w->limits = limits != NULL ? *limits : (pw_limits_t){0};
+    default_limits(&w->limits);
+    sl_buf_init(&w->sizes, PW_MAP_BYTES_MAX);
+    sl_buf_init(&w->bytes, PW_MAP_BYTES_MAX);
+    sl_buf_init(&w->value, PW_MAP_BYTES_MAX);
+    sl_buf_init(&w->line, w->limits.log_line_bytes + 1024);
+    return w;
+}
+
+void pw_worker_free(pw_worker_t *w) {
+    if (w == NULL) {
+        return;
+    }
+    pw_worker_settle(w);
+    while (w->vms != NULL) { /* only roots that wait for proxy_done are left */
+        pw_root_t *root = w->vms->roots;
+        if (root == NULL) {
+            pw_vm_release(w->vms);
+            continue;
+        }
+        if (root->ended) {
+            break; /* a stream still holds it, against the contract: leaking is better than a loop */
+        }
+        root->ended = true;
+        root->done_pending = false;
+        root->finishing = true;
+        root->next_finishing = w->finishing;
+        w->finishing = root;
+        pw_worker_settle(w);
+    }
+    for (pw_stream_t *s = w->pool, *next; s != NULL; s = next) {
+        next = s->next_pool;
+        free(s);
+    }
+    sl_buf_deinit(&w->sizes);
+    sl_buf_deinit(&w->bytes);
+    sl_buf_deinit(&w->value);
+    sl_buf_deinit(&w->line);
+    free(w);
+}
+
+void *pw_worker_host(const pw_worker_t *w) {
+    return w->host;
+}
+
+pw_stats_t pw_worker_stats(const pw_worker_t *w) {
+    return w->stats;
+}
