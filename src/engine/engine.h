@@ -74,9 +74,9 @@ typedef struct {
 const sl_extern_t *sl_module_export(const sl_module_t *m, const char *name, sl_extern_kind_t kind); /* NULL: none */
 
 typedef struct {
-    const char *name;          /* registry name: "wasmtime" (also NULL), "null" */
-    bool backtraces;           /* DWARF file:line in trap texts, where the engine can */
-    uint32_t max_stack_bytes;  /* of a guest call; 0: the engine's default (512 KiB) */
+    const char *name;         /* registry name: "wasmtime" (also NULL), "null" */
+    bool backtraces;          /* DWARF file:line in trap texts, where the engine can */
+    uint32_t max_stack_bytes; /* of a guest call; 0: the engine's default (512 KiB) */
 } sl_engine_conf_t;
 
 /* err: what is wrong with the settings, or which engines exist. */

@@ -3,8 +3,8 @@
  *
  * Trust: compiled code is run as it is, so a file is used only when the folder and the file belong to the effective user and
  * nobody else may write them, and when the digest at its end matches the code. Anything else (damaged, cut, foreign, another
- * engine's) is ignored, reported to `log`, and rebuilt. What is checked is the open file that is then mapped. A cache whose folder cannot be made or written is no error:
- * modules are then compiled each time.
+ * engine's) is ignored, reported to `log`, and rebuilt. What is checked is the open file that is then mapped. A cache whose folder cannot
+ * be made or written is no error: modules are then compiled each time.
  */
 #ifndef SL_CACHE_H
 #define SL_CACHE_H

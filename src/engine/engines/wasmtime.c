@@ -247,7 +247,8 @@ static void add_frames(wt_text_t *t, const sl_instance_t *instance, const wt_fai
 }
 
 /* Takes error or trap. */
-static sl_status_t set_trap(sl_err_t *err, sl_instance_t *instance, wasmtime_error_t *error, wasm_trap_t *trap) {
+static __attribute__((cold, noinline)) sl_status_t set_trap(sl_err_t *err, sl_instance_t *instance, wasmtime_error_t *error,
+                                                            wasm_trap_t *trap) {
     wt_failure_t f = {error, trap};
     keep_reason(instance, &f);
     if (err != NULL) {
@@ -459,22 +460,22 @@ static void wt_instance_refresh(sl_instance_t *instance) {
 }
 
 /* The reason travels in instance->trap; set_trap() finds it there. */
-static wasm_trap_t *trap_from_host(sl_instance_t *instance, const sl_import_t *row) {
+static __attribute__((cold, noinline)) wasm_trap_t *trap_from_host(sl_instance_t *instance, const sl_import_t *row) {
     if (instance->trap[0] == '\0') {
         sl_instance_trap(instance, "host function %s.%s failed", row->module, row->name);
     }
     return wasmtime_trap_new("host", 4);
 }
 
-static sl_status_t run_host(wt_instance_t *in, const sl_import_t *row, wasmtime_val_raw_t *args, size_t n) {
+static inline sl_status_t run_host(wt_instance_t *in, const sl_import_t *row, wasmtime_val_raw_t *args, size_t n) {
     wasmtime_val_raw_t spare; /* host functions may count on room for one */
     refresh(in);
     return row->fn(&in->head, (sl_raw_t *)(n != 0 ? args : &spare));
 }
 
 /* Exports are not reachable in the usual way before instantiation is over. */
-static sl_status_t run_host_at_start(wt_instance_t *in, wasmtime_caller_t *caller, const sl_import_t *row, wasmtime_val_raw_t *args,
-                                     size_t n) {
+static __attribute__((cold, noinline)) sl_status_t run_host_at_start(wt_instance_t *in, wasmtime_caller_t *caller, const sl_import_t *row,
+                                                                     wasmtime_val_raw_t *args, size_t n) {
     wasmtime_caller_t *outer = in->caller;
     in->caller = caller;
     find_instance_memory(in);
