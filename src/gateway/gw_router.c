@@ -364,7 +364,7 @@ static verdict_t scan_exact_host(match_t *m, sl_str_t host) {
 static sl_status_t find_leaf(match_t *m) {
     const gw_img_header_t *h = m->img->header;
     uint32_t port;
-    sl_str_t host = gw_host_split(m->in->host, &port);
+    sl_str_t host = gw_router_host_split(m->in->host, &port);
     uint32_t otherwise = h->traditional ? (m->in->https ? 443 : 80) : m->in->port;
     m->port = port != 0 ? port : otherwise;
     bool ok = scan_exact_host(m, host) != BROKEN && scan_wildcards(m, h->host_suffix, host, true) != BROKEN &&

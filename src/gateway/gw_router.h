@@ -25,6 +25,6 @@ sl_status_t gw_router_build(gw_writer_t *w, const gw_router_route_t *routes, siz
 sl_status_t gw_router_match(const gw_image_t *img, gw_regex_t **regexes, const gw_match_in_t *in, sl_buf_t *scratch, gw_match_t *out);
 
 /* "name:port" taken apart; *port 0 when there is none. Brackets of IPv6 addresses stay with the name. */
-sl_str_t gw_host_split(sl_str_t host, uint32_t *port);
+sl_str_t gw_router_host_split(sl_str_t host, uint32_t *port);
 
 #endif

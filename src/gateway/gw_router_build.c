@@ -161,7 +161,7 @@ static uint32_t parse_port(sl_str_t digits) {
     return port > 65535 ? UINT32_MAX : port;
 }
 
-sl_str_t gw_host_split(sl_str_t host, uint32_t *port) {
+sl_str_t gw_router_host_split(sl_str_t host, uint32_t *port) {
     *port = 0;
     const char *colon = host.len ? memrchr(host.data, ':', host.len) : NULL;
     if (colon == NULL) {
@@ -289,7 +289,7 @@ static uint32_t host_submatch(const json_t *hosts) {
     for (size_t i = 0; i < json_array_size(hosts); i++) {
         sl_str_t host = gw_json_str(json_array_get(hosts, i));
         uint32_t port;
-        gw_host_split(host, &port);
+        gw_router_host_split(host, &port);
         if (is_wildcard(host)) {
             sub = (sub & ~(uint32_t)SUB_PLAIN_HOSTS) | (port != 0 ? SUB_WILDCARD_PORT : 0);
         }
@@ -445,7 +445,7 @@ static gw_ref_t reversed_str(router_t *r, sl_str_t s) {
 /* "*.a.test" is kept as "tset.a.", "a.*" as "a." */
 static void add_place(router_t *r, const leaf_t *leaf, uint32_t index, sl_str_t host) {
     place_t p = {.kind = HOST_EXACT, .key = leaf->key, .item.leaf = index};
-    sl_str_t name = gw_host_split(host, &p.item.port);
+    sl_str_t name = gw_router_host_split(host, &p.item.port);
     if (name.len > 0 && name.data[0] == '*') {
         p.kind = HOST_SUFFIX;
         p.host = reversed_str(r, sl_str(name.data + 1, name.len - 1));
