@@ -298,6 +298,12 @@ static void op_http_call_cancel(void *worker, void *handle) {
     }
 }
 
+static sl_status_t op_http_call_detach(void *worker, void *handle) {
+    (void)worker;
+    ((mh_callout_t *)handle)->call.stream = NULL;
+    return SL_OK;
+}
+
 void mh_calls_forget_stream(mh_t *mh, const mh_stream_t *s) {
     for (mh_callout_t *c = mh->calls; c != NULL; c = c->next) {
         c->call.stream = c->call.stream == s ? NULL : c->call.stream;
@@ -439,12 +445,14 @@ static const pw_host_ops_t ops = {
     .map_each = mh_op_map_each,
     .map_get = mh_op_map_get,
     .map_edit = mh_op_map_edit,
+    .map_count = mh_op_map_count,
     .property_get = mh_op_property_get,
     .property_set = mh_op_property_set,
     .clear_route_cache = mh_op_clear_route_cache,
     .wake = mh_op_wake,
     .http_call = op_http_call,
     .http_call_cancel = op_http_call_cancel,
+    .http_call_detach = op_http_call_detach,
     .shared_get = mh_op_shared_get,
     .shared_set = mh_op_shared_set,
     .queue_register = mh_op_queue_register,

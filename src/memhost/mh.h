@@ -118,7 +118,7 @@ uint32_t mh_stream_route_clears(const mh_stream_t *s);   /* clear_route_cache so
 /* Makes the map present with these pairs, in order. n = 0: present and empty. At most 4096 pairs and 1 MiB. */
 sl_status_t mh_map_fill(mh_stream_t *s, pw_map_t map, const pw_pair_t *pairs, size_t n);
 void mh_map_drop(mh_stream_t *s, pw_map_t map); /* absent again */
-/* Whether ADD and REPLACE on an absent map make it present (as for trailers at the end of a body). */
+/* Whether ADD and REPLACE make the map present where it is absent. Trailers: yes from the start, else no. */
 void mh_map_creatable(mh_stream_t *s, pw_map_t map, bool yes);
 bool mh_map_present(const mh_stream_t *s, pw_map_t map);
 size_t mh_map_count(const mh_stream_t *s, pw_map_t map);

@@ -44,7 +44,6 @@ static void send_end(mh_stream_t *s, pw_dir_t dir) {
     if (m->present) {
         mh_map_copy(&f->trailers, m->pairs, m->n);
     }
-    s->maps[trailers_of[dir]].creatable = false;
     f->sent.ended = true;
     f->at = MH_AT_END;
     point(f);
@@ -195,7 +194,6 @@ static void give_body(mh_stream_t *s, pw_dir_t dir) {
     bool eos = f->in->n_trailers == 0 && (f->in->late_end ? f->chunk >= f->in->n_chunks : f->chunk + 1 >= f->in->n_chunks);
     f->chunk++;
     f->at = eos ? MH_AT_END : f->at;
-    s->maps[trailers_of[dir]].creatable = eos;
     pw_out_t out = {0};
     pw_verdict_t verdict = pw_stream_body(s->pw, dir, &chunk, chunk.len != 0 ? 1 : 0, eos, &out);
     take(s, dir, &out, chunk);

@@ -10,6 +10,7 @@ mh_stream_t *mh_stream_new(mh_t *mh, pw_chain_t *chain) {
     s->mh = mh;
     s->id = ++mh->last_stream;
     s->begun_ns = mh_now_ns(mh);
+    s->maps[PW_MAP_REQUEST_TRAILERS].creatable = s->maps[PW_MAP_RESPONSE_TRAILERS].creatable = true;
     s->pw = pw_stream_new(mh->worker, chain, s);
     if (s->pw == NULL) {
         free(s);
@@ -142,6 +143,11 @@ sl_status_t mh_op_map_edit(void *stream, pw_map_t map, pw_map_op_t op, sl_str_t 
         m->present = true;
     }
     return rc;
+}
+
+size_t mh_op_map_count(void *stream, pw_map_t map) {
+    const mh_map_t *m = map_of(stream, map);
+    return m == NULL || !m->present ? 0 : m->n;
 }
 
 sl_status_t mh_op_clear_route_cache(void *stream) {
