@@ -98,6 +98,20 @@ gw_ref_t gw_writer_str(gw_writer_t *w, sl_str_t s) {
     return *slot;
 }
 
+gw_ref_t gw_writer_lower(gw_writer_t *w, sl_str_t s) {
+    char *text = malloc(s.len + 1);
+    if (text == NULL) {
+        w->failed = true;
+        return (gw_ref_t){0, 0};
+    }
+    for (size_t i = 0; i < s.len; i++) {
+        text[i] = (char)(s.data[i] >= 'A' && s.data[i] <= 'Z' ? s.data[i] | 0x20 : s.data[i]);
+    }
+    gw_ref_t ref = gw_writer_str(w, sl_str(text, s.len));
+    free(text);
+    return ref;
+}
+
 static int dump_to_buf(const char *data, size_t len, void *ud) {
     return sl_buf_append(ud, data, len) == SL_OK ? 0 : -1;
 }

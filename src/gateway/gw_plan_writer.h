@@ -27,6 +27,8 @@ uint32_t gw_writer_count(const gw_writer_t *w, gw_section_t section);
 uint32_t gw_writer_add(gw_writer_t *w, gw_section_t section, const void *record);
 /* A string, equal ones share their bytes. data NULL gives the null reference. */
 gw_ref_t gw_writer_str(gw_writer_t *w, sl_str_t s);
+/* The same with ASCII letters in lower case; never the null reference. */
+gw_ref_t gw_writer_lower(gw_writer_t *w, sl_str_t s);
 /* Compact JSON of `value`, not shared. */
 gw_ref_t gw_writer_json(gw_writer_t *w, const json_t *value);
 /* The bytes of a reference; they move with the next string. */
