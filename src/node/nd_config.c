@@ -122,6 +122,18 @@ static sl_str_t config_bytes(const json_t *config, char **owned) {
     return sl_cstr(*owned);
 }
 
+/* What the filter had to say: the last line at warning or above, for the message when it does not start. */
+typedef struct {
+    char text[400];
+} last_words_t;
+
+static void keep_last(void *ud, uint32_t level, sl_str_t line) {
+    last_words_t *last = ud;
+    if (level >= PW_LOG_WARN) {
+        snprintf(last->text, sizeof(last->text), "%.*s", SL_FMT(line));
+    }
+}
+
 static sl_status_t start_once(trial_t *t, sl_str_t name, sl_str_t config, bool start) {
     bool fresh = false;
     sl_status_t rc = first_time(t, name, config, &fresh);
@@ -135,7 +147,12 @@ static sl_status_t start_once(trial_t *t, sl_str_t name, sl_str_t config, bool s
     }
     if (start) {
         pw_filter_conf_t conf = {.name = name, .config = config, .module = module};
-        rc = mh_canary(&conf, NULL, NULL, NULL, t->err);
+        last_words_t last = {.text = ""};
+        rc = mh_canary(&conf, NULL, keep_last, &last, t->err);
+        if (rc != SL_OK && last.text[0] != '\0') {
+            size_t used = strlen(t->err->text);
+            snprintf(t->err->text + used, sizeof(t->err->text) - used, "; it logged: %s", last.text);
+        }
     } else {
         rc = pw_module_check(module, NULL, t->err);
     }

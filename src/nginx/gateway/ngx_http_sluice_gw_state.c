@@ -43,7 +43,7 @@ typedef struct {
 
 typedef struct {
     char *name;
-    sl_module_t *module = NULL;
+    sl_module_t *module;
     time_t mtime;
     off_t size;
     ino_t inode;
