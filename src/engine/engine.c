@@ -131,6 +131,7 @@ const sl_import_t *sl_import_find(const sl_import_t *imports, size_t n, const sl
         sl_err_set(err, SL_INVALID, "import %.*s.%.*s: only functions can be imported", SL_FMT(wanted->module), SL_FMT(wanted->name));
         return NULL;
     }
+    const char *other = NULL; /* the same name with another type; some functions are offered with two */
     for (size_t i = 0; i < n; i++) {
         if (!sl_str_eq(sl_cstr(imports[i].name), wanted->name) || !sl_str_eq(sl_cstr(imports[i].module), wanted->module)) {
             continue;
@@ -138,8 +139,11 @@ const sl_import_t *sl_import_find(const sl_import_t *imports, size_t n, const sl
         if (strcmp(imports[i].sig, wanted->sig) == 0) {
             return &imports[i];
         }
+        other = imports[i].sig;
+    }
+    if (other != NULL) {
         sl_err_set(err, SL_INVALID, "import %.*s.%.*s: the module wants the type %s, the host offers %s", SL_FMT(wanted->module),
-                   SL_FMT(wanted->name), wanted->sig, imports[i].sig);
+                   SL_FMT(wanted->name), wanted->sig, other);
         return NULL;
     }
     sl_err_set(err, SL_INVALID, "import %.*s.%.*s: the host has no such function", SL_FMT(wanted->module), SL_FMT(wanted->name));

@@ -24,7 +24,7 @@ typedef struct {
 typedef struct {
     sl_instance_t head;
     const sl_null_guest_t *guest;
-    const sl_import_t **linked; /* one per import of the guest, in its order */
+    sl_import_t *linked; /* one per import of the guest, in its order; copies, the caller's list may go */
     null_func_t *funcs;         /* one per export of the guest, in its order */
     void *state;
     uint64_t max_memory_bytes;
@@ -159,10 +159,11 @@ static bool allocate_parts(null_instance_t *in) {
 static sl_status_t link_imports(null_instance_t *in, const sl_import_t *imports, size_t n, sl_err_t *err) {
     const sl_module_info_t *info = &in->head.module->info;
     for (size_t i = 0; i < info->n_imports; i++) {
-        in->linked[i] = sl_import_find(imports, n, &info->imports[i], err);
-        if (in->linked[i] == NULL) {
+        const sl_import_t *found = sl_import_find(imports, n, &info->imports[i], err);
+        if (found == NULL) {
             return SL_INVALID;
         }
+        in->linked[i] = *found;
     }
     return SL_OK;
 }
@@ -225,7 +226,7 @@ void *sl_null_state(sl_instance_t *instance) {
 sl_status_t sl_null_import(sl_instance_t *instance, const char *module, const char *name, sl_raw_t *args) {
     const null_instance_t *in = (null_instance_t *)instance;
     for (size_t i = 0; i < in->guest->n_imports; i++) {
-        const sl_import_t *import = in->linked[i];
+        const sl_import_t *import = &in->linked[i];
         if (strcmp(import->name, name) != 0 || strcmp(import->module, module) != 0) {
             continue;
         }
