@@ -1,0 +1,239 @@
+/* Cases of the other host calls: log, time, contexts, calls out, shared state, metrics, extensions, WASI. */
+#include "cf_run.h"
+
+#define V1 CF_ABI_0_1_0
+#define V20 CF_ABI_0_2_0
+#define GET "{:method=GET,:path=/x,:authority=up}"
+
+const cf_case_t cf_cases_calls[] = {
+    /* ---- log, time, timers ---- */
+    {"proxy_log", "writes a line at each level", 0,
+     "call proxy_log 0 'at trace'; call proxy_log 5 'at critical'; expect log 'at trace'; expect log 'at critical'"},
+    {"proxy_log", "names the filter in each line", 0, "call proxy_log 2 'a word'; expect log 'conformance'"},
+    {"proxy_log", "refuses a level that does not exist", 0, "call proxy_log 6 'six' = 2; call proxy_log 0xffffffff 'max' = 2; expect nolog 'six'"},
+    {"proxy_log", "takes an empty message", 0, "call proxy_log 2 null; call proxy_log 2 ''"},
+    {"proxy_log", "keeps control characters out of the log", 0, "call proxy_log 2 'a\\nb\\x1b[31mc\\0d'; expect nolog 'a\\nb'; expect nolog '\\x1b'"},
+    {"proxy_log", "works in every callback", 0, "at CTX 1; call proxy_log 2 'made'; at DELETE; call proxy_log 2 'gone'; expect log 'made'"},
+    {"proxy_get_log_level", "gives the lowest level that is written", 0,
+     "host loglevel 2; call proxy_get_log_level &l; u32 l = 2"},
+    {"proxy_get_current_time_nanoseconds", "gives the wall clock", 0, "call proxy_get_current_time_nanoseconds &t; u64 t = 1704067200000000000"},
+    {"proxy_get_current_time_nanoseconds", "writes to an odd address", 0,
+     "call proxy_get_current_time_nanoseconds 0x4001; call proxy_get_current_time_nanoseconds &t; u64 t = 1704067200000000000"},
+    {"proxy_set_tick_period_milliseconds", "starts a timer that fires again and again", 0,
+     "at CONFIGURE; call proxy_set_tick_period_milliseconds 50; at TICK; args 1; call proxy_log 2 'tick'; expect timers 1; expect period 50; "
+     "host advance 120; expect log 'tick'"},
+    {"proxy_set_tick_period_milliseconds", "cancels with 0, also from within the tick", 0,
+     "at CONFIGURE; call proxy_set_tick_period_milliseconds 50; at TICK 1; call proxy_set_tick_period_milliseconds 0; at TICK 2; never; host advance "
+     "500; expect timers 0"},
+    {"proxy_set_tick_period_milliseconds", "replaces the period at once, also from within the tick", 0,
+     "at CONFIGURE; call proxy_set_tick_period_milliseconds 50; at TICK 1; call proxy_set_tick_period_milliseconds 7; host advance 50; expect timers "
+     "1; expect period 7"},
+    {"proxy_set_tick_period_milliseconds", "acts on the root context when a stream asks", 0,
+     "call proxy_set_tick_period_milliseconds 20; at TICK; args 1; expect timers 1; host tick"},
+    {"proxy_set_tick_period_milliseconds", "takes the largest period", 0,
+     "at CONFIGURE; call proxy_set_tick_period_milliseconds 0xffffffff; expect period 4294967295; host advance 1000"},
+
+    /* ---- contexts ---- */
+    {"proxy_set_effective_context", "lets a tick read and write a stream that waits", 0,
+     "at CONFIGURE; call proxy_set_tick_period_milliseconds 10; at REQH; return 1; at TICK; call proxy_get_header_map_value 0 'x-one' &p &n = 2; "
+     "call proxy_set_effective_context 2; call proxy_get_header_map_value 0 'x-one' &p &n; show p n = '1'; call proxy_replace_header_map_value 0 "
+     "'x-one' '9'; call proxy_continue_stream 0; host tick; expect up x-one '9'"},
+    {"proxy_set_effective_context", "is over when the callback is", 0,
+     "at CONFIGURE; call proxy_set_tick_period_milliseconds 10; at REQH; return 1; at TICK 1; call proxy_set_effective_context 2; at TICK 2; "
+     "call proxy_get_header_map_value 0 'x-one' &p &n = 2; host tick; host tick"},
+    {"proxy_set_effective_context", "answers BadArgument for a context that does not exist", 0,
+     "call proxy_set_effective_context 77 = 2; call proxy_set_effective_context 0xffffffff = 2; call proxy_get_header_map_value 0 'x-one' &p &n"},
+    {"proxy_set_effective_context", "answers BadArgument for a context that was deleted", 0,
+     "at CONFIGURE; call proxy_set_tick_period_milliseconds 10; at TICK; call proxy_set_effective_context 2 = 2; host exchange; host free; host tick"},
+    {"proxy_set_effective_context", "takes the root context", 0, "call proxy_set_effective_context 1; call proxy_get_header_map_value 0 'x-one' &p &n = 2"},
+    {"proxy_done", "answers NotFound when nothing waits for it", 0, "call proxy_done = 1; at CONFIGURE; call proxy_done = 1"},
+
+    /* ---- calls out ---- */
+    {"proxy_http_call", "starts a call and gets the answer on the root context", 0,
+     "call proxy_http_call 'up' " GET " 'the body' {t=v} 1000 &t; u32 t = 4; return 1; at CALLRES; args 1 4 2 6 1; "
+     "call proxy_get_header_map_pairs 6 &p &n; show p n = {:status=201,x-call=c}; call proxy_get_header_map_value 6 ':status' &p &n; show p n = '201'; "
+     "call proxy_get_buffer_bytes 4 0 100 &p &n; show p n = 'answer'; call proxy_get_header_map_pairs 7 &p &n; show p n = {ct=v}; "
+     "call proxy_set_effective_context 2; call proxy_get_buffer_bytes 4 0 3 &p &n; show p n = 'ans'; call proxy_continue_stream 0; "
+     "expect outcome paused; expect calls 1; expect callname 'up'; expect callhead :path '/x'; expect callbody 'the body'; host answer; expect calls 0; "
+     "expect outcome done"},
+    {"proxy_http_call", "does not resume the stream by itself", 0,
+     "call proxy_http_call 'up' " GET " null null 0 &t; return 1; at CALLRES; reached; host answer; expect outcome paused"},
+    {"proxy_http_call", "gives each call a token of its own", 0,
+     "call proxy_http_call 'up' " GET " null null 0 &t; u32 t = 4; call proxy_http_call 'up' " GET " null null 0 &t; u32 t = 8; expect calls 2; host "
+     "answer; host answer"},
+    {"proxy_http_call", "tells a failure with no headers and a status", 0,
+     "call proxy_http_call 'up' " GET " null null 0 &t; return 1; at CALLRES; args 1 4 0 0 0; call proxy_get_header_map_pairs 6 &p &n; u32 n = 0; "
+     "call proxy_get_header_map_value 6 ':status' &p &n = 2; call proxy_get_buffer_bytes 4 0 10 &p &n = 1; call proxy_get_status &c &p &n; u32 c = 11; "
+     "host fail; expect calls 0"},
+    {"proxy_http_call", "reaches the root context when the stream has gone", 0,
+     "call proxy_http_call 'up' " GET " null null 0 &t; return 1; at CALLRES; args 1 4 2 6 1; call proxy_set_effective_context 2 = 2; host gone; host "
+     "free; host answer"},
+    {"proxy_http_call", "may be made from every callback", 0,
+     "at CONFIGURE; call proxy_http_call 'up' " GET " null null 0 &t; at RESB 1; call proxy_http_call 'up' " GET " null null 0 &t; at CALLRES 1; "
+     "call proxy_http_call 'up' " GET " null null 0 &t; host answer; host answer; host answer; expect calls 0"},
+    {"proxy_http_call", "answers BadArgument for an upstream that does not exist", 0,
+     "host upstream other; call proxy_http_call 'up' " GET " null null 0 &t = 2; call proxy_http_call 'other' " GET " null null 0 &t; expect calls 1"},
+    {"proxy_http_call", "answers BadArgument when a required pseudo header is missing", 0,
+     "call proxy_http_call 'up' {:path=/,:authority=a} null null 0 &t = 2; call proxy_http_call 'up' {:method=GET,:authority=a} null null 0 &t = 2; "
+     "call proxy_http_call 'up' {:method=GET,:path=/} null null 0 &t = 2; call proxy_http_call 'up' null null null 0 &t = 2; expect calls 0"},
+    {"proxy_http_call", "answers BadArgument for a negative timeout", 0, "call proxy_http_call 'up' " GET " null null -1 &t = 2"},
+    {"proxy_http_call", "answers InternalFailure when the proxy cannot start it", 0,
+     "host refuse; call proxy_http_call 'up' " GET " null null 0 &t = 10"},
+    {"proxy_http_call", "takes malformed headers as none, so that required ones are missing", 0,
+     "call proxy_http_call 'up' '\\xff\\xff\\xff\\xffabc' null null 0 &t = 2"},
+    {"proxy_dispatch_http_call", "is another name of proxy_http_call", 0, "call proxy_dispatch_http_call 'up' " GET " null null 0 &t; expect calls 1"},
+    {"proxy_get_status", "is Ok and empty before anything has failed", 0, "call proxy_get_status &c &p &n; u32 c = 0; u32 n = 0"},
+    {"proxy_get_status", "keeps the code after a failure", 0,
+     "at CONFIGURE; call proxy_set_tick_period_milliseconds 10; at REQH; call proxy_http_call 'up' " GET " null null 0 &t; at CALLRES; "
+     "call proxy_get_status &c &p &n; u32 c = 11; at TICK; call proxy_get_status &c &p &n; u32 c = 11; u32 n = 0; host fail; host tick"},
+
+    /* ---- gRPC ---- */
+    {"proxy_grpc_call", "answers a status and never traps where the proxy has no gRPC", 0,
+     "call proxy_grpc_call 'up' 'pkg.Service' 'Method' null 'message' 1000 &t = 10"},
+    {"proxy_grpc_stream", "answers a status and never traps where the proxy has no gRPC", 0,
+     "call proxy_grpc_stream 'up' 'pkg.Service' 'Method' null &t = 10"},
+    {"proxy_grpc_send", "answers NotFound for an unknown stream, BadArgument for another kind of token", 0,
+     "call proxy_grpc_send 6 'm' 1 = 1; call proxy_grpc_send 4 'm' 0 = 2; call proxy_grpc_send 5 'm' 0 = 2"},
+    {"proxy_grpc_cancel", "answers NotFound for an unknown call, BadArgument for another kind of token", 0,
+     "call proxy_grpc_cancel 5 = 1; call proxy_grpc_cancel 6 = 1; call proxy_grpc_cancel 4 = 2"},
+    {"proxy_grpc_close", "answers NotFound for an unknown call, BadArgument for another kind of token", 0,
+     "call proxy_grpc_close 5 = 1; call proxy_grpc_close 6 = 1; call proxy_grpc_close 4 = 2"},
+
+    /* ---- shared data ---- */
+    {"proxy_set_shared_data", "stores for the vm_id, whatever CAS is given for a new key", 0,
+     "call proxy_set_shared_data 'k' 'v' 77; call proxy_get_shared_data 'k' &p &n &c; show p n = 'v'; u32 c = 1; expect shared 'k' 'v'"},
+    {"proxy_set_shared_data", "replaces without a CAS", 0,
+     "call proxy_set_shared_data 'k' 'v' 0; call proxy_set_shared_data 'k' 'w' 0; call proxy_get_shared_data 'k' &p &n &c; show p n = 'w'; u32 c = 2"},
+    {"proxy_set_shared_data", "replaces with the CAS that was read", 0,
+     "call proxy_set_shared_data 'k' 'v' 0; call proxy_get_shared_data 'k' &p &n &c; call proxy_set_shared_data 'k' 'w' *c; expect shared 'k' 'w'"},
+    {"proxy_set_shared_data", "answers CasMismatch for another CAS, and keeps the value", 0,
+     "call proxy_set_shared_data 'k' 'v' 0; call proxy_set_shared_data 'k' 'w' 99 = 8; expect shared 'k' 'v'"},
+    {"proxy_set_shared_data", "stores an empty value", 0,
+     "call proxy_set_shared_data 'k' null 0; call proxy_get_shared_data 'k' &p &n &c; u32 p = 0; u32 n = 0; u32 c = 1"},
+    {"proxy_get_shared_data", "answers NotFound for an absent key", 0, "call proxy_get_shared_data 'none' &p &n &c = 1; untouched p; untouched c"},
+    {"proxy_get_shared_data", "takes keys of any bytes", 0,
+     "call proxy_set_shared_data '\\0\\xff' 'v' 0; call proxy_get_shared_data '\\0\\xff' &p &n &c; show p n = 'v'; call proxy_get_shared_data '\\0' &p &n &c = 1"},
+
+    /* ---- queues ---- */
+    {"proxy_register_shared_queue", "gives a token that is never 0, the same for the same name", 0,
+     "call proxy_register_shared_queue 'q' &t; nonzero t; u32 t = 1; call proxy_register_shared_queue 'q' &t; u32 t = 1; call "
+     "proxy_register_shared_queue 'r' &t; u32 t = 2"},
+    {"proxy_resolve_shared_queue", "finds a queue by vm_id, an empty one being its own", 0,
+     "call proxy_register_shared_queue 'q' &t; call proxy_resolve_shared_queue null 'q' &u; u32 u = 1; call proxy_resolve_shared_queue 'vm' 'q' &u; u32 u "
+     "= 1"},
+    {"proxy_resolve_shared_queue", "answers NotFound for another vm_id or name", 0,
+     "call proxy_register_shared_queue 'q' &t; call proxy_resolve_shared_queue 'other' 'q' &u = 1; call proxy_resolve_shared_queue null 'none' &u = 1; "
+     "untouched u"},
+    {"proxy_enqueue_shared_queue", "tells the root context that registered, once for each item", 0,
+     "at CONFIGURE; call proxy_register_shared_queue 'q' &t; at REQH; call proxy_enqueue_shared_queue 1 'a'; call proxy_enqueue_shared_queue 1 'b'; at "
+     "QUEUE 1; args 1 1; call proxy_dequeue_shared_queue 1 &p &n; show p n = 'a'; at QUEUE 2; call proxy_dequeue_shared_queue 1 &p &n; show p n = 'b'; at "
+     "QUEUE 3; never; host run; expect queue 'q' 0"},
+    {"proxy_enqueue_shared_queue", "answers NotFound for a token that does not exist", 0,
+     "call proxy_enqueue_shared_queue 9 'a' = 1; call proxy_enqueue_shared_queue 0 'a' = 1"},
+    {"proxy_enqueue_shared_queue", "takes an empty item", 0,
+     "call proxy_register_shared_queue 'q' &t; call proxy_enqueue_shared_queue 1 null; call proxy_dequeue_shared_queue 1 &p &n; u32 p = 0; u32 n = 0"},
+    {"proxy_dequeue_shared_queue", "answers Empty when there is nothing", 0,
+     "call proxy_register_shared_queue 'q' &t; call proxy_dequeue_shared_queue 1 &p &n = 7; untouched p"},
+    {"proxy_dequeue_shared_queue", "answers NotFound for a token that does not exist", 0, "call proxy_dequeue_shared_queue 9 &p &n = 1; untouched p"},
+
+    /* ---- metrics ---- */
+    {"proxy_define_metric", "gives a new id each time, bound to the same value", 0,
+     "call proxy_define_metric 0 'c' &a; nonzero a; call proxy_define_metric 0 'c' &b; call proxy_increment_metric *a 2; call proxy_increment_metric *b "
+     "3; call proxy_get_metric *a &v; u64 v = 5; expect metric 'c' 5"},
+    {"proxy_define_metric", "refuses a type that does not exist", 0, "call proxy_define_metric 3 'c' &a = 2; untouched a"},
+    {"proxy_increment_metric", "refuses what is not more than 0 for a counter", 0,
+     "call proxy_define_metric 0 'c' &a; call proxy_increment_metric *a 0 = 2; call proxy_increment_metric *a -1 = 2; call proxy_increment_metric *a 1"},
+    {"proxy_increment_metric", "adds to and subtracts from a gauge", 0,
+     "call proxy_define_metric 1 'g' &a; call proxy_increment_metric *a 5; call proxy_increment_metric *a -2; call proxy_get_metric *a &v; u64 v = 3"},
+    {"proxy_increment_metric", "answers NotFound for an unknown id, BadArgument for a histogram", 0,
+     "call proxy_increment_metric 400 1 = 1; call proxy_define_metric 2 'h' &a; call proxy_increment_metric *a 1 = 2"},
+    {"proxy_record_metric", "adds to a counter, sets a gauge, samples into a histogram", 0,
+     "call proxy_define_metric 0 'c' &a; call proxy_record_metric *a 5; call proxy_record_metric *a 5; call proxy_get_metric *a &v; u64 v = 10; "
+     "call proxy_define_metric 1 'g' &a; call proxy_record_metric *a 5; call proxy_record_metric *a 6; call proxy_get_metric *a &v; u64 v = 6; "
+     "call proxy_define_metric 2 'h' &a; call proxy_record_metric *a 5; call proxy_record_metric *a 6; expect samples 'h' 2"},
+    {"proxy_record_metric", "answers NotFound for an unknown id", 0, "call proxy_record_metric 400 1 = 1"},
+    {"proxy_get_metric", "answers BadArgument for a histogram, NotFound for an unknown id", 0,
+     "call proxy_define_metric 2 'h' &a; call proxy_get_metric *a &v = 2; untouched v; call proxy_get_metric 400 &v = 1"},
+
+    /* ---- foreign functions and extensions ---- */
+    {"proxy_call_foreign_function", "answers NotFound for a name that nobody knows", 0,
+     "call proxy_call_foreign_function 'no_such' 'args' &p &n = 1; call proxy_call_foreign_function null null 0 0 = 1"},
+    {"proxy_redis_init", "is not available here", 0, "call proxy_redis_init 'up' 'user' 'password' 100 = 12"},
+    {"proxy_redis_call", "is not available here", 0, "call proxy_redis_call 'up' 'query' &t = 12"},
+    {"proxy_inject_encoded_data_to_filter_chain", "is not available here", 0, "call proxy_inject_encoded_data_to_filter_chain 'body' 1 = 12"},
+    {"proxy_get_upstream_hosts", "is not available here", 0, "call proxy_get_upstream_hosts &p &n = 12; untouched p"},
+    {"proxy_set_upstream_override_host", "is not available here", 0, "call proxy_set_upstream_override_host 'host' = 12"},
+    {"envoy_resolve_dns", "is not available here", 0, "call envoy_resolve_dns 'name' &t = 12; untouched t"},
+    {"pthread_equal", "compares", 0, "call pthread_equal 5 5 = 1; call pthread_equal 5 6 = 0"},
+    {"emscripten_notify_memory_growth", "does nothing", 0, "call emscripten_notify_memory_growth 0; reached"},
+    {"abort", "traps", 0, "call abort 0 0 1 2 traps; expect dead"},
+    {"abort", "traps whatever its strings are", 0, "call abort 0xffffffff 0xfffffffe 1 2 traps"},
+    {"abort", "traps with strings whose length is a lie", 0, "call abort 4 0x100000 0xffffffff 0xffffffff traps"},
+    {"seed", "gives a number", 0, "call seed; reached"},
+
+    /* ---- WASI ---- */
+    {"fd_write", "writes one line for each call to stdout and stderr", 0,
+     "call fd_write 1 @'\\x08\\x40\\0\\0\\x05\\0\\0\\0line\\n' 1 &n; u32 n = 5; call fd_write 2 0x4000 1 &n; u32 n = 5; expect log 'line'"},
+    {"fd_write", "joins its pieces and makes no line of none", 0,
+     "call fd_write 1 @'\\x10\\x40\\0\\0\\x03\\0\\0\\0\\x13\\x40\\0\\0\\x03\\0\\0\\0one two' 2 &n; u32 n = 6; call fd_write 1 0x4000 0 &n; u32 n = 0; "
+     "expect log 'one tw'"},
+    {"fd_write", "makes no newline of the guest's a newline in the log", 0,
+     "call fd_write 1 @'\\x08\\x40\\0\\0\\x0b\\0\\0\\0first\\nnext\\n' 1 &n; u32 n = 11; expect log 'first'; expect log 'next'"},
+    {"fd_write", "answers BADF for anything else", 0, "call fd_write 0 0x4000 0 &n = 8; call fd_write 3 0x4000 0 &n = 8"},
+    {"fd_write", "works under its old module name", 0, "call unstable.fd_write 1 0x4000 0 &n; u32 n = 0"},
+    {"fd_pwrite", "is fd_write", 0, "call fd_pwrite 1 0x4000 0 0 &n; call fd_pwrite 7 0x4000 0 0 &n = 8"},
+    {"fd_read", "is not there", 0, "call fd_read 0 0x4000 0 &n = 52"},
+    {"fd_pread", "is not there", 0, "call fd_pread 0 0x4000 0 0 &n = 52"},
+    {"fd_seek", "succeeds and does nothing", 0, "call fd_seek 1 0 0 &n"},
+    {"fd_close", "succeeds and does nothing", 0, "call fd_close 1"},
+    {"fd_fdstat_get", "describes stdout and stderr as writable", 0,
+     "call fd_fdstat_get 1 0x8000; call fd_fdstat_get 2 &s; u64 s = 0; call fd_fdstat_get 3 &s = 8"},
+    {"fd_fdstat_set_flags", "is not there", 0, "call fd_fdstat_set_flags 1 0 = 52"},
+    {"fd_fdstat_set_rights", "is for stdout and stderr", 0, "call fd_fdstat_set_rights 1 0 0; call fd_fdstat_set_rights 3 0 0 = 8"},
+    {"fd_allocate", "is for stdout and stderr", 0, "call fd_allocate 1 0 0; call fd_allocate 3 0 0 = 8"},
+    {"fd_datasync", "is for stdout and stderr", 0, "call fd_datasync 2; call fd_datasync 0 = 8"},
+    {"fd_sync", "is for stdout and stderr", 0, "call fd_sync 2; call fd_sync 0 = 8"},
+    {"fd_filestat_set_size", "is for stdout and stderr", 0, "call fd_filestat_set_size 1 0; call fd_filestat_set_size 9 0 = 8"},
+    {"fd_filestat_set_times", "is for stdout and stderr", 0, "call fd_filestat_set_times 1 0 0 0; call fd_filestat_set_times 9 0 0 0 = 8"},
+    {"fd_advise", "succeeds", 0, "call fd_advise 1 0 0 0"},
+    {"fd_tell", "is at the beginning", 0, "call fd_tell 1 &n; u64 n = 0; call fd_tell 3 &n = 8"},
+    {"fd_renumber", "is not supported", 0, "call fd_renumber 1 2 = 58; call fd_renumber 7 2 = 8"},
+    {"fd_readdir", "says that nothing is a folder", 0, "call fd_readdir 3 0x4000 10 0 &n = 54; u32 n = 0"},
+    {"fd_prestat_get", "says that there are no folders", 0, "call fd_prestat_get 3 &s = 8"},
+    {"fd_prestat_dir_name", "is not there", 0, "call fd_prestat_dir_name 3 0x8000 10 = 52"},
+    {"fd_filestat_get", "answers BADF", 0, "call fd_filestat_get 1 &s = 8"},
+    {"path_open", "finds nothing", 0, "call path_open 3 0 '/etc/passwd' 0 0 0 0 &f = 44"},
+    {"path_create_directory", "is not supported", 0, "call path_create_directory 3 'a' = 58"},
+    {"path_filestat_get", "is not supported", 0, "call path_filestat_get 3 0 'a' &s = 58"},
+    {"path_filestat_set_times", "is not supported", 0, "call path_filestat_set_times 3 0 'a' 0 0 0 = 58"},
+    {"path_link", "is not supported", 0, "call path_link 3 0 'a' 3 'b' = 58"},
+    {"path_readlink", "is not supported", 0, "call path_readlink 3 'a' 0x8000 10 &n = 58"},
+    {"path_remove_directory", "is not supported", 0, "call path_remove_directory 3 'a' = 58"},
+    {"path_rename", "is not supported", 0, "call path_rename 3 'a' 3 'b' = 58"},
+    {"path_symlink", "is not supported", 0, "call path_symlink 'a' 3 'b' = 58"},
+    {"path_unlink_file", "is not supported", 0, "call path_unlink_file 3 'a' = 58"},
+    {"args_sizes_get", "tells of no arguments", 0, "call args_sizes_get &a &b; u32 a = 0; u32 b = 0"},
+    {"args_get", "succeeds with no arguments", 0, "call args_get 0x8000 0x8000"},
+    {"environ_sizes_get", "counts the variables of the filter, not of the process", 0, "call environ_sizes_get &a &b; u32 a = 2; u32 b = 14"},
+    {"environ_get", "writes the variables of the filter", 0,
+     "call environ_get 0x7000 0x7100; call proxy_log 2 0x7100 10; call proxy_log 2 0x710b 2; expect log 'NAME=value'; expect log 'X='"},
+    {"clock_time_get", "knows the wall clock and the monotonic one", 0,
+     "call clock_time_get 0 0 &t; u64 t = 1704067200000000000; call clock_time_get 1 0 &t; u64 t = 1000000000; call clock_time_get 2 0 &t = 58"},
+    {"clock_res_get", "knows the wall clock and the monotonic one", 0,
+     "call clock_res_get 0 &t; u64 t = 1; call clock_res_get 1 &t; u64 t = 1; call clock_res_get 3 &t = 58"},
+    {"random_get", "fills what is asked for", 0, "call random_get &r 4; nonzero r; call random_get 0x4000 0"},
+    {"random_get", "refuses more than 64 KiB", 0, "call random_get 0x20000 65536; call random_get 0x20000 65537 = 28"},
+    {"random_get", "works under its old module name", 0, "call unstable.random_get &r 4; nonzero r"},
+    {"poll_oneoff", "comes back at once with no events", 0, "call poll_oneoff 0x4000 0x8000 1 &n; u32 n = 0"},
+    {"sched_yield", "succeeds", 0, "call sched_yield"},
+    {"proc_exit", "traps", 0, "call proc_exit 1 traps; expect dead"},
+    {"proc_exit", "traps with 0 too", 0, "call proc_exit 0 traps"},
+    {"proc_exit", "traps under its old module name", 0, "call unstable.proc_exit 3 traps"},
+    {"proc_raise", "is not supported", 0, "call proc_raise 9 = 58"},
+    {"sock_accept", "is not supported", 0, "call sock_accept 3 0 &f = 58"},
+    {"sock_recv", "is not supported", 0, "call sock_recv 3 0x4000 0 0 &n &f = 58"},
+    {"sock_send", "is not supported", 0, "call sock_send 3 0x4000 0 0 &n = 58"},
+    {"sock_shutdown", "is not supported", 0, "call sock_shutdown 3 0 = 58"},
+    {"proxy_get_log_level", "is there for guests of ABI 0.2.0 and 0.1.0 too", V20, "call proxy_get_log_level &l; u32 l = 0"},
+    {NULL, NULL, 0, NULL},
+};

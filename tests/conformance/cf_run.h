@@ -1,0 +1,38 @@
+/* Runs conformance cases on memhost with one engine. */
+#ifndef CF_RUN_H
+#define CF_RUN_H
+
+#include "cf_abi.h"
+#include "engine.h"
+
+typedef struct {
+    const char *row;   /* the host call or callback that this case is for */
+    const char *title; /* a sentence */
+    cf_abi_t abi;
+    const char *script; /* cf_script.h */
+} cf_case_t;
+
+/* A call that is right, to be made wrong argument by argument; each must answer `status` and leave the VM alive. */
+typedef struct {
+    const char *row;
+    const char *section; /* "at REQB" and what else must come before; may be "" */
+    const char *call;
+    unsigned status;
+    const char *after; /* for the proxy: as in scripts; may be "" */
+} cf_hostile_t;
+
+typedef struct {
+    const char *name; /* "null", "wasmtime" */
+    sl_engine_t *engine;
+    sl_module_t *modules[CF_ABI_N];
+} cf_env_t;
+
+sl_status_t cf_env_init(cf_env_t *env, const char *engine, sl_err_t *err);
+void cf_env_deinit(cf_env_t *env);
+
+/* true: as expected. false: what is wrong is in `why`. */
+bool cf_run_case(const cf_env_t *env, const cf_case_t *c, char *why, size_t why_size);
+
+extern const cf_hostile_t cf_hostiles[];        /* ends with a row of NULLs */
+
+#endif

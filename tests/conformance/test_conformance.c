@@ -1,0 +1,210 @@
+/*
+ * The conformance suite: each case of the tables on memhost, with the null engine and with Wasmtime; and a check that no row of the host's
+ * tables is without a case. SLUICE_CASE=word runs only the cases whose row or title contains the word, and says what it does.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "cf_run.h"
+#include "cf_script.h"
+
+extern const cf_case_t cf_cases_message[], cf_cases_calls[], cf_cases_callbacks[];
+static const cf_case_t *const tables[] = {cf_cases_message, cf_cases_calls, cf_cases_callbacks};
+enum { N_TABLES = sizeof(tables) / sizeof(tables[0]) };
+
+static bool selected(const char *row, const char *title) {
+    const char *word = getenv("SLUICE_CASE");
+    return word == NULL || strstr(row, word) != NULL || strstr(title, word) != NULL;
+}
+
+typedef struct {
+    const cf_env_t *env;
+    unsigned run, failed;
+} tally_t;
+
+static void one(tally_t *t, const cf_case_t *c) {
+    char why[2048];
+    t->run++;
+    if (!cf_run_case(t->env, c, why, sizeof(why))) {
+        t->failed++;
+        print_error("[%s] %s %s:\n    %s\n", t->env->name, c->row, c->title, why);
+    }
+}
+
+static void ordinary(tally_t *t) {
+    for (size_t i = 0; i < N_TABLES; i++) {
+        for (const cf_case_t *c = tables[i]; c->row != NULL; c++) {
+            if (selected(c->row, c->title)) {
+                one(t, c);
+            }
+        }
+    }
+}
+
+static void hostile_one(tally_t *t, const cf_hostile_t *h, unsigned nth, const char *call) {
+    char script[4096], title[1100];
+    /* The VM must live on: the log call after it is answered. */
+    snprintf(script, sizeof(script), "%s; %s = %u; call proxy_log 2 'alive'; %s; expect outcome done; expect log 'alive'", h->section, call,
+             h->status, h->after);
+    snprintf(title, sizeof(title), "hostile %u: %s", nth, call);
+    one(t, &(cf_case_t){h->row, title, CF_ABI_0_2_1, script});
+}
+
+static void hostile(tally_t *t) {
+    char call[1024];
+    for (const cf_hostile_t *h = cf_hostiles; h->row != NULL; h++) {
+        for (unsigned nth = 0; selected(h->row, "hostile") && cf_script_hostile(h->call, nth, call, sizeof(call)); nth++) {
+            hostile_one(t, h, nth, call);
+        }
+    }
+}
+
+static void run_all(const char *engine) {
+    cf_env_t env;
+    sl_err_t err = {""};
+    if (cf_env_init(&env, engine, &err) != SL_OK) {
+        fail_msg("engine %s: %s", engine, err.text);
+    }
+    tally_t t = {.env = &env};
+    ordinary(&t);
+    unsigned n_ordinary = t.run;
+    hostile(&t);
+    cf_env_deinit(&env);
+    print_message("%s: %u conformance cases, %u of them hostile, %u failed\n", engine, t.run, t.run - n_ordinary, t.failed);
+    assert_int_equal(t.failed, 0);
+}
+
+static void every_case_holds_with_the_null_engine(void **state) {
+    (void)state;
+    run_all("null");
+}
+
+static void every_case_holds_with_wasmtime(void **state) {
+    (void)state;
+    run_all("wasmtime");
+}
+
+/* ---- coverage ---- */
+
+static bool has_case(const char *row) {
+    for (size_t i = 0; i < N_TABLES; i++) {
+        for (const cf_case_t *c = tables[i]; c->row != NULL; c++) {
+            if (strcmp(c->row, row) == 0) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+static bool in_suite(const char *module, const char *name, const char *sig) {
+    for (size_t i = 0; i < cf_n_imports; i++) {
+        const cf_import_t *import = &cf_imports[i];
+        if (strcmp(import->module, module) == 0 && strcmp(import->name, name) == 0 && strcmp(import->sig, sig) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+typedef struct {
+    const char *module, *name, *sig;
+} row_t;
+
+#define PW_ENV(name, sig, ...) {"env", #name, sig},
+#define PW_ENV_TYPE(name, suffix, sig, ...) {"env", #name, sig},
+#define PW_WASI(name, sig, ...) {"wasi_snapshot_preview1", #name, sig},
+static const row_t hostcalls[] = {
+#include "pw_hostcalls.def"
+};
+#undef PW_ENV
+#undef PW_ENV_TYPE
+#undef PW_WASI
+
+static void every_host_call_has_a_case_and_the_type_of_the_specification(void **state) {
+    (void)state;
+    unsigned missing = 0;
+    for (size_t i = 0; i < sizeof(hostcalls) / sizeof(hostcalls[0]); i++) {
+        const row_t *r = &hostcalls[i];
+        if (!in_suite(r->module, r->name, r->sig)) {
+            missing++;
+            print_error("%s.%s with type \"%s\" is not in the suite's table\n", r->module, r->name, r->sig);
+        }
+        if (!has_case(r->name)) {
+            missing++;
+            print_error("%s has no case\n", r->name);
+        }
+    }
+    assert_int_equal(missing, 0);
+}
+
+static void the_host_has_every_call_of_the_suite(void **state) {
+    (void)state;
+    unsigned missing = 0;
+    for (size_t i = 0; i < cf_n_imports; i++) {
+        bool found = strcmp(cf_imports[i].module, "wasi_unstable") == 0; /* linked as its newer name */
+        for (size_t j = 0; j < sizeof(hostcalls) / sizeof(hostcalls[0]); j++) {
+            found = found || (strcmp(hostcalls[j].name, cf_imports[i].name) == 0 && strcmp(hostcalls[j].sig, cf_imports[i].sig) == 0);
+        }
+        if (!found) {
+            missing++;
+            print_error("the host lacks %s with type \"%s\"\n", cf_imports[i].name, cf_imports[i].sig);
+        }
+    }
+    assert_int_equal(missing, 0);
+}
+
+typedef struct {
+    const char *name, *sig_0_1_0, *sig;
+} callback_row_t;
+
+#define PW_CALLBACK(id, name, sig1, sig2) {#name, sig1, sig2},
+#define PW_CALLBACK_ALIAS(id, name)
+static const callback_row_t callbacks[] = {
+#include "pw_callbacks.def"
+};
+#undef PW_CALLBACK
+#undef PW_CALLBACK_ALIAS
+
+static const cf_callback_t *suite_callback(const char *name) {
+    for (size_t i = 0; i < CF_CALLBACK_N; i++) {
+        if (strcmp(cf_callbacks[i].name, name) == 0) {
+            return &cf_callbacks[i];
+        }
+    }
+    return NULL;
+}
+
+static void every_callback_has_a_case_and_the_type_of_the_specification(void **state) {
+    (void)state;
+    unsigned missing = 0;
+    for (size_t i = 0; i < sizeof(callbacks) / sizeof(callbacks[0]); i++) {
+        const cf_callback_t *cb = suite_callback(callbacks[i].name);
+        bool old_ok = cb != NULL && (callbacks[i].sig_0_1_0[0] == '\0' || strcmp(cb->sig_0_1_0, callbacks[i].sig_0_1_0) == 0);
+        if (!old_ok || strcmp(cb->sig, callbacks[i].sig) != 0) {
+            missing++;
+            print_error("%s is not in the suite's table with this type\n", callbacks[i].name);
+        }
+        if (!has_case(callbacks[i].name)) {
+            missing++;
+            print_error("%s has no case\n", callbacks[i].name);
+        }
+    }
+    assert_int_equal(missing, 0);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_host_call_has_a_case_and_the_type_of_the_specification),
+        cmocka_unit_test(the_host_has_every_call_of_the_suite),
+        cmocka_unit_test(every_callback_has_a_case_and_the_type_of_the_specification),
+        cmocka_unit_test(every_case_holds_with_the_null_engine),
+        cmocka_unit_test(every_case_holds_with_wasmtime),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
