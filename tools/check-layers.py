@@ -128,6 +128,16 @@ def check_sources(paths):
             findings.append(f"{pattern}: in {len(users[pattern])} files, at most {limit} may include it: {names}")
 
 
+def check_places(paths):
+    """A folder that the Makefile does not know is not compiled, and its tests do not run."""
+    for path in paths:
+        parts = path.parts
+        if path.suffix == ".c" and parts[0] == "src" and parts[1] not in SEES:
+            finding(path, 1, f"src/{parts[1]} is no layer; add it to mk/libs.mk and tools/check-layers.py")
+        if path.suffix == ".c" and parts[:2] == ("tests", "unit") and parts[2] not in set(SEES) - {"nginx"} | {"support"}:
+            finding(path, 1, f"tests/unit/{parts[2]} belongs to no layer, so its tests do not run")
+
+
 def check_texts(paths):
     for path in paths:
         if path.suffix not in TEXT_SUFFIXES or path.name == "LICENSE":
@@ -144,6 +154,7 @@ def check_texts(paths):
 def main():
     paths = files()
     check_sources(paths)
+    check_places(paths)
     check_texts(paths)
     print("\n".join(findings), file=sys.stderr) if findings else print("layers and texts: ok")
     return 1 if findings else 0
