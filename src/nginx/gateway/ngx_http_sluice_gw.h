@@ -122,6 +122,14 @@ char *ngx_http_sluice_gw_balancer(ngx_conf_t *cf, ngx_command_t *cmd, void *conf
 ngx_int_t ngx_http_sluice_gw_resolve(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx);
 char *ngx_http_sluice_gw_read_hosts(ngx_conf_t *cf, ngx_http_sluice_gw_main_conf_t *mcf, const char *path);
 
+/* The value of one of the gateway's variables; NGX_DECLINED: no such variable. */
+ngx_int_t ngx_http_sluice_gw_variable(ngx_http_request_t *r, const char *name, ngx_str_t *out);
+
+/* ---- properties (ngx_http_sluice_gw_properties.c): hooks of the HTTP adapter --------------------------------------------- */
+
+sl_status_t ngx_http_sluice_gw_property_get(ngx_http_request_t *r, void *data, sl_str_t path, sl_buf_t *scratch, pw_value_t *out);
+sl_status_t ngx_http_sluice_gw_property_set(ngx_http_request_t *r, void *data, sl_str_t path, sl_str_t value);
+
 /* ---- errors (ngx_http_sluice_gw_error.c) --------------------------------------------------------------------------------- */
 
 /* A decision of the gateway (no route...): the type comes from Accept, JSON without one. Returns what a phase handler returns. */

@@ -282,7 +282,10 @@ static ngx_int_t route_step(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx
     return NGX_DECLINED;
 }
 
-static const ngx_http_sluice_hooks_t hooks = {.request_released = NULL};
+static const ngx_http_sluice_hooks_t hooks = {
+    .property_get = ngx_http_sluice_gw_property_get,
+    .property_set = ngx_http_sluice_gw_property_set,
+};
 
 static ngx_int_t attach(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx) {
     pw_chain_t *chain = ngx_http_sluice_gw_gen_chain(ctx->gen, ctx->route.chain);
@@ -576,6 +579,17 @@ static ngx_int_t get_variable(ngx_http_request_t *r, ngx_http_variable_value_t *
     v->no_cacheable = 0;
     v->not_found = 0;
     return NGX_OK;
+}
+
+ngx_int_t ngx_http_sluice_gw_variable(ngx_http_request_t *r, const char *name, ngx_str_t *out) {
+    ngx_http_sluice_gw_ctx_t *ctx = ngx_http_sluice_gw_ctx(r);
+    for (size_t i = 0; ctx != NULL && i < sizeof(variables) / sizeof(variables[0]); i++) {
+        if (ngx_strcmp(variables[i].name.data, name) == 0) {
+            ngx_str_set(out, "");
+            return variables[i].value(r, ctx, out);
+        }
+    }
+    return NGX_DECLINED;
 }
 
 ngx_int_t ngx_http_sluice_gw_add_variables(ngx_conf_t *cf) {
