@@ -122,6 +122,20 @@ char *ngx_http_sluice_gw_balancer(ngx_conf_t *cf, ngx_command_t *cmd, void *conf
 ngx_int_t ngx_http_sluice_gw_resolve(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx);
 char *ngx_http_sluice_gw_read_hosts(ngx_conf_t *cf, ngx_http_sluice_gw_main_conf_t *mcf, const char *path);
 
+/* ---- ngx_http_sluice_gw_request.c ----------------------------------------------------------------------------------- */
+
+/* The nth value of a header by its lower-case name; NULL: none. */
+ngx_table_elt_t *ngx_http_sluice_gw_request_header(ngx_http_request_t *r, sl_str_t lower, size_t nth);
+ngx_uint_t ngx_http_sluice_gw_local_port(ngx_http_request_t *r); /* of the listener */
+unsigned ngx_http_sluice_gw_peer_trusted(ngx_http_request_t *r); /* trusted_ips */
+unsigned ngx_http_sluice_gw_is_tls(ngx_http_request_t *r);
+ngx_str_t ngx_http_sluice_gw_host(ngx_http_request_t *r); /* as sent, with its port; may be empty */
+ngx_int_t ngx_http_sluice_gw_add_header(ngx_http_request_t *r, const char *name, ngx_str_t value); /* to the response; borrows both */
+/* b, or "a, b" when there is an a. */
+ngx_int_t ngx_http_sluice_gw_join(ngx_http_request_t *r, ngx_table_elt_t *a, ngx_str_t b, ngx_str_t *out);
+
+/* ---- ngx_http_sluice_gw_variables.c, ngx_http_sluice_gw_headers.c ------------------------------------------------------ */
+
 /* The value of one of the gateway's variables; NGX_DECLINED: no such variable. */
 ngx_int_t ngx_http_sluice_gw_variable(ngx_http_request_t *r, const char *name, ngx_str_t *out);
 

@@ -151,35 +151,6 @@ static void exchange_free(exchange_t *x) {
     free(x);
 }
 
-static ngx_table_elt_t *content_type(ngx_http_request_t *r, size_t *n) {
-    ngx_table_elt_t *found = NULL;
-    *n = 0;
-    ngx_list_part_t *part = &r->headers_in.headers.part;
-    for (; part != NULL; part = part->next) {
-        ngx_table_elt_t *h = part->elts;
-        for (ngx_uint_t i = 0; i < part->nelts; i++) {
-            if (h[i].key.len == 12 && ngx_strncasecmp(h[i].key.data, (u_char *)"content-type", 12) == 0) {
-                found = found != NULL ? found : &h[i];
-                (*n)++;
-            }
-        }
-    }
-    return found;
-}
-
-static sl_str_t header_value(ngx_http_request_t *r, const char *lower) {
-    size_t len = ngx_strlen(lower);
-    for (ngx_list_part_t *part = &r->headers_in.headers.part; part != NULL; part = part->next) {
-        ngx_table_elt_t *h = part->elts;
-        for (ngx_uint_t i = 0; i < part->nelts; i++) {
-            if (h[i].key.len == len && ngx_strncasecmp(h[i].key.data, (u_char *)(uintptr_t)lower, len) == 0) {
-                return sl_str(h[i].value.data, h[i].value.len);
-            }
-        }
-    }
-    return SL_STR_NULL;
-}
-
 static sl_status_t copy_body(ngx_http_request_t *r, sl_buf_t *out) {
     for (ngx_chain_t *cl = r->request_body != NULL ? r->request_body->bufs : NULL; cl != NULL; cl = cl->next) {
         ngx_buf_t *b = cl->buf;
@@ -202,8 +173,9 @@ static sl_status_t copy_body(ngx_http_request_t *r, sl_buf_t *out) {
 }
 
 static void fill_request(ngx_http_request_t *r, exchange_t *x) {
-    size_t n_types;
-    ngx_table_elt_t *type = content_type(r, &n_types);
+    const sl_str_t content_type = SL_STR("content-type");
+    ngx_table_elt_t *type = ngx_http_sluice_gw_request_header(r, content_type, 0);
+    ngx_table_elt_t *wanted = ngx_http_sluice_gw_request_header(r, SL_STR("access-control-request-headers"), 0);
     sl_str_t path = ngx_sluice_to_sl(r->unparsed_uri);
     const char *q = memchr(path.data, '?', path.len);
     x->request = (gw_admin_request_t){
@@ -211,8 +183,8 @@ static void fill_request(ngx_http_request_t *r, exchange_t *x) {
         .path = q != NULL ? sl_str(path.data, (size_t)(q - path.data)) : path,
         .query = q != NULL ? sl_str(q + 1, (size_t)(path.data + path.len - q - 1)) : SL_STR_NULL,
         .content_type = type != NULL ? ngx_sluice_to_sl(type->value) : SL_STR_NULL,
-        .n_content_types = n_types,
-        .accept_headers = header_value(r, "access-control-request-headers"),
+        .n_content_types = (type != NULL) + (ngx_http_sluice_gw_request_header(r, content_type, 1) != NULL),
+        .accept_headers = wanted != NULL ? ngx_sluice_to_sl(wanted->value) : SL_STR_NULL,
         .body = sl_buf_str(&x->body),
     };
 }

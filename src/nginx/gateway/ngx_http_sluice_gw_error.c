@@ -107,25 +107,6 @@ static error_type_t negotiate(const u_char *p, const u_char *end) {
     return best;
 }
 
-static ngx_table_elt_t *find_header(ngx_http_request_t *r, const char *lower) {
-    size_t len = ngx_strlen(lower);
-    ngx_list_part_t *part = &r->headers_in.headers.part;
-    ngx_table_elt_t *h = part->elts;
-    for (ngx_uint_t i = 0;; i++) {
-        if (i >= part->nelts) {
-            part = part->next;
-            if (part == NULL) {
-                return NULL;
-            }
-            h = part->elts;
-            i = 0;
-        }
-        if (h[i].hash != 0 && h[i].key.len == len && ngx_strncasecmp(h[i].key.data, (u_char *)(uintptr_t)lower, len) == 0) {
-            return &h[i];
-        }
-    }
-}
-
 static size_t format_body(u_char *buf, size_t size, error_type_t type, const char *m, ngx_str_t id) {
     u_char *end = buf;
     switch (type) {
@@ -155,18 +136,7 @@ static size_t format_body(u_char *buf, size_t size, error_type_t type, const cha
 }
 
 static ngx_int_t add_header(ngx_http_request_t *r, const char *name, const char *value) {
-    ngx_table_elt_t *h = ngx_list_push(&r->headers_out.headers);
-    if (h == NULL) {
-        return NGX_ERROR;
-    }
-    ngx_memzero(h, sizeof(*h));
-    h->hash = 1;
-    ngx_str_set(&h->key, "");
-    h->key.data = (u_char *)(uintptr_t)name;
-    h->key.len = ngx_strlen(name);
-    h->value.data = (u_char *)(uintptr_t)value;
-    h->value.len = ngx_strlen(value);
-    return NGX_OK;
+    return ngx_http_sluice_gw_add_header(r, name, (ngx_str_t){ngx_strlen(value), (u_char *)(uintptr_t)value});
 }
 
 /* gRPC clients read the status of the call from headers; HTTP's is 200 then. */
@@ -229,7 +199,7 @@ ngx_int_t ngx_http_sluice_gw_send_error(ngx_http_request_t *r, ngx_uint_t status
     if (rc != NGX_OK) {
         return rc;
     }
-    ngx_table_elt_t *accept = find_header(r, "accept");
+    ngx_table_elt_t *accept = ngx_http_sluice_gw_request_header(r, SL_STR("accept"), 0);
     error_type_t type = accept != NULL ? negotiate(accept->value.data, accept->value.data + accept->value.len) : TYPE_JSON;
     return send_body(r, status, message, type);
 }
@@ -237,12 +207,12 @@ ngx_int_t ngx_http_sluice_gw_send_error(ngx_http_request_t *r, ngx_uint_t status
 ngx_int_t ngx_http_sluice_gw_error_handler(ngx_http_request_t *r) {
     ngx_http_sluice_gw_main_conf_t *mcf = ngx_http_get_module_main_conf(r, ngx_http_sluice_gateway_module);
     ngx_uint_t status = r->err_status != 0 ? r->err_status : NGX_HTTP_NOT_FOUND;
-    ngx_table_elt_t *h = find_header(r, "accept");
+    ngx_table_elt_t *h = ngx_http_sluice_gw_request_header(r, SL_STR("accept"), 0);
     error_type_t type;
     if (h != NULL) {
         type = negotiate(h->value.data, h->value.data + h->value.len);
     } else {
-        h = find_header(r, "content-type");
+        h = ngx_http_sluice_gw_request_header(r, SL_STR("content-type"), 0);
         const u_char *p = h != NULL ? h->value.data : (const u_char *)mcf->error_default_type;
         size_t len = h != NULL ? h->value.len : ngx_strlen(mcf->error_default_type);
         type = negotiate(p, p + len);

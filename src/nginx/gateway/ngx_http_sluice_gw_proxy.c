@@ -57,58 +57,18 @@ static ngx_http_sluice_gw_ctx_t *ctx_make(ngx_http_request_t *r) {
 
 /* ---- matching -------------------------------------------------------------------------------------------------------------- */
 
-static ngx_table_elt_t *request_header(ngx_http_request_t *r, sl_str_t lower, size_t nth) {
-    ngx_list_part_t *part = &r->headers_in.headers.part;
-    ngx_table_elt_t *h = part->elts;
-    for (ngx_uint_t i = 0;; i++) {
-        if (i >= part->nelts) {
-            part = part->next;
-            if (part == NULL) {
-                return NULL;
-            }
-            h = part->elts;
-            i = 0;
-        }
-        if (h[i].hash != 0 && h[i].key.len == lower.len &&
-            ngx_strncasecmp(h[i].key.data, (u_char *)(uintptr_t)lower.data, lower.len) == 0 && nth-- == 0) {
-            return &h[i];
-        }
-    }
-}
-
 static sl_str_t match_header(void *ud, sl_str_t lower, size_t nth) {
-    ngx_table_elt_t *h = request_header(ud, lower, nth);
+    ngx_table_elt_t *h = ngx_http_sluice_gw_request_header(ud, lower, nth);
     return h != NULL ? sl_str(h->value.data != NULL ? h->value.data : (u_char *)"", h->value.len) : SL_STR_NULL;
-}
-
-static ngx_uint_t local_port(ngx_http_request_t *r) {
-    if (ngx_connection_local_sockaddr(r->connection, NULL, 0) != NGX_OK) {
-        return 0;
-    }
-    return ngx_inet_get_port(r->connection->local_sockaddr);
-}
-
-static unsigned peer_trusted(ngx_http_request_t *r) {
-    ngx_http_sluice_gw_main_conf_t *mcf = ngx_http_get_module_main_conf(r, ngx_http_sluice_gateway_module);
-    return mcf->trusted != NULL && ngx_cidr_match(r->connection->sockaddr, mcf->trusted) == NGX_OK;
-}
-
-static unsigned is_tls(ngx_http_request_t *r) {
-#if (NGX_HTTP_SSL)
-    return r->connection->ssl != NULL;
-#else
-    (void)r;
-    return 0;
-#endif
 }
 
 /* The scheme that counts for redirects: a trusted peer may have ended TLS. */
 static unsigned is_https(ngx_http_request_t *r) {
-    ngx_table_elt_t *h = peer_trusted(r) ? request_header(r, SL_STR("x-forwarded-proto"), 0) : NULL;
+    ngx_table_elt_t *h = ngx_http_sluice_gw_peer_trusted(r) ? ngx_http_sluice_gw_request_header(r, SL_STR("x-forwarded-proto"), 0) : NULL;
     if (h != NULL) {
         return h->value.len == 5 && ngx_strncasecmp(h->value.data, (u_char *)"https", 5) == 0;
     }
-    return is_tls(r);
+    return ngx_http_sluice_gw_is_tls(r);
 }
 
 static sl_str_t server_name(ngx_http_request_t *r) {
@@ -120,15 +80,6 @@ static sl_str_t server_name(ngx_http_request_t *r) {
     (void)r;
 #endif
     return SL_STR_NULL;
-}
-
-/* Host as the client sent it, with its port. */
-static ngx_str_t host_of(ngx_http_request_t *r) {
-    ngx_str_t none = ngx_null_string;
-    if (r->headers_in.host != NULL) {
-        return r->headers_in.host->value;
-    }
-    return r->headers_in.server.len != 0 ? r->headers_in.server : none;
 }
 
 static ngx_int_t dup_str(ngx_pool_t *pool, sl_str_t s, ngx_str_t *out) {
@@ -150,10 +101,10 @@ static ngx_int_t match(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx) {
     }
     gw_match_in_t in = {
         .method = ngx_sluice_to_sl(r->method_name),
-        .host = ngx_sluice_to_sl(host_of(r)),
-        .port = (uint32_t)local_port(r),
+        .host = ngx_sluice_to_sl(ngx_http_sluice_gw_host(r)),
+        .port = (uint32_t)ngx_http_sluice_gw_local_port(r),
         .path = ngx_sluice_to_sl(r->unparsed_uri),
-        .https = is_tls(r),
+        .https = ngx_http_sluice_gw_is_tls(r),
         .sni = server_name(r),
         .header = match_header,
         .ud = r,
@@ -173,27 +124,14 @@ static ngx_int_t match(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx) {
         return NGX_ERROR;
     }
     ctx->original_uri = r->unparsed_uri;
-    ctx->original_host = host_of(r);
+    ctx->original_host = ngx_http_sluice_gw_host(r);
     return NGX_OK;
 }
 
 /* ---- gates ----------------------------------------------------------------------------------------------------------------------- */
 
-static ngx_int_t add_out_header(ngx_http_request_t *r, const char *name, ngx_str_t value) {
-    ngx_table_elt_t *h = ngx_list_push(&r->headers_out.headers);
-    if (h == NULL) {
-        return NGX_ERROR;
-    }
-    ngx_memzero(h, sizeof(*h));
-    h->hash = 1;
-    h->key.data = (u_char *)(uintptr_t)name;
-    h->key.len = ngx_strlen(name);
-    h->value = value;
-    return NGX_OK;
-}
-
 static ngx_int_t redirect_to_https(ngx_http_request_t *r, ngx_uint_t status) {
-    ngx_str_t host = host_of(r);
+    ngx_str_t host = ngx_http_sluice_gw_host(r);
     for (size_t i = host.len; i > 0 && host.data[i - 1] != ']'; i--) {
         if (host.data[i - 1] == ':') {
             host.len = i - 1;
@@ -203,7 +141,8 @@ static ngx_int_t redirect_to_https(ngx_http_request_t *r, ngx_uint_t status) {
     if (status == 426) {
         ngx_str_t upgrade = ngx_string("TLS/1.2, HTTP/1.1");
         ngx_str_t connection = ngx_string("Upgrade");
-        if (add_out_header(r, "Upgrade", upgrade) != NGX_OK || add_out_header(r, "Connection", connection) != NGX_OK) {
+        if (ngx_http_sluice_gw_add_header(r, "Upgrade", upgrade) != NGX_OK ||
+            ngx_http_sluice_gw_add_header(r, "Connection", connection) != NGX_OK) {
             return NGX_ERROR;
         }
         return ngx_http_sluice_gw_send_error(r, status, "Please use HTTPS protocol");
@@ -216,7 +155,7 @@ static ngx_int_t redirect_to_https(ngx_http_request_t *r, ngx_uint_t status) {
     }
     ngx_sprintf(location.data, "https://%V%V", &host, &r->unparsed_uri);
     ngx_int_t rc = ngx_http_discard_request_body(r);
-    if (rc != NGX_OK || add_out_header(r, "Location", location) != NGX_OK) {
+    if (rc != NGX_OK || ngx_http_sluice_gw_add_header(r, "Location", location) != NGX_OK) {
         return rc != NGX_OK ? rc : NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
     r->headers_out.status = status;
@@ -226,7 +165,7 @@ static ngx_int_t redirect_to_https(ngx_http_request_t *r, ngx_uint_t status) {
 }
 
 static unsigned is_grpc_request(ngx_http_request_t *r) {
-    ngx_table_elt_t *h = request_header(r, SL_STR("content-type"), 0);
+    ngx_table_elt_t *h = ngx_http_sluice_gw_request_header(r, SL_STR("content-type"), 0);
     return h != NULL && h->value.len >= 16 && ngx_strncasecmp(h->value.data, (u_char *)"application/grpc", 16) == 0;
 }
 
@@ -339,7 +278,7 @@ ngx_int_t ngx_http_sluice_gw_precontent_handler(ngx_http_request_t *r) {
     if (ctx == NULL || !ctx->matched) {
         return NGX_DECLINED;
     }
-    ngx_str_t host = host_of(r);
+    ngx_str_t host = ngx_http_sluice_gw_host(r);
     unsigned same = r->unparsed_uri.len == ctx->original_uri.len &&
                     ngx_memcmp(r->unparsed_uri.data, ctx->original_uri.data, r->unparsed_uri.len) == 0 &&
                     host.len == ctx->original_host.len && ngx_memcmp(host.data, ctx->original_host.data, host.len) == 0;
@@ -352,367 +291,4 @@ ngx_int_t ngx_http_sluice_gw_precontent_handler(ngx_http_request_t *r) {
         }
     }
     return resolve_step(r, ctx);
-}
-
-/* ---- variables ------------------------------------------------------------------------------------------------------------------------
- */
-
-typedef ngx_int_t (*value_fn)(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx, ngx_str_t *out);
-
-static ngx_int_t value_scheme(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx, ngx_str_t *out) {
-    (void)r;
-    if (ctx->service.protocol & (GW_HTTPS | GW_GRPCS)) {
-        ngx_str_set(out, "https");
-    } else {
-        ngx_str_set(out, "http");
-    }
-    return NGX_OK;
-}
-
-static ngx_int_t value_uri(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx, ngx_str_t *out) {
-    u_char *q = memchr(r->unparsed_uri.data, '?', r->unparsed_uri.len);
-    size_t qlen = q != NULL ? (size_t)(r->unparsed_uri.data + r->unparsed_uri.len - q) : 0;
-    out->len = ctx->upstream_path.len + qlen;
-    out->data = ngx_pnalloc(r->pool, out->len + 1);
-    if (out->data == NULL) {
-        return NGX_ERROR;
-    }
-    ngx_memcpy(out->data, ctx->upstream_path.data, ctx->upstream_path.len);
-    if (qlen != 0) {
-        ngx_memcpy(out->data + ctx->upstream_path.len, q, qlen);
-    }
-    return NGX_OK;
-}
-
-static ngx_int_t value_host(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx, ngx_str_t *out) {
-    if (ctx->route.preserve_host) {
-        *out = host_of(r);
-        return NGX_OK;
-    }
-    unsigned tls = (ctx->service.protocol & (GW_HTTPS | GW_GRPCS)) != 0;
-    unsigned standard = ctx->service.port == (tls ? 443 : 80);
-    out->data = ngx_pnalloc(r->pool, ctx->service.host.len + sizeof(":65535"));
-    if (out->data == NULL) {
-        return NGX_ERROR;
-    }
-    u_char *end = ngx_copy(out->data, ctx->service.host.data, ctx->service.host.len);
-    if (!standard) {
-        end = ngx_sprintf(end, ":%uD", ctx->service.port);
-    }
-    out->len = (size_t)(end - out->data);
-    return NGX_OK;
-}
-
-static ngx_int_t value_sni(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx, ngx_str_t *out) {
-    if (ctx->route.preserve_host && r->headers_in.server.len != 0) {
-        *out = r->headers_in.server;
-        return NGX_OK;
-    }
-    out->data = (u_char *)(uintptr_t)ctx->service.host.data;
-    out->len = ctx->service.host.len;
-    return NGX_OK;
-}
-
-static unsigned wants_upgrade(ngx_http_request_t *r) {
-    ngx_table_elt_t *h = request_header(r, SL_STR("upgrade"), 0);
-    return h != NULL && h->value.len == 9 && ngx_strncasecmp(h->value.data, (u_char *)"websocket", 9) == 0 &&
-           r->http_version < NGX_HTTP_VERSION_20;
-}
-
-static ngx_int_t value_connection(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx, ngx_str_t *out) {
-    (void)ctx;
-    if (wants_upgrade(r)) {
-        ngx_str_set(out, "keep-alive, Upgrade");
-    } else {
-        ngx_str_set(out, "keep-alive");
-    }
-    return NGX_OK;
-}
-
-static ngx_int_t value_upgrade(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx, ngx_str_t *out) {
-    (void)ctx;
-    if (wants_upgrade(r)) {
-        ngx_str_set(out, "websocket");
-    }
-    return NGX_OK;
-}
-
-static ngx_int_t value_te(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx, ngx_str_t *out) {
-    (void)ctx;
-    ngx_table_elt_t *h = request_header(r, SL_STR("te"), 0);
-    if (h != NULL && ngx_strlcasestrn(h->value.data, h->value.data + h->value.len, (u_char *)"trailers", 7) != NULL) {
-        ngx_str_set(out, "trailers");
-    }
-    return NGX_OK;
-}
-
-/* a, or "a, b" when there is an a already. */
-static ngx_int_t join(ngx_http_request_t *r, ngx_table_elt_t *a, ngx_str_t b, ngx_str_t *out) {
-    if (a == NULL || a->value.len == 0) {
-        *out = b;
-        return NGX_OK;
-    }
-    out->data = ngx_pnalloc(r->pool, a->value.len + 2 + b.len);
-    if (out->data == NULL) {
-        return NGX_ERROR;
-    }
-    out->len = (size_t)(ngx_sprintf(out->data, "%V, %V", &a->value, &b) - out->data);
-    return NGX_OK;
-}
-
-static ngx_int_t value_via(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx, ngx_str_t *out) {
-    (void)ctx;
-    ngx_http_sluice_gw_main_conf_t *mcf = ngx_http_get_module_main_conf(r, ngx_http_sluice_gateway_module);
-    return join(r, request_header(r, SL_STR("via"), 0), r->http_version >= NGX_HTTP_VERSION_20 ? mcf->via_2 : mcf->via_1, out);
-}
-
-static ngx_int_t value_forwarded_for(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx, ngx_str_t *out) {
-    (void)ctx;
-    return join(r, request_header(r, SL_STR("x-forwarded-for"), 0), r->connection->addr_text, out);
-}
-
-/* What a trusted peer said, if it did. */
-static unsigned from_peer(ngx_http_request_t *r, sl_str_t name, ngx_str_t *out) {
-    ngx_table_elt_t *h = peer_trusted(r) ? request_header(r, name, 0) : NULL;
-    if (h == NULL) {
-        return 0;
-    }
-    *out = h->value;
-    return 1;
-}
-
-static ngx_int_t value_forwarded_proto(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx, ngx_str_t *out) {
-    (void)ctx;
-    if (!from_peer(r, SL_STR("x-forwarded-proto"), out)) {
-        out->data = (u_char *)(is_tls(r) ? "https" : "http");
-        out->len = ngx_strlen(out->data);
-    }
-    return NGX_OK;
-}
-
-static ngx_int_t value_forwarded_host(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx, ngx_str_t *out) {
-    (void)ctx;
-    if (!from_peer(r, SL_STR("x-forwarded-host"), out)) {
-        *out = r->headers_in.server;
-    }
-    return NGX_OK;
-}
-
-static ngx_int_t value_forwarded_port(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx, ngx_str_t *out) {
-    (void)ctx;
-    if (!from_peer(r, SL_STR("x-forwarded-port"), out)) {
-        out->data = ngx_pnalloc(r->pool, sizeof("65535"));
-        if (out->data == NULL) {
-            return NGX_ERROR;
-        }
-        out->len = (size_t)(ngx_sprintf(out->data, "%ui", local_port(r)) - out->data);
-    }
-    return NGX_OK;
-}
-
-static ngx_int_t value_forwarded_path(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx, ngx_str_t *out) {
-    if (!from_peer(r, SL_STR("x-forwarded-path"), out)) {
-        *out = ctx->original_uri;
-        u_char *q = memchr(out->data, '?', out->len);
-        out->len = q != NULL ? (size_t)(q - out->data) : out->len;
-    }
-    return NGX_OK;
-}
-
-static ngx_int_t value_forwarded_prefix(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx, ngx_str_t *out) {
-    unsigned stripped = ctx->route.strip_path && ctx->prefix.len != 0 && !(ctx->prefix.len == 1 && ctx->prefix.data[0] == '/');
-    if (!from_peer(r, SL_STR("x-forwarded-prefix"), out) && stripped) {
-        *out = ctx->prefix;
-    }
-    return NGX_OK;
-}
-
-static ngx_int_t value_request_id(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx, ngx_str_t *out) {
-    (void)r;
-    *out = ctx->request_id;
-    return NGX_OK;
-}
-
-static ngx_int_t value_request_id_header(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx, ngx_str_t *out) {
-    ngx_http_sluice_gw_main_conf_t *mcf = ngx_http_get_module_main_conf(r, ngx_http_sluice_gateway_module);
-    if (mcf->tokens & NGX_HTTP_SLUICE_GW_REQUEST_ID) {
-        *out = ctx->request_id;
-    }
-    return NGX_OK;
-}
-
-static const struct {
-    ngx_str_t name;
-    value_fn value;
-} variables[] = {
-    {ngx_string("sluice_upstream_scheme"), value_scheme},
-    {ngx_string("sluice_upstream_uri"), value_uri},
-    {ngx_string("sluice_upstream_host"), value_host},
-    {ngx_string("sluice_upstream_sni"), value_sni},
-    {ngx_string("sluice_upstream_connection"), value_connection},
-    {ngx_string("sluice_upstream_upgrade"), value_upgrade},
-    {ngx_string("sluice_upstream_te"), value_te},
-    {ngx_string("sluice_upstream_via"), value_via},
-    {ngx_string("sluice_forwarded_for"), value_forwarded_for},
-    {ngx_string("sluice_forwarded_proto"), value_forwarded_proto},
-    {ngx_string("sluice_forwarded_host"), value_forwarded_host},
-    {ngx_string("sluice_forwarded_port"), value_forwarded_port},
-    {ngx_string("sluice_forwarded_path"), value_forwarded_path},
-    {ngx_string("sluice_forwarded_prefix"), value_forwarded_prefix},
-    {ngx_string("sluice_request_id"), value_request_id},
-    {ngx_string("sluice_request_id_header"), value_request_id_header},
-};
-
-static ngx_int_t get_variable(ngx_http_request_t *r, ngx_http_variable_value_t *v, uintptr_t data) {
-    ngx_http_sluice_gw_ctx_t *ctx = ngx_http_sluice_gw_ctx(r);
-    if (ctx == NULL) {
-        v->not_found = 1;
-        return NGX_OK;
-    }
-    ngx_str_t out = ngx_string("");
-    if (variables[data].value(r, ctx, &out) != NGX_OK) {
-        return NGX_ERROR;
-    }
-    v->data = out.data;
-    v->len = (unsigned)out.len & 0x0fffffff;
-    v->valid = 1;
-    v->no_cacheable = 0;
-    v->not_found = 0;
-    return NGX_OK;
-}
-
-ngx_int_t ngx_http_sluice_gw_variable(ngx_http_request_t *r, const char *name, ngx_str_t *out) {
-    ngx_http_sluice_gw_ctx_t *ctx = ngx_http_sluice_gw_ctx(r);
-    for (size_t i = 0; ctx != NULL && i < sizeof(variables) / sizeof(variables[0]); i++) {
-        if (ngx_strcmp(variables[i].name.data, name) == 0) {
-            ngx_str_set(out, "");
-            return variables[i].value(r, ctx, out);
-        }
-    }
-    return NGX_DECLINED;
-}
-
-ngx_int_t ngx_http_sluice_gw_add_variables(ngx_conf_t *cf) {
-    for (size_t i = 0; i < sizeof(variables) / sizeof(variables[0]); i++) {
-        ngx_str_t name = variables[i].name;
-        ngx_http_variable_t *var = ngx_http_add_variable(cf, &name, NGX_HTTP_VAR_NOCACHEABLE);
-        if (var == NULL) {
-            return NGX_ERROR;
-        }
-        var->get_handler = get_variable;
-        var->data = i;
-    }
-    return NGX_OK;
-}
-
-/* ---- response headers -------------------------------------------------------------------------------------------------------------------
- */
-
-static ngx_http_output_header_filter_pt next_header_filter;
-
-static ngx_int_t add_ms(ngx_http_request_t *r, const char *name, ngx_msec_int_t ms) {
-    ngx_str_t value;
-    value.data = ngx_pnalloc(r->pool, NGX_INT64_LEN);
-    if (value.data == NULL) {
-        return NGX_ERROR;
-    }
-    value.len = (size_t)(ngx_sprintf(value.data, "%M", (ngx_msec_t)(ms > 0 ? ms : 0)) - value.data);
-    return add_out_header(r, name, value);
-}
-
-static ngx_msec_int_t since_start(ngx_http_request_t *r) {
-    ngx_time_t *tp = ngx_timeofday();
-    return (ngx_msec_int_t)((tp->sec - r->start_sec) * 1000 + (ngx_msec_int_t)(tp->msec - r->start_msec));
-}
-
-static ngx_table_elt_t *response_header(ngx_http_request_t *r, const char *lower) {
-    size_t len = ngx_strlen(lower);
-    ngx_list_part_t *part = &r->headers_out.headers.part;
-    ngx_table_elt_t *h = part->elts;
-    for (ngx_uint_t i = 0;; i++) {
-        if (i >= part->nelts) {
-            part = part->next;
-            if (part == NULL) {
-                return NULL;
-            }
-            h = part->elts;
-            i = 0;
-        }
-        if (h[i].hash != 0 && h[i].key.len == len && ngx_strncasecmp(h[i].key.data, (u_char *)(uintptr_t)lower, len) == 0) {
-            return &h[i];
-        }
-    }
-}
-
-static ngx_int_t add_via(ngx_http_request_t *r, ngx_http_sluice_gw_main_conf_t *mcf) {
-    ngx_table_elt_t *old = response_header(r, "via");
-    ngx_str_t value;
-    if (join(r, old, mcf->via_1, &value) != NGX_OK) {
-        return NGX_ERROR;
-    }
-    if (old != NULL) {
-        old->hash = 0;
-    }
-    return add_out_header(r, "Via", value);
-}
-
-static ngx_int_t proxied_headers(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx, ngx_http_sluice_gw_main_conf_t *mcf) {
-    if ((mcf->tokens & NGX_HTTP_SLUICE_GW_VIA) && add_via(r, mcf) != NGX_OK) {
-        return NGX_ERROR;
-    }
-    if ((mcf->tokens & NGX_HTTP_SLUICE_GW_SERVER_TOKENS) && r->headers_out.server == NULL && response_header(r, "server") == NULL &&
-        add_out_header(r, "Server", mcf->server) != NGX_OK) {
-        return NGX_ERROR;
-    }
-    if (mcf->tokens & NGX_HTTP_SLUICE_GW_LATENCY) {
-        ngx_msec_int_t total = since_start(r);
-        ngx_msec_int_t upstream = (ngx_msec_int_t)(ngx_current_msec - ctx->upstream_started);
-        if (add_ms(r, "X-Kong-Upstream-Latency", upstream) != NGX_OK || add_ms(r, "X-Kong-Proxy-Latency", total - upstream) != NGX_OK) {
-            return NGX_ERROR;
-        }
-    }
-    if ((mcf->tokens & NGX_HTTP_SLUICE_GW_UPSTREAM_STATUS) && r->upstream != NULL && r->upstream->state != NULL &&
-        r->upstream->state->status != 0) {
-        return add_ms(r, "X-Kong-Upstream-Status", (ngx_msec_int_t)r->upstream->state->status);
-    }
-    return NGX_OK;
-}
-
-static ngx_int_t own_headers(ngx_http_request_t *r, ngx_http_sluice_gw_main_conf_t *mcf) {
-    if (mcf->tokens & NGX_HTTP_SLUICE_GW_SERVER_TOKENS) {
-        if (response_header(r, "server") == NULL) {
-            ngx_table_elt_t *h = ngx_list_push(&r->headers_out.headers);
-            if (h == NULL) {
-                return NGX_ERROR;
-            }
-            ngx_memzero(h, sizeof(*h));
-            h->hash = 1;
-            ngx_str_set(&h->key, "Server");
-            h->value = mcf->server;
-            r->headers_out.server = h;
-        }
-    }
-    return (mcf->tokens & NGX_HTTP_SLUICE_GW_LATENCY) ? add_ms(r, "X-Kong-Response-Latency", since_start(r)) : NGX_OK;
-}
-
-static ngx_int_t header_filter(ngx_http_request_t *r) {
-    ngx_http_sluice_gw_ctx_t *ctx = r == r->main ? ngx_http_sluice_gw_ctx(r) : NULL;
-    if (ctx == NULL || ctx->tokens_done || r->headers_out.status < NGX_HTTP_OK) {
-        if (ctx == NULL || !(ctx->proxied && r->headers_out.status == NGX_HTTP_SWITCHING_PROTOCOLS && !ctx->tokens_done)) {
-            return next_header_filter(r);
-        }
-    }
-    ctx->tokens_done = 1;
-    ngx_http_sluice_gw_main_conf_t *mcf = ngx_http_get_module_main_conf(r, ngx_http_sluice_gateway_module);
-    ngx_int_t rc = ctx->proxied ? proxied_headers(r, ctx, mcf) : own_headers(r, mcf);
-    if (rc == NGX_OK && (mcf->tokens & NGX_HTTP_SLUICE_GW_REQUEST_ID)) {
-        rc = add_out_header(r, "X-Kong-Request-Id", ctx->request_id);
-    }
-    return rc == NGX_OK ? next_header_filter(r) : NGX_ERROR;
-}
-
-ngx_int_t ngx_http_sluice_gw_header_filter_init(void) {
-    next_header_filter = ngx_http_top_header_filter;
-    ngx_http_top_header_filter = header_filter;
-    return NGX_OK;
 }

@@ -1,0 +1,114 @@
+/* What the gateway adds to responses. */
+#include "ngx_http_sluice_gw.h"
+
+/* ---- response headers -------------------------------------------------------------------------------------------------------------------
+ */
+
+static ngx_http_output_header_filter_pt next_header_filter;
+
+static ngx_int_t add_ms(ngx_http_request_t *r, const char *name, ngx_msec_int_t ms) {
+    ngx_str_t value;
+    value.data = ngx_pnalloc(r->pool, NGX_INT64_LEN);
+    if (value.data == NULL) {
+        return NGX_ERROR;
+    }
+    value.len = (size_t)(ngx_sprintf(value.data, "%M", (ngx_msec_t)(ms > 0 ? ms : 0)) - value.data);
+    return ngx_http_sluice_gw_add_header(r, name, value);
+}
+
+static ngx_msec_int_t since_start(ngx_http_request_t *r) {
+    ngx_time_t *tp = ngx_timeofday();
+    return (ngx_msec_int_t)((tp->sec - r->start_sec) * 1000 + (ngx_msec_int_t)(tp->msec - r->start_msec));
+}
+
+static ngx_table_elt_t *response_header(ngx_http_request_t *r, const char *lower) {
+    size_t len = ngx_strlen(lower);
+    ngx_list_part_t *part = &r->headers_out.headers.part;
+    ngx_table_elt_t *h = part->elts;
+    for (ngx_uint_t i = 0;; i++) {
+        if (i >= part->nelts) {
+            part = part->next;
+            if (part == NULL) {
+                return NULL;
+            }
+            h = part->elts;
+            i = 0;
+        }
+        if (h[i].hash != 0 && h[i].key.len == len && ngx_strncasecmp(h[i].key.data, (u_char *)(uintptr_t)lower, len) == 0) {
+            return &h[i];
+        }
+    }
+}
+
+static ngx_int_t add_via(ngx_http_request_t *r, ngx_http_sluice_gw_main_conf_t *mcf) {
+    ngx_table_elt_t *old = response_header(r, "via");
+    ngx_str_t value;
+    if (ngx_http_sluice_gw_join(r, old, mcf->via_1, &value) != NGX_OK) {
+        return NGX_ERROR;
+    }
+    if (old != NULL) {
+        old->hash = 0;
+    }
+    return ngx_http_sluice_gw_add_header(r, "Via", value);
+}
+
+static ngx_int_t proxied_headers(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx, ngx_http_sluice_gw_main_conf_t *mcf) {
+    if ((mcf->tokens & NGX_HTTP_SLUICE_GW_VIA) && add_via(r, mcf) != NGX_OK) {
+        return NGX_ERROR;
+    }
+    if ((mcf->tokens & NGX_HTTP_SLUICE_GW_SERVER_TOKENS) && r->headers_out.server == NULL && response_header(r, "server") == NULL &&
+        ngx_http_sluice_gw_add_header(r, "Server", mcf->server) != NGX_OK) {
+        return NGX_ERROR;
+    }
+    if (mcf->tokens & NGX_HTTP_SLUICE_GW_LATENCY) {
+        ngx_msec_int_t total = since_start(r);
+        ngx_msec_int_t upstream = (ngx_msec_int_t)(ngx_current_msec - ctx->upstream_started);
+        if (add_ms(r, "X-Kong-Upstream-Latency", upstream) != NGX_OK || add_ms(r, "X-Kong-Proxy-Latency", total - upstream) != NGX_OK) {
+            return NGX_ERROR;
+        }
+    }
+    if ((mcf->tokens & NGX_HTTP_SLUICE_GW_UPSTREAM_STATUS) && r->upstream != NULL && r->upstream->state != NULL &&
+        r->upstream->state->status != 0) {
+        return add_ms(r, "X-Kong-Upstream-Status", (ngx_msec_int_t)r->upstream->state->status);
+    }
+    return NGX_OK;
+}
+
+static ngx_int_t own_headers(ngx_http_request_t *r, ngx_http_sluice_gw_main_conf_t *mcf) {
+    if (mcf->tokens & NGX_HTTP_SLUICE_GW_SERVER_TOKENS) {
+        if (response_header(r, "server") == NULL) {
+            ngx_table_elt_t *h = ngx_list_push(&r->headers_out.headers);
+            if (h == NULL) {
+                return NGX_ERROR;
+            }
+            ngx_memzero(h, sizeof(*h));
+            h->hash = 1;
+            ngx_str_set(&h->key, "Server");
+            h->value = mcf->server;
+            r->headers_out.server = h;
+        }
+    }
+    return (mcf->tokens & NGX_HTTP_SLUICE_GW_LATENCY) ? add_ms(r, "X-Kong-Response-Latency", since_start(r)) : NGX_OK;
+}
+
+static ngx_int_t header_filter(ngx_http_request_t *r) {
+    ngx_http_sluice_gw_ctx_t *ctx = r == r->main ? ngx_http_sluice_gw_ctx(r) : NULL;
+    if (ctx == NULL || ctx->tokens_done || r->headers_out.status < NGX_HTTP_OK) {
+        if (ctx == NULL || !(ctx->proxied && r->headers_out.status == NGX_HTTP_SWITCHING_PROTOCOLS && !ctx->tokens_done)) {
+            return next_header_filter(r);
+        }
+    }
+    ctx->tokens_done = 1;
+    ngx_http_sluice_gw_main_conf_t *mcf = ngx_http_get_module_main_conf(r, ngx_http_sluice_gateway_module);
+    ngx_int_t rc = ctx->proxied ? proxied_headers(r, ctx, mcf) : own_headers(r, mcf);
+    if (rc == NGX_OK && (mcf->tokens & NGX_HTTP_SLUICE_GW_REQUEST_ID)) {
+        rc = ngx_http_sluice_gw_add_header(r, "X-Kong-Request-Id", ctx->request_id);
+    }
+    return rc == NGX_OK ? next_header_filter(r) : NGX_ERROR;
+}
+
+ngx_int_t ngx_http_sluice_gw_header_filter_init(void) {
+    next_header_filter = ngx_http_top_header_filter;
+    ngx_http_top_header_filter = header_filter;
+    return NGX_OK;
+}
