@@ -1,0 +1,192 @@
+/*
+ * What the HTTP, stream and gateway adapters share: the wasm{} block, modules, chains of directives, the worker.
+ *
+ *   cycle --- ngx_sluice_conf_t (settings, modules, chains; engine) --- pw_worker_t, in a worker process
+ *
+ * One configuration object per cycle, also where there is no wasm{} block; it dies with the cycle's pool. Modules are compiled and
+ * filters tried when the configuration has been read, in the master: a configuration whose filters do not start is refused like one with
+ * a syntax error, and the old one goes on. Workers inherit the compiled code by fork.
+ */
+#ifndef NGX_SLUICE_H
+#define NGX_SLUICE_H
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+
+#include "pw.h"
+
+/* ---- settings that wasm{}, http{}, server{} and location{} know -------------------------------------------------------- */
+
+typedef struct {
+    ngx_uint_t dialect; /* pw_dialect_t */
+    ngx_flag_t headers_stop_iteration;
+    ngx_flag_t reverse_response;
+    size_t request_body_limit, response_body_limit; /* bytes; 0: the default */
+    ngx_flag_t pass_over_limit;
+} ngx_sluice_settings_t;
+
+void ngx_sluice_settings_init(ngx_sluice_settings_t *s); /* all unset */
+/* prev NULL: the defaults. */
+void ngx_sluice_settings_merge(ngx_sluice_settings_t *s, const ngx_sluice_settings_t *prev);
+
+extern ngx_conf_enum_t ngx_sluice_dialects[];
+extern ngx_conf_enum_t ngx_sluice_response_orders[];
+extern ngx_conf_enum_t ngx_sluice_over_limits[];
+
+/* The commands of these settings. `flags`: where they may stand; `offset`: how nginx finds the configuration; `base`: offset of the
+ * ngx_sluice_settings_t in it. */
+#define NGX_SLUICE_SETTINGS_COMMANDS(flags, offset, base)                                                                                  \
+    {ngx_string("proxy_wasm_dialect"),                                                                                                     \
+     (flags) | NGX_CONF_TAKE1,                                                                                                             \
+     ngx_conf_set_enum_slot,                                                                                                               \
+     offset,                                                                                                                               \
+     (base) + offsetof(ngx_sluice_settings_t, dialect),                                                                                    \
+     &ngx_sluice_dialects},                                                                                                                \
+        {ngx_string("proxy_wasm_headers_stop_iteration"),                                                                                  \
+         (flags) | NGX_CONF_FLAG,                                                                                                          \
+         ngx_conf_set_flag_slot,                                                                                                           \
+         offset,                                                                                                                           \
+         (base) + offsetof(ngx_sluice_settings_t, headers_stop_iteration),                                                                 \
+         NULL},                                                                                                                            \
+        {ngx_string("proxy_wasm_response_order"),                                                                                          \
+         (flags) | NGX_CONF_TAKE1,                                                                                                         \
+         ngx_conf_set_enum_slot,                                                                                                           \
+         offset,                                                                                                                           \
+         (base) + offsetof(ngx_sluice_settings_t, reverse_response),                                                                       \
+         &ngx_sluice_response_orders},                                                                                                     \
+        {ngx_string("proxy_wasm_request_body_limit"),                                                                                      \
+         (flags) | NGX_CONF_TAKE1,                                                                                                         \
+         ngx_conf_set_size_slot,                                                                                                           \
+         offset,                                                                                                                           \
+         (base) + offsetof(ngx_sluice_settings_t, request_body_limit),                                                                     \
+         NULL},                                                                                                                            \
+        {ngx_string("proxy_wasm_response_body_limit"),                                                                                     \
+         (flags) | NGX_CONF_TAKE1,                                                                                                         \
+         ngx_conf_set_size_slot,                                                                                                           \
+         offset,                                                                                                                           \
+         (base) + offsetof(ngx_sluice_settings_t, response_body_limit),                                                                    \
+         NULL},                                                                                                                            \
+        {ngx_string("proxy_wasm_over_limit"),                                                                                              \
+         (flags) | NGX_CONF_TAKE1,                                                                                                         \
+         ngx_conf_set_enum_slot,                                                                                                           \
+         offset,                                                                                                                           \
+         (base) + offsetof(ngx_sluice_settings_t, pass_over_limit),                                                                        \
+         &ngx_sluice_over_limits}
+
+/* ---- one cycle --------------------------------------------------------------------------------------------------------- */
+
+/* One `module` directive. */
+typedef struct {
+    ngx_str_t name, path, config;
+    sl_module_t *module;
+} ngx_sluice_wasm_t;
+
+/* One `proxy_wasm` directive. */
+typedef struct {
+    ngx_str_t name, config;
+    u_char *file; /* where it stands, for messages */
+    ngx_uint_t line;
+    ngx_uint_t wasm; /* index in modules, known when the configuration has been read */
+} ngx_sluice_filter_t;
+
+/* The filters of one or more locations with equal settings. */
+typedef struct {
+    ngx_array_t *filters; /* of ngx_sluice_filter_t */
+    ngx_sluice_settings_t settings;
+    pw_chain_t *chain; /* in a worker; NULL before it has started */
+} ngx_sluice_chain_t;
+
+typedef struct {
+    ngx_str_t name;
+    size_t size;
+    ngx_uint_t eviction;
+    ngx_flag_t queue;
+} ngx_sluice_shm_t;
+
+typedef struct {
+    ngx_cycle_t *cycle;
+    ngx_flag_t present; /* there is a wasm{} block */
+    ngx_array_t modules; /* of ngx_sluice_wasm_t */
+    ngx_array_t chains;  /* of ngx_sluice_chain_t * */
+    ngx_array_t shms;    /* of ngx_sluice_shm_t */
+    ngx_sluice_filter_t *first_use; /* for the message when there is no wasm{} */
+
+    ngx_sluice_settings_t settings;
+    ngx_str_t compiler;
+    ngx_flag_t backtraces;
+    ngx_str_t cache_dir; /* of compiled code; empty: none */
+    size_t vm_memory_limit;
+
+    ngx_resolver_t *resolver;
+    ngx_msec_t resolver_timeout;
+    ngx_msec_t socket_connect_timeout, socket_send_timeout, socket_read_timeout;
+    size_t socket_buffer_size;
+    ngx_flag_t socket_buffer_reuse;
+    ngx_bufs_t socket_large_buffers;
+    ngx_str_t tls_trusted_certificate;
+    ngx_flag_t tls_verify_cert, tls_verify_host, tls_no_verify_warn;
+    ngx_flag_t lua_resolver, log_dispatch_errors;
+    ngx_flag_t metrics; /* metrics{} was seen */
+    ssize_t metrics_slab_size;
+    ngx_int_t metrics_max_name_length;
+
+    sl_engine_t *engine;
+    sl_cache_t *cache;
+    pw_worker_t *worker;
+    ngx_queue_t streams; /* of ngx_sluice_stream_t, those that are alive */
+} ngx_sluice_conf_t;
+
+/* The shared head of an adapter's stream. A worker that is told to end at once frees them before itself: pw is NULL then. */
+typedef struct {
+    ngx_queue_t queue;
+    pw_stream_t *pw;
+} ngx_sluice_stream_t;
+
+/* Begins pw_stream_new() for an adapter's object. NGX_ERROR: no memory. */
+ngx_int_t ngx_sluice_stream_open(ngx_sluice_conf_t *scf, ngx_sluice_stream_t *stream, pw_chain_t *chain, void *host_stream);
+void ngx_sluice_stream_close(ngx_sluice_stream_t *stream); /* accepts one that is closed */
+
+extern ngx_module_t ngx_sluice_module;
+
+ngx_sluice_conf_t *ngx_sluice_conf(ngx_cycle_t *cycle);
+
+/* The chain with these filters and settings; made when it is not there yet. NULL: no memory. */
+ngx_sluice_chain_t *ngx_sluice_chain_get(ngx_sluice_conf_t *scf, ngx_array_t *filters, const ngx_sluice_settings_t *settings);
+/* Position of the module, or NGX_DECLINED. */
+ngx_int_t ngx_sluice_wasm_find(const ngx_sluice_conf_t *scf, const ngx_str_t *name);
+
+/* The engine of the cycle, made at the first use. NULL: logged why not. */
+sl_engine_t *ngx_sluice_engine(ngx_sluice_conf_t *scf);
+/* The worker of this process for the cycle, made at the first use; its chains are not started by this. NULL: no memory. */
+pw_worker_t *ngx_sluice_worker(ngx_sluice_conf_t *scf);
+
+/* ---- ngx_sluice_worker.c ------------------------------------------------------------------------------------------------- */
+
+/* Master: compiles modules and tries each filter of each chain. */
+ngx_int_t ngx_sluice_check(ngx_sluice_conf_t *scf);
+/* Worker: starts the filters of all chains. */
+ngx_int_t ngx_sluice_start(ngx_sluice_conf_t *scf);
+/* Ends the worker's side: chains, filters, the worker. Streams must be gone. */
+void ngx_sluice_stop(ngx_sluice_conf_t *scf);
+/* Ends the rest. */
+void ngx_sluice_release(ngx_sluice_conf_t *scf);
+
+/* Adapters that have operations for streams put them in before the first worker is made. */
+extern pw_host_ops_t ngx_sluice_ops;
+
+/* ---- ngx_sluice_log.c ------------------------------------------------------------------------------------------------------ */
+
+void ngx_sluice_log_line(ngx_log_t *log, uint32_t level, sl_str_t line);
+uint32_t ngx_sluice_log_level(const ngx_log_t *log);
+/* Multi-line texts (backtraces): one record. */
+void ngx_sluice_log_error(ngx_uint_t level, ngx_log_t *log, const char *text);
+
+/* ---- ngx_sluice_timer.c ---------------------------------------------------------------------------------------------------- */
+
+void ngx_sluice_tick_set(void *worker, pw_root_t *root, void **timer, uint32_t period_ms);
+
+static ngx_inline sl_str_t ngx_sluice_str(const ngx_str_t *s) {
+    return sl_str(s->data, s->len);
+}
+
+#endif

@@ -1,0 +1,78 @@
+/* Ticks of root contexts as nginx timers. None keeps an exiting worker alive, and none is armed while it exits. */
+#include "ngx_sluice.h"
+
+#include <ngx_event.h>
+
+typedef struct {
+    ngx_event_t event;
+    pw_root_t *root;
+    ngx_msec_t period;
+    unsigned running : 1; /* pw_root_tick() is on the stack */
+    unsigned gone : 1;    /* cancelled meanwhile */
+} tick_t;
+
+/* Debug builds of nginx print the descriptor of a timer's connection. */
+static ngx_connection_t no_connection = {.fd = (ngx_socket_t)-1};
+
+static void tick_handler(ngx_event_t *event) {
+    tick_t *tick = ngx_queue_data(event, tick_t, event);
+
+    if (ngx_exiting) {
+        return;
+    }
+    tick->running = 1;
+    pw_root_tick(tick->root);
+    tick->running = 0;
+    if (tick->gone) {
+        ngx_free(tick);
+        return;
+    }
+    if (!event->timer_set) {
+        ngx_add_timer(event, tick->period);
+    }
+}
+
+static void tick_cancel(void **timer) {
+    tick_t *tick = *timer;
+
+    *timer = NULL;
+    if (tick == NULL) {
+        return;
+    }
+    if (tick->event.timer_set) {
+        ngx_del_timer(&tick->event);
+    }
+    if (tick->running) {
+        tick->gone = 1;
+        return;
+    }
+    ngx_free(tick);
+}
+
+void ngx_sluice_tick_set(void *worker, pw_root_t *root, void **timer, uint32_t period_ms) {
+    tick_t *tick = *timer;
+
+    if (period_ms == 0) {
+        tick_cancel(timer);
+        return;
+    }
+    if (tick == NULL) {
+        tick = ngx_calloc(sizeof(tick_t), ngx_cycle->log);
+        if (tick == NULL) {
+            return;
+        }
+        tick->root = root;
+        tick->event.handler = tick_handler;
+        tick->event.data = &no_connection;
+        tick->event.log = ngx_cycle->log;
+        tick->event.cancelable = 1;
+        *timer = tick;
+    }
+    tick->period = period_ms;
+    if (tick->event.timer_set) {
+        ngx_del_timer(&tick->event);
+    }
+    if (!tick->running && !ngx_exiting) {
+        ngx_add_timer(&tick->event, tick->period);
+    }
+}

@@ -1,0 +1,317 @@
+/* Modules, their check in the master, and the worker's chains. */
+#include "ngx_sluice.h"
+
+#include <sys/stat.h>
+
+#include "mh.h"
+#include "sl_cache.h"
+#include "sl_digest.h"
+#include "sl_file.h"
+
+#define MODULE_BYTES_MAX (512u << 20)
+
+static uint64_t now_ns(void *worker, bool monotonic) {
+    struct timespec ts;
+
+    (void)clock_gettime(monotonic ? CLOCK_MONOTONIC : CLOCK_REALTIME, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+static sl_status_t random_bytes(void *worker, void *out, size_t len) {
+    return sl_random(out, len);
+}
+
+/* Without a stream; the http adapter puts its own in front. */
+static void worker_log(void *worker, void *stream, uint32_t level, sl_str_t line) {
+    ngx_sluice_log_line(ngx_cycle->log, level, line);
+}
+
+static uint32_t worker_log_level(void *worker, void *stream) {
+    return ngx_sluice_log_level(ngx_cycle->log);
+}
+
+pw_host_ops_t ngx_sluice_ops = {
+    .now_ns = now_ns,
+    .random = random_bytes,
+    .log = worker_log,
+    .log_level = worker_log_level,
+    .tick_set = ngx_sluice_tick_set,
+};
+
+/* ---- engine and modules ------------------------------------------------------------------------------------------------------ */
+
+static void cache_note(void *ud, const char *text) {
+    ngx_sluice_conf_t *scf = ud;
+
+    ngx_log_error(NGX_LOG_NOTICE, scf->cycle->log, 0, "[wasm] %s", text);
+}
+
+sl_engine_t *ngx_sluice_engine(ngx_sluice_conf_t *scf) {
+    sl_engine_conf_t conf = {.name = NULL, .backtraces = scf->backtraces == 1};
+    sl_err_t err;
+
+    if (scf->engine != NULL) {
+        return scf->engine;
+    }
+    if (sl_engine_new(&conf, &scf->engine, &err) != SL_OK) {
+        ngx_log_error(NGX_LOG_EMERG, scf->cycle->log, 0, "failed initializing wasm VM: %s", err.text);
+        scf->engine = NULL;
+        return NULL;
+    }
+    if (scf->cache_dir.len != 0) {
+        scf->cache = sl_cache_new((char *)scf->cache_dir.data, cache_note, scf);
+    }
+    ngx_log_error(NGX_LOG_INFO, scf->cycle->log, 0, "[wasm] using %s", sl_engine_name(scf->engine));
+    return scf->engine;
+}
+
+/* Beside the configuration; where there is no such file, as nginx itself would open it. */
+static const char *module_path(ngx_sluice_conf_t *scf, const ngx_sluice_wasm_t *wasm) {
+    ngx_str_t path = wasm->path;
+    struct stat st;
+
+    if (ngx_conf_full_name(scf->cycle, &path, 1) == NGX_OK && stat((char *)path.data, &st) == 0) {
+        return (char *)path.data;
+    }
+    return (char *)wasm->path.data;
+}
+
+static ngx_int_t compile_bytes(ngx_sluice_conf_t *scf, ngx_sluice_wasm_t *wasm, sl_str_t bytes) {
+    pw_abi_version_t version;
+    sl_err_t err;
+
+    if (sl_module_get(scf->engine, scf->cache, bytes, &wasm->module, &err) != SL_OK) {
+        wasm->module = NULL;
+        ngx_log_error(NGX_LOG_EMERG, scf->cycle->log, 0, "[wasm] failed loading \"%V\" module bytes: %s", &wasm->name, err.text);
+        return NGX_ERROR;
+    }
+    if (pw_module_check(wasm->module, &version, &err) != SL_OK) {
+        ngx_log_error(NGX_LOG_EMERG, scf->cycle->log, 0, "[proxy-wasm] failed loading \"%V\" filter: %s", &wasm->name, err.text);
+        return NGX_ERROR;
+    }
+    return NGX_OK;
+}
+
+static ngx_int_t load_module(ngx_sluice_conf_t *scf, ngx_sluice_wasm_t *wasm) {
+    const char *path = module_path(scf, wasm);
+    ngx_int_t rc = NGX_ERROR;
+    struct timespec begin, end;
+    struct stat st;
+    sl_err_t err;
+    sl_buf_t bytes;
+
+    if (stat(path, &st) != 0) {
+        ngx_log_error(NGX_LOG_EMERG, scf->cycle->log, ngx_errno, "[wasm] open() \"%s\" failed", path);
+        return NGX_ERROR;
+    }
+    (void)clock_gettime(CLOCK_MONOTONIC, &begin);
+    sl_buf_init(&bytes, MODULE_BYTES_MAX);
+    if (sl_file_read(path, &bytes, &err) != SL_OK) {
+        ngx_log_error(NGX_LOG_EMERG, scf->cycle->log, 0, "[wasm] failed reading \"%V\" module: %s", &wasm->name, err.text);
+    } else {
+        rc = compile_bytes(scf, wasm, sl_buf_str(&bytes));
+    }
+    sl_buf_deinit(&bytes);
+    if (rc == NGX_OK) {
+        (void)clock_gettime(CLOCK_MONOTONIC, &end);
+        ngx_log_error(NGX_LOG_INFO, scf->cycle->log, 0, "[wasm] successfully loaded \"%V\" module in %Mms", &wasm->name,
+                      (ngx_msec_t)((end.tv_sec - begin.tv_sec) * 1000 + (end.tv_nsec - begin.tv_nsec) / 1000000));
+    }
+    return rc;
+}
+
+/* ---- filters ----------------------------------------------------------------------------------------------------------------- */
+
+static pw_filter_conf_t filter_conf(ngx_sluice_conf_t *scf, const ngx_sluice_chain_t *chain, ngx_uint_t i) {
+    ngx_sluice_filter_t *filter = (ngx_sluice_filter_t *)chain->filters->elts + i;
+    ngx_sluice_wasm_t *wasm = (ngx_sluice_wasm_t *)scf->modules.elts + filter->wasm;
+
+    return (pw_filter_conf_t){
+        .name = ngx_sluice_str(&wasm->name),
+        .vm_config = ngx_sluice_str(&wasm->config),
+        .config = ngx_sluice_str(&filter->config),
+        .module = wasm->module,
+        .dialect = (pw_dialect_t)chain->settings.dialect,
+        .headers_stop_iteration = chain->settings.headers_stop_iteration == 1,
+    };
+}
+
+static void canary_log(void *ud, uint32_t level, sl_str_t line) {
+    ngx_sluice_conf_t *scf = ud;
+
+    if (level >= ngx_sluice_log_level(scf->cycle->log)) {
+        ngx_sluice_log_line(scf->cycle->log, level, line);
+    }
+}
+
+static pw_limits_t limits(const ngx_sluice_conf_t *scf) {
+    return (pw_limits_t){.vm_memory_bytes = scf->vm_memory_limit};
+}
+
+static ngx_int_t try_chain(ngx_sluice_conf_t *scf, const ngx_sluice_chain_t *chain) {
+    pw_limits_t lim = limits(scf);
+    sl_err_t err;
+
+    for (ngx_uint_t i = 0; i < chain->filters->nelts; i++) {
+        pw_filter_conf_t conf = filter_conf(scf, chain, i);
+        if (mh_canary(&conf, &lim, canary_log, scf, &err) != SL_OK) {
+            ngx_sluice_filter_t *filter = (ngx_sluice_filter_t *)chain->filters->elts + i;
+            ngx_log_error(NGX_LOG_EMERG, scf->cycle->log, 0, "[proxy-wasm] failed initializing \"%V\" filter in %s:%ui", &filter->name,
+                          filter->file, filter->line);
+            ngx_sluice_log_error(NGX_LOG_EMERG, scf->cycle->log, err.text);
+            return NGX_ERROR;
+        }
+    }
+    return NGX_OK;
+}
+
+ngx_int_t ngx_sluice_check(ngx_sluice_conf_t *scf) {
+    ngx_sluice_wasm_t *wasm = scf->modules.elts;
+    ngx_sluice_chain_t **chains = scf->chains.elts;
+
+    if (scf->modules.nelts == 0) {
+        return NGX_OK;
+    }
+    if (ngx_sluice_engine(scf) == NULL) {
+        return NGX_ERROR;
+    }
+    for (ngx_uint_t i = 0; i < scf->modules.nelts; i++) {
+        if (load_module(scf, &wasm[i]) != NGX_OK) {
+            return NGX_ERROR;
+        }
+    }
+    for (ngx_uint_t i = 0; i < scf->chains.nelts; i++) {
+        if (try_chain(scf, chains[i]) != NGX_OK) {
+            return NGX_ERROR;
+        }
+    }
+    return NGX_OK;
+}
+
+/* ---- worker -------------------------------------------------------------------------------------------------------------------- */
+
+pw_worker_t *ngx_sluice_worker(ngx_sluice_conf_t *scf) {
+    pw_limits_t lim = limits(scf);
+
+    if (scf->worker == NULL) {
+        scf->worker = pw_worker_new(&ngx_sluice_ops, scf, &lim);
+    }
+    return scf->worker;
+}
+
+static ngx_int_t start_filter(ngx_sluice_conf_t *scf, ngx_sluice_chain_t *chain, ngx_uint_t i, pw_filter_t **out) {
+    pw_filter_conf_t conf = filter_conf(scf, chain, i);
+    sl_err_t err;
+
+    if (pw_filter_new(scf->worker, &conf, out, &err) == SL_OK) {
+        return NGX_OK;
+    }
+    ngx_sluice_log_error(NGX_LOG_EMERG, scf->cycle->log, err.text);
+    return NGX_ERROR;
+}
+
+static ngx_int_t start_chain(ngx_sluice_conf_t *scf, ngx_sluice_chain_t *chain) {
+    pw_chain_conf_t conf = {
+        .reverse_response = chain->settings.reverse_response == 1,
+        .request_body_bytes = chain->settings.request_body_limit,
+        .response_body_bytes = chain->settings.response_body_limit,
+        .pass_over_limit = chain->settings.pass_over_limit == 1,
+    };
+    ngx_uint_t n = chain->filters->nelts, started;
+    pw_filter_t **filters = ngx_alloc(n * sizeof(pw_filter_t *), scf->cycle->log);
+    ngx_int_t rc = NGX_OK;
+
+    if (filters == NULL) {
+        return NGX_ERROR;
+    }
+    for (started = 0; started < n && rc == NGX_OK; started++) {
+        rc = start_filter(scf, chain, started, &filters[started]);
+        if (rc != NGX_OK) {
+            break;
+        }
+    }
+    if (rc == NGX_OK) {
+        chain->chain = pw_chain_new(scf->worker, filters, n, &conf);
+        rc = chain->chain == NULL ? NGX_ERROR : NGX_OK;
+    }
+    while (started-- > 0) {
+        pw_filter_unref(filters[started]); /* the chain holds its own references */
+    }
+    ngx_free(filters);
+    return rc;
+}
+
+ngx_int_t ngx_sluice_start(ngx_sluice_conf_t *scf) {
+    ngx_sluice_chain_t **chains = scf->chains.elts;
+
+    if (scf->chains.nelts == 0) {
+        return NGX_OK;
+    }
+    if (ngx_sluice_worker(scf) == NULL) {
+        return NGX_ERROR;
+    }
+    for (ngx_uint_t i = 0; i < scf->chains.nelts; i++) {
+        if (chains[i]->chain == NULL && start_chain(scf, chains[i]) != NGX_OK) {
+            return NGX_ERROR;
+        }
+    }
+    return NGX_OK;
+}
+
+void ngx_sluice_stop(ngx_sluice_conf_t *scf) {
+    ngx_sluice_chain_t **chains = scf->chains.elts;
+
+    if (scf->worker == NULL) {
+        return;
+    }
+    while (!ngx_queue_empty(&scf->streams)) {
+        ngx_sluice_stream_close(ngx_queue_data(ngx_queue_head(&scf->streams), ngx_sluice_stream_t, queue));
+    }
+    for (ngx_uint_t i = 0; i < scf->chains.nelts; i++) {
+        if (chains[i]->chain != NULL) {
+            pw_chain_unref(chains[i]->chain);
+            chains[i]->chain = NULL;
+        }
+    }
+    pw_worker_free(scf->worker);
+    scf->worker = NULL;
+}
+
+void ngx_sluice_release(ngx_sluice_conf_t *scf) {
+    ngx_sluice_wasm_t *wasm = scf->modules.elts;
+
+    for (ngx_uint_t i = 0; i < scf->modules.nelts; i++) {
+        if (wasm[i].module != NULL) {
+            sl_module_unref(wasm[i].module);
+            wasm[i].module = NULL;
+        }
+    }
+    if (scf->cache != NULL) {
+        sl_cache_free(scf->cache);
+        scf->cache = NULL;
+    }
+    if (scf->engine != NULL) {
+        sl_engine_free(scf->engine);
+        scf->engine = NULL;
+    }
+}
+
+ngx_int_t ngx_sluice_stream_open(ngx_sluice_conf_t *scf, ngx_sluice_stream_t *stream, pw_chain_t *chain, void *host_stream) {
+    stream->pw = pw_stream_new(scf->worker, chain, host_stream);
+    if (stream->pw == NULL) {
+        return NGX_ERROR;
+    }
+    ngx_queue_insert_tail(&scf->streams, &stream->queue);
+    return NGX_OK;
+}
+
+void ngx_sluice_stream_close(ngx_sluice_stream_t *stream) {
+    pw_stream_t *pw = stream->pw;
+
+    if (pw == NULL) {
+        return;
+    }
+    ngx_queue_remove(&stream->queue);
+    stream->pw = NULL;
+    pw_stream_free(pw);
+}

@@ -1,0 +1,177 @@
+/*
+ * Contexts of requests. nginx clears a request's module contexts at internal redirects, so each of ours also hangs on a cleanup
+ * record of the pool, where it is found again.
+ */
+#include "ngx_http_sluice_int.h"
+
+static void ctx_gone(void *data);
+
+ngx_http_sluice_ctx_t *ngx_http_sluice_ctx_all(ngx_http_request_t *r) {
+    for (ngx_pool_cleanup_t *cln = r->pool->cleanup; cln != NULL; cln = cln->next) {
+        if (cln->handler == ctx_gone) {
+            return cln->data;
+        }
+    }
+    return NULL;
+}
+
+ngx_http_sluice_ctx_t *ngx_http_sluice_ctx(ngx_http_request_t *r) {
+    ngx_http_sluice_ctx_t *ctx = ngx_http_get_module_ctx(r, ngx_http_sluice_module);
+
+    if (ctx != NULL || !(r->internal || r->filter_finalize)) {
+        return ctx;
+    }
+    for (ctx = ngx_http_sluice_ctx_all(r); ctx != NULL; ctx = ctx->next) {
+        if (ctx->request == r && (ctx->attached || ctx->req_replying)) {
+            ngx_http_set_ctx(r, ctx, ngx_http_sluice_module);
+            return ctx;
+        }
+    }
+    return NULL;
+}
+
+static void ctx_gone(void *data) {
+    ngx_http_sluice_ctx_t *ctx = data;
+
+    if (ctx->wake_event.posted) {
+        ngx_delete_posted_event(&ctx->wake_event);
+    }
+    ngx_sluice_stream_close(&ctx->stream);
+    if (ctx->chain != NULL) {
+        pw_chain_unref(ctx->chain);
+        ctx->chain = NULL;
+    }
+}
+
+/* The request ends, maybe at once: nothing may be resumed any more. Its log phase is still to come. */
+static void request_gone(void *data) {
+    ngx_http_sluice_ctx_t *ctx = data;
+
+    if (ctx->wake_event.posted) {
+        ngx_delete_posted_event(&ctx->wake_event);
+    }
+    ctx->wake_event.handler = NULL;
+}
+
+/* One direction at a time: resuming may free the request, and then takes the event back. */
+static void wake_handler(ngx_event_t *event) {
+    ngx_http_sluice_ctx_t *ctx = event->data;
+    ngx_http_request_t *r = ctx->request;
+    ngx_connection_t *c = r->connection;
+
+    ngx_http_set_log_request(c->log, r);
+    if (ctx->quiet_read) {
+        ctx->quiet_read = 0;
+        ngx_http_sluice_request_quiet(ctx);
+    }
+    if (ctx->woken_request) {
+        ctx->woken_request = 0;
+        if (ctx->woken_response) {
+            ngx_http_sluice_post(ctx);
+        }
+        ngx_http_sluice_request_resume(ctx);
+    } else if (ctx->woken_response) {
+        ctx->woken_response = 0;
+        ngx_http_sluice_response_resume(ctx);
+    }
+    ngx_http_run_posted_requests(c);
+}
+
+void ngx_http_sluice_post(ngx_http_sluice_ctx_t *ctx) {
+    if (ctx->wake_event.handler != NULL) {
+        ngx_post_event(&ctx->wake_event, &ngx_posted_events);
+    }
+}
+
+static ngx_http_sluice_ctx_t *ctx_new(ngx_http_request_t *r, pw_chain_t *chain) {
+    ngx_http_sluice_ctx_t *older = ngx_http_sluice_ctx_all(r), *ctx;
+    ngx_pool_cleanup_t *cln = ngx_pool_cleanup_add(r->pool, sizeof(ngx_http_sluice_ctx_t));
+    ngx_http_cleanup_t *rcln;
+
+    if (cln == NULL) {
+        return NULL;
+    }
+    ctx = cln->data;
+    ngx_memzero(ctx, sizeof(ngx_http_sluice_ctx_t));
+    cln->handler = ctx_gone;
+    rcln = ngx_http_cleanup_add(r, 0);
+    if (rcln == NULL) {
+        return NULL;
+    }
+    rcln->handler = request_gone;
+    rcln->data = ctx;
+    ctx->request = r;
+    ctx->next = older;
+    ctx->scf = ngx_sluice_conf((ngx_cycle_t *)ngx_cycle);
+    ctx->client_method = r->method;
+    ctx->wake_event.handler = wake_handler;
+    ctx->wake_event.data = ctx;
+    ctx->wake_event.log = r->connection->log;
+    if (chain != NULL) {
+        ctx->chain = pw_chain_ref(chain);
+        if (ngx_sluice_stream_open(ctx->scf, &ctx->stream, chain, ctx) != NGX_OK) {
+            return NULL;
+        }
+    }
+    ngx_http_set_ctx(r, ctx, ngx_http_sluice_module);
+    return ctx;
+}
+
+ngx_http_sluice_ctx_t *ngx_http_sluice_ctx_location(ngx_http_request_t *r, ngx_uint_t *failed) {
+    ngx_http_sluice_ctx_t *ctx = ngx_http_sluice_ctx(r);
+    ngx_http_sluice_loc_conf_t *slcf;
+
+    *failed = 0;
+    if (ctx != NULL) {
+        return ctx;
+    }
+    slcf = ngx_http_get_module_loc_conf(r, ngx_http_sluice_module);
+    if (slcf->chain == NULL || slcf->chain->chain == NULL) {
+        return NULL;
+    }
+    ctx = ctx_new(r, slcf->chain->chain);
+    if (ctx == NULL) {
+        *failed = 1;
+        return NULL;
+    }
+    ctx->dialect = slcf->chain->settings.dialect;
+    return ctx;
+}
+
+/* ---- for other modules ------------------------------------------------------------------------------------------------------ */
+
+ngx_int_t ngx_http_sluice_attach(ngx_http_request_t *r, pw_chain_t *chain, const ngx_http_sluice_hooks_t *hooks, void *data) {
+    ngx_http_sluice_ctx_t *ctx = ngx_http_sluice_ctx(r);
+
+    if (ctx != NULL) {
+        return NGX_DECLINED;
+    }
+    ctx = ctx_new(r, chain);
+    if (ctx == NULL) {
+        return NGX_ERROR;
+    }
+    ctx->attached = 1;
+    ctx->hooks = hooks;
+    ctx->data = data;
+    return NGX_OK;
+}
+
+void *ngx_http_sluice_attached(ngx_http_request_t *r) {
+    ngx_http_sluice_ctx_t *ctx = ngx_http_sluice_ctx(r);
+
+    return ctx == NULL ? NULL : ctx->data;
+}
+
+ngx_uint_t ngx_http_sluice_replied(ngx_http_request_t *r) {
+    ngx_http_sluice_ctx_t *ctx = ngx_http_sluice_ctx(r);
+
+    return ctx != NULL && ctx->replied;
+}
+
+pw_worker_t *ngx_http_sluice_worker(void) {
+    return ngx_sluice_worker(ngx_sluice_conf((ngx_cycle_t *)ngx_cycle));
+}
+
+sl_engine_t *ngx_http_sluice_engine(void) {
+    return ngx_sluice_engine(ngx_sluice_conf((ngx_cycle_t *)ngx_cycle));
+}

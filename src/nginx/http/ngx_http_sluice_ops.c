@@ -1,0 +1,118 @@
+/* Seam 1 for HTTP: the operations on a stream, which is a ngx_http_sluice_ctx_t. */
+#include "ngx_http_sluice_int.h"
+
+static void (*worker_log)(void *worker, void *stream, uint32_t level, sl_str_t line);
+
+static void http_log(void *worker, void *stream, uint32_t level, sl_str_t line) {
+    ngx_http_sluice_ctx_t *ctx = stream;
+
+    if (ctx == NULL) {
+        worker_log(worker, NULL, level, line);
+        return;
+    }
+    ngx_sluice_log_line(ctx->request->connection->log, level, line);
+}
+
+static uint32_t http_log_level(void *worker, void *stream) {
+    ngx_http_sluice_ctx_t *ctx = stream;
+
+    return ngx_sluice_log_level(ctx == NULL ? ngx_cycle->log : ctx->request->connection->log);
+}
+
+static sl_status_t map_each(void *stream, pw_map_t map, ngx_http_sluice_each_pt each, void *ud) {
+    ngx_http_sluice_ctx_t *ctx = stream;
+
+    if (ctx->request->pool == NULL) {
+        return SL_NOT_FOUND; /* the request is being freed */
+    }
+    switch (map) {
+    case PW_MAP_REQUEST_HEADERS:
+        return ngx_http_sluice_in_each(ctx, each, ud);
+    case PW_MAP_RESPONSE_HEADERS:
+        return ngx_http_sluice_out_each(ctx, each, ud);
+    case PW_MAP_RESPONSE_TRAILERS:
+        if (ctx->request->headers_out.trailers.part.nelts == 0) {
+            return SL_NOT_FOUND;
+        }
+        (void)ngx_http_sluice_list_each(&ctx->request->headers_out.trailers, each, ud);
+        return SL_OK;
+    default:
+        return SL_NOT_FOUND; /* nginx keeps no request trailers */
+    }
+}
+
+static sl_status_t map_get(void *stream, pw_map_t map, sl_str_t key, sl_str_t *value) {
+    ngx_http_sluice_ctx_t *ctx = stream;
+    ngx_table_elt_t *h;
+
+    if (ctx->request->pool == NULL) {
+        return SL_NOT_FOUND;
+    }
+    switch (map) {
+    case PW_MAP_REQUEST_HEADERS:
+        return ngx_http_sluice_in_get(ctx, key, value);
+    case PW_MAP_RESPONSE_HEADERS:
+        return ngx_http_sluice_out_get(ctx, key, value);
+    case PW_MAP_RESPONSE_TRAILERS:
+        h = ngx_http_sluice_list_find(&ctx->request->headers_out.trailers, key);
+        if (h == NULL) {
+            return SL_NOT_FOUND;
+        }
+        *value = ngx_sluice_str(&h->value);
+        return SL_OK;
+    default:
+        return SL_NOT_FOUND;
+    }
+}
+
+static sl_status_t map_edit(void *stream, pw_map_t map, pw_map_op_t op, sl_str_t key, sl_str_t value) {
+    ngx_http_sluice_ctx_t *ctx = stream;
+
+    if (ctx->request->pool == NULL) {
+        return SL_NOT_FOUND;
+    }
+    if (op != PW_MAP_CLEAR && !ngx_http_sluice_header_valid(key, op == PW_MAP_REMOVE ? SL_STR("") : value)) {
+        return SL_INVALID;
+    }
+    switch (map) {
+    case PW_MAP_REQUEST_HEADERS:
+        return ngx_http_sluice_in_edit(ctx, op, key, value);
+    case PW_MAP_RESPONSE_HEADERS:
+        return ngx_http_sluice_out_edit(ctx, op, key, value);
+    case PW_MAP_RESPONSE_TRAILERS:
+        return ngx_http_sluice_trailers_edit(ctx, op, key, value);
+    default:
+        return SL_NOT_FOUND;
+    }
+}
+
+/* The location has been chosen when filters run; what a filter changes reaches the upstream all the same. */
+static sl_status_t clear_route_cache(void *stream) {
+    return SL_OK;
+}
+
+static void wake(void *stream, pw_dir_t dir) {
+    ngx_http_sluice_ctx_t *ctx = stream;
+
+    if (dir == PW_DIR_REQUEST) {
+        ctx->woken_request = 1;
+    } else {
+        ctx->woken_response = 1;
+    }
+    ngx_http_sluice_post(ctx);
+}
+
+void ngx_http_sluice_ops_init(void) {
+    if (ngx_sluice_ops.log != http_log) {
+        worker_log = ngx_sluice_ops.log;
+    }
+    ngx_sluice_ops.log = http_log;
+    ngx_sluice_ops.log_level = http_log_level;
+    ngx_sluice_ops.map_each = map_each;
+    ngx_sluice_ops.map_get = map_get;
+    ngx_sluice_ops.map_edit = map_edit;
+    ngx_sluice_ops.property_get = ngx_http_sluice_property_get;
+    ngx_sluice_ops.property_set = ngx_http_sluice_property_set;
+    ngx_sluice_ops.clear_route_cache = clear_route_cache;
+    ngx_sluice_ops.wake = wake;
+}

@@ -1,0 +1,655 @@
+/* The response's way through the filters: a header filter and a body filter behind the copy filter, where bodies are in memory. */
+#include "ngx_http_sluice_int.h"
+
+#define BATCH 32 /* buffers given to the filters at once */
+
+static ngx_http_output_header_filter_pt next_header_filter;
+static ngx_http_output_body_filter_pt next_body_filter;
+
+/* ---- headers go on ------------------------------------------------------------------------------------------------------------- */
+
+static ngx_int_t pass_headers(ngx_http_sluice_ctx_t *ctx) {
+    ngx_http_request_t *r = ctx->request;
+
+    ctx->resp_header_passed = 1;
+    ctx->resp = NGX_HTTP_SLUICE_RESP_BODY;
+    if (ctx->hooks != NULL && ctx->hooks->response_released != NULL && ctx->hooks->response_released(r, ctx->data) != NGX_OK) {
+        return NGX_ERROR;
+    }
+    return next_header_filter(r);
+}
+
+/* What was said about the body before filters changed it. len < 0: not all of it is known. */
+static void changed_headers(ngx_http_sluice_ctx_t *ctx, off_t len) {
+    ngx_http_request_t *r = ctx->request;
+
+    if (r->headers_out.content_length_n >= 0) {
+        ngx_http_sluice_clear_content_length(r);
+        r->headers_out.content_length_n = len;
+    }
+    ngx_http_clear_accept_ranges(r);
+    ngx_http_weak_etag(r);
+}
+
+/* ---- a filter's answer takes the response's place ---------------------------------------------------------------------------------- */
+
+/*
+ * `make` fills headers_out. The answer goes to the filters below ours only; whatever the origin still produces is thrown away, and an
+ * upstream is given up from an event, because it is on the stack now.
+ */
+static ngx_int_t replace(ngx_http_sluice_ctx_t *ctx, ngx_uint_t status) {
+    ngx_http_request_t *r = ctx->request;
+    ngx_chain_t *body = NULL;
+    ngx_int_t rc;
+
+    ngx_http_sluice_consume(ctx->hold_queue);
+    ngx_http_sluice_links_free(r->pool, &ctx->hold_queue);
+    ngx_http_sluice_consume(ctx->resp_in);
+    ngx_http_sluice_links_free(r->pool, &ctx->resp_in);
+    ngx_http_sluice_unblock(r);
+    ngx_http_clean_header(r);
+    r->allow_ranges = 0;
+    r->header_only = 0;
+    r->expect_trailers = 0;
+    ctx->resp_drop = 1;
+    rc = status != 0 ? ngx_http_sluice_status_headers(ctx, status, &body) : ngx_http_sluice_reply_headers(ctx, &body);
+    if (rc != NGX_OK) {
+        return NGX_ERROR;
+    }
+    rc = pass_headers(ctx);
+    if (rc == NGX_ERROR || rc > NGX_OK) {
+        return NGX_ERROR;
+    }
+    if (!r->header_only) {
+        rc = next_body_filter(r, body);
+    }
+    ctx->woken_response = 1;
+    ngx_http_sluice_post(ctx);
+    return rc;
+}
+
+/* The upstream behind a replaced answer. */
+static void give_up_origin(ngx_http_request_t *r) {
+    if (ngx_http_sluice_upstream_close(r) == NGX_OK) {
+        ngx_http_finalize_request(r, NGX_OK);
+    }
+}
+
+static ngx_uint_t failure_status(ngx_http_sluice_ctx_t *ctx) {
+    uint32_t code = pw_stream_failure(ctx->stream.pw);
+
+    ctx->failed = 1;
+    ctx->resp_bypass = 1;
+    return code != 0 ? code : NGX_HTTP_INTERNAL_SERVER_ERROR;
+}
+
+/* ---- headers come ---------------------------------------------------------------------------------------------------------------- */
+
+static ngx_uint_t no_body(ngx_http_request_t *r) {
+    ngx_uint_t status = r->headers_out.status;
+
+    return r->header_only || r->method == NGX_HTTP_HEAD || status < NGX_HTTP_OK || status == NGX_HTTP_NO_CONTENT ||
+           status == NGX_HTTP_NOT_MODIFIED || (r->headers_out.content_length_n == 0 && !r->expect_trailers);
+}
+
+/* A filter may have made another method of HEAD, or the other way round; what the client may be sent depends on what it asked. */
+static void restore_method(ngx_http_sluice_ctx_t *ctx) {
+    ngx_http_request_t *r = ctx->request;
+
+    if (r->method == ctx->client_method || (r->method != NGX_HTTP_HEAD && ctx->client_method != NGX_HTTP_HEAD)) {
+        return;
+    }
+    if (r->method == NGX_HTTP_HEAD) {
+        ngx_http_sluice_clear_content_length(r); /* of a body that does not come */
+    }
+    r->method = ctx->client_method;
+}
+
+static ngx_int_t response_begins(ngx_http_sluice_ctx_t *ctx) {
+    ngx_http_request_t *r = ctx->request;
+
+    ctx->resp_begun = 1;
+    restore_method(ctx);
+    if (ctx->req_replying && !ctx->replied && ngx_http_sluice_reply_headers(ctx, &ctx->reply_body) != NGX_OK) {
+        return NGX_ERROR;
+    }
+    if (ctx->hooks != NULL && ctx->hooks->response_begin != NULL && ctx->hooks->response_begin(r, ctx->data) != NGX_OK) {
+        return NGX_ERROR;
+    }
+    if (ctx->stream.pw != NULL && ctx->req != NGX_HTTP_SLUICE_REQ_RELEASED) {
+        ctx->req = NGX_HTTP_SLUICE_REQ_RELEASED;
+        pw_stream_abort_request(ctx->stream.pw); /* nginx answers by itself */
+    }
+    return NGX_OK;
+}
+
+/* With a Range header, the length goes out before filters have seen the body: the slicing filter needs the headers first. */
+static ngx_uint_t waits_for_body(ngx_http_request_t *r) {
+    return r == r->main && r->headers_out.content_length_n > 0 && !(r->allow_ranges && r->headers_in.range != NULL);
+}
+
+static ngx_int_t headers_released(ngx_http_sluice_ctx_t *ctx, ngx_uint_t eos) {
+    ngx_http_request_t *r = ctx->request;
+
+    ctx->resp_released = 1;
+    if (!eos && ctx->resp_wants_body && waits_for_body(r)) {
+        ctx->resp = NGX_HTTP_SLUICE_RESP_FIRST;
+        return NGX_OK;
+    }
+    return pass_headers(ctx);
+}
+
+static ngx_int_t headers_held(ngx_http_sluice_ctx_t *ctx, ngx_uint_t eos) {
+    ngx_http_request_t *r = ctx->request;
+
+    if (r != r->main || r->headers_out.status == NGX_HTTP_SWITCHING_PROTOCOLS) {
+        ngx_log_error(NGX_LOG_WARN, r->connection->log, 0, "[proxy-wasm] the response headers of %s cannot be held",
+                      r != r->main ? "a subrequest" : "a protocol switch");
+        ctx->resp_bypass = 1;
+        return pass_headers(ctx);
+    }
+    if (eos) {
+        /* what the last header filter would tell the caller */
+        r->header_only = r->method == NGX_HTTP_HEAD || r->headers_out.content_length_n != 0;
+    }
+    if (!eos && pw_stream_wants_body(ctx->stream.pw, PW_DIR_RESPONSE)) {
+        ctx->resp = NGX_HTTP_SLUICE_RESP_FIRST;
+        ctx->resp_wants_body = 1;
+        r->filter_need_in_memory = 1;
+        r->allow_ranges = 0;
+        r->buffered |= NGX_HTTP_SLUICE_BUFFERED;
+        return NGX_AGAIN;
+    }
+    ctx->resp = NGX_HTTP_SLUICE_RESP_HELD;
+    ngx_http_sluice_block(r);
+    return NGX_AGAIN;
+}
+
+/* A failure in the headers callbacks becomes an error page of nginx where the caller can be told so. */
+static ngx_int_t headers_failed(ngx_http_sluice_ctx_t *ctx) {
+    ngx_http_request_t *r = ctx->request;
+    ngx_uint_t status = failure_status(ctx);
+
+    if (r->err_status != 0 || ctx->replied || r != r->main) {
+        return replace(ctx, status);
+    }
+    ngx_http_clean_header(r);
+    r->allow_ranges = 0;
+    return (ngx_int_t)status;
+}
+
+static ngx_int_t first_headers(ngx_http_sluice_ctx_t *ctx) {
+    ngx_http_request_t *r = ctx->request;
+    ngx_uint_t eos;
+    pw_out_t out;
+
+    if (response_begins(ctx) != NGX_OK) {
+        return NGX_ERROR;
+    }
+    if (ctx->stream.pw == NULL) {
+        return pass_headers(ctx);
+    }
+    eos = no_body(r);
+    ctx->resp_eos = eos;
+    ctx->resp_wants_body = !eos && (pw_chain_wants_body(ctx->chain, PW_DIR_RESPONSE) || pw_chain_wants_trailers(ctx->chain, PW_DIR_RESPONSE));
+    if (ctx->resp_wants_body) {
+        r->filter_need_in_memory = 1;
+    }
+    switch (pw_stream_headers(ctx->stream.pw, PW_DIR_RESPONSE, eos, &out)) {
+    case PW_WAIT:
+        return headers_held(ctx, eos);
+    case PW_REPLY:
+        return replace(ctx, 0);
+    case PW_RESET:
+        return NGX_ERROR;
+    case PW_FAIL:
+        return headers_failed(ctx);
+    default:
+        if (out.changed) {
+            ctx->resp_changed = 1;
+        }
+        if (out.eos && !eos) { /* a filter has ended the message with its headers */
+            changed_headers(ctx, 0);
+        }
+        return headers_released(ctx, eos || out.eos);
+    }
+}
+
+/* Something else takes the place of what was held: an error page, after the upstream has failed. Filters have had their callback. */
+static ngx_int_t second_headers(ngx_http_sluice_ctx_t *ctx) {
+    ngx_http_request_t *r = ctx->request;
+
+    ngx_http_sluice_consume(ctx->hold_queue);
+    ngx_http_sluice_links_free(r->pool, &ctx->hold_queue);
+    ngx_http_sluice_consume(ctx->resp_in);
+    ngx_http_sluice_links_free(r->pool, &ctx->resp_in);
+    ngx_http_sluice_unblock(r);
+    ctx->resp_bypass = 1;
+    return pass_headers(ctx);
+}
+
+static ngx_int_t header_filter(ngx_http_request_t *r) {
+    ngx_uint_t failed;
+    ngx_http_sluice_ctx_t *ctx = ngx_http_sluice_ctx_location(r, &failed);
+
+    if (failed) {
+        return NGX_ERROR;
+    }
+    if (ctx == NULL || ctx->request != r || ctx->resp_header_passed) {
+        return next_header_filter(r);
+    }
+    return ctx->resp_begun ? second_headers(ctx) : first_headers(ctx);
+}
+
+/* ---- the body's way out -------------------------------------------------------------------------------------------------------------- */
+
+static ngx_buf_t *out_buffer(ngx_http_sluice_ctx_t *ctx, sl_str_t data, ngx_chain_t **link) {
+    ngx_http_request_t *r = ctx->request;
+    ngx_chain_t *cl = ngx_chain_get_free_buf(r->pool, &ctx->resp_free);
+    u_char *start, *end;
+
+    if (cl == NULL) {
+        return NULL;
+    }
+    start = cl->buf->start;
+    end = cl->buf->end;
+    if ((size_t)(end - start) < data.len) {
+        if (start != NULL) {
+            ngx_pfree(r->pool, start);
+        }
+        start = ngx_palloc(r->pool, data.len);
+        if (start == NULL) {
+            return NULL;
+        }
+        end = start + data.len;
+    }
+    ngx_memzero(cl->buf, sizeof(ngx_buf_t));
+    cl->buf->tag = (ngx_buf_tag_t)&ngx_http_sluice_module;
+    cl->buf->start = cl->buf->pos = start;
+    cl->buf->end = end;
+    cl->buf->last = ngx_cpymem(start, data.data, data.len);
+    cl->buf->temporary = 1;
+    cl->next = NULL;
+    *link = cl;
+    return cl->buf;
+}
+
+/* One that only says something. Never reused: nobody tells us when it has been written. */
+static ngx_buf_t *out_special(ngx_http_sluice_ctx_t *ctx, ngx_chain_t **link) {
+    ngx_chain_t *cl = ngx_alloc_chain_link(ctx->request->pool);
+
+    if (cl == NULL) {
+        return NULL;
+    }
+    cl->buf = ngx_calloc_buf(ctx->request->pool);
+    cl->next = NULL;
+    *link = cl;
+    return cl->buf;
+}
+
+typedef struct {
+    sl_str_t segs[BATCH];
+    ngx_uint_t n;
+    size_t bytes;
+    ngx_chain_t *links; /* of ours; NULL: none */
+    unsigned last : 1, flush : 1;
+} batch_t;
+
+/* The buffers of the batch, as they are. Without the mark of the end where that has to wait. */
+static ngx_int_t out_input(ngx_http_sluice_ctx_t *ctx, batch_t *batch, ngx_uint_t eos, ngx_chain_t **out) {
+    ngx_chain_t *cl;
+
+    if (!eos && batch->last) {
+        for (cl = batch->links; cl != NULL; cl = cl->next) {
+            cl->buf->last_buf = 0;
+            cl->buf->last_in_chain = 0;
+        }
+    }
+    while (batch->links != NULL) {
+        cl = batch->links;
+        batch->links = cl->next;
+        if (ngx_buf_size(cl->buf) == 0 && !ngx_buf_special(cl->buf)) {
+            ngx_free_chain(ctx->request->pool, cl);
+            continue;
+        }
+        cl->next = NULL;
+        *out = cl;
+        out = &cl->next;
+    }
+    return NGX_OK;
+}
+
+static ngx_int_t out_data(ngx_http_sluice_ctx_t *ctx, sl_str_t data, ngx_uint_t flush, ngx_uint_t eos, ngx_chain_t **out) {
+    ngx_http_request_t *r = ctx->request;
+    ngx_buf_t *b;
+
+    if (data.len == 0 && !flush && !eos) {
+        return NGX_OK;
+    }
+    b = data.len != 0 ? out_buffer(ctx, data, out) : out_special(ctx, out);
+    if (b == NULL) {
+        return NGX_ERROR;
+    }
+    b->flush = flush;
+    b->last_in_chain = eos;
+    b->last_buf = eos && r == r->main;
+    return NGX_OK;
+}
+
+/* A Content-Length that has gone out binds. */
+static ngx_int_t check_length(ngx_http_sluice_ctx_t *ctx, ngx_uint_t eos) {
+    ngx_http_request_t *r = ctx->request;
+    off_t length = r->headers_out.content_length_n;
+
+    if (!ctx->resp_changed || length < 0 || r->chunked || r->header_only || r->headers_out.status == NGX_HTTP_PARTIAL_CONTENT) {
+        return NGX_OK;
+    }
+    if (ctx->resp_out_bytes > length || (eos && ctx->resp_out_bytes < length)) {
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                      "[proxy-wasm] a filter has changed the response body after its length, %O, had been sent: remove content-length in "
+                      "the headers callback",
+                      length);
+        return NGX_ERROR;
+    }
+    return NGX_OK;
+}
+
+static ngx_int_t send_out(ngx_http_sluice_ctx_t *ctx, ngx_chain_t *out, ngx_uint_t eos) {
+    ngx_http_request_t *r = ctx->request;
+    ngx_int_t rc;
+
+    if (check_length(ctx, eos) != NGX_OK) {
+        return NGX_ERROR;
+    }
+    if (eos) {
+        ctx->resp_last_out = 1;
+    }
+    if (out == NULL) {
+        return NGX_OK;
+    }
+    rc = next_body_filter(r, out);
+    ngx_chain_update_chains(r->pool, &ctx->resp_free, &ctx->resp_busy, &out, (ngx_buf_tag_t)&ngx_http_sluice_module);
+    return rc;
+}
+
+/* Headers first, where they still wait. They go with the first thing that goes. */
+static ngx_int_t headers_before(ngx_http_sluice_ctx_t *ctx, const pw_out_t *out, size_t len, ngx_uint_t eos) {
+    ngx_int_t rc;
+
+    if (ctx->resp_header_passed) {
+        return NGX_OK;
+    }
+    if (ctx->resp_changed) {
+        changed_headers(ctx, eos ? (off_t)len : -1);
+    }
+    rc = pass_headers(ctx);
+    return rc == NGX_ERROR || rc > NGX_OK || ctx->request->header_only ? NGX_ERROR : NGX_OK;
+}
+
+/* Carries out what a call into the stream has released. batch NULL: it was a resume. */
+static ngx_int_t emit(ngx_http_sluice_ctx_t *ctx, const pw_out_t *po, batch_t *batch) {
+    ngx_uint_t input = batch != NULL && po->input, eos = po->eos && ctx->resp_eos && !ctx->resp_last_out;
+    ngx_uint_t flush = ctx->resp_flush || (batch != NULL && batch->flush);
+    size_t len = input ? batch->bytes : po->data.len;
+    ngx_chain_t *out = NULL;
+    ngx_int_t rc;
+
+    ctx->resp_changed |= po->changed;
+    ctx->resp_released |= po->headers;
+    if (!ctx->resp_released || (!ctx->resp_header_passed && len == 0 && !eos)) {
+        ctx->resp_flush = flush;
+        rc = NGX_OK;
+    } else if (headers_before(ctx, po, len, eos) != NGX_OK) {
+        rc = NGX_ERROR;
+    } else {
+        ctx->resp_flush = 0;
+        ctx->resp_out_bytes += (off_t)len;
+        rc = input ? out_input(ctx, batch, eos, &out) : out_data(ctx, po->data, flush, eos, &out);
+        rc = rc == NGX_OK ? send_out(ctx, out, eos) : rc;
+    }
+    if (batch != NULL && batch->links != NULL) {
+        ngx_http_sluice_consume(batch->links);
+        ngx_http_sluice_links_free(ctx->request->pool, &batch->links);
+    }
+    return rc;
+}
+
+/* ---- the body comes --------------------------------------------------------------------------------------------------------------------- */
+
+static ngx_uint_t is_last(ngx_http_request_t *r, const ngx_buf_t *b) {
+    return r == r->main ? b->last_buf : b->last_in_chain;
+}
+
+static ngx_int_t batch_take(ngx_http_sluice_ctx_t *ctx, ngx_chain_t **in, batch_t *batch) {
+    ngx_chain_t *cl = *in, **end = &batch->links;
+
+    ngx_memzero(batch, sizeof(batch_t));
+    for (; cl != NULL && batch->n < BATCH; cl = *in) {
+        ngx_buf_t *b = cl->buf;
+        size_t size = ngx_buf_in_memory(b) ? (size_t)(b->last - b->pos) : 0;
+        if (size == 0 && ngx_buf_size(b) != 0) {
+            ngx_log_error(NGX_LOG_ALERT, ctx->request->connection->log, 0, "[proxy-wasm] a response body is not in memory");
+            return NGX_ERROR;
+        }
+        if (size != 0) {
+            batch->segs[batch->n++] = sl_str(b->pos, size);
+            batch->bytes += size;
+        }
+        batch->last |= is_last(ctx->request, b);
+        batch->flush |= b->flush;
+        *in = cl->next;
+        cl->next = NULL;
+        *end = cl;
+        end = &cl->next;
+    }
+    return NGX_OK;
+}
+
+static ngx_uint_t has_trailers(ngx_http_request_t *r) {
+    return r->headers_out.trailers.part.nelts != 0;
+}
+
+static ngx_int_t verdict_body(ngx_http_sluice_ctx_t *ctx, pw_verdict_t verdict, const pw_out_t *out, batch_t *batch) {
+    if (batch != NULL && verdict != PW_CONTINUE && verdict != PW_WAIT) {
+        ngx_http_sluice_consume(batch->links);
+        ngx_http_sluice_links_free(ctx->request->pool, &batch->links);
+    }
+    switch (verdict) {
+    case PW_REPLY:
+        return ctx->resp_header_passed ? NGX_ERROR : replace(ctx, 0);
+    case PW_RESET:
+        return NGX_ERROR;
+    case PW_FAIL:
+        return ctx->resp_header_passed ? NGX_ERROR : replace(ctx, failure_status(ctx));
+    default:
+        return emit(ctx, out, batch);
+    }
+}
+
+static ngx_int_t give_batch(ngx_http_sluice_ctx_t *ctx, ngx_chain_t **in) {
+    ngx_uint_t trailers;
+    pw_verdict_t verdict;
+    batch_t batch;
+    pw_out_t out;
+    ngx_int_t rc;
+
+    if (batch_take(ctx, in, &batch) != NGX_OK) {
+        return NGX_ERROR;
+    }
+    trailers = batch.last && has_trailers(ctx->request);
+    ctx->resp_eos |= batch.last;
+    verdict = pw_stream_body(ctx->stream.pw, PW_DIR_RESPONSE, batch.segs, batch.n, batch.last && !trailers, &out);
+    rc = verdict_body(ctx, verdict, &out, &batch);
+    if (!trailers || rc == NGX_ERROR || ctx->resp_drop) {
+        return rc;
+    }
+    verdict = pw_stream_trailers(ctx->stream.pw, PW_DIR_RESPONSE, &out);
+    return verdict_body(ctx, verdict, &out, NULL);
+}
+
+static ngx_uint_t stuck(ngx_http_sluice_ctx_t *ctx) {
+    return pw_stream_paused(ctx->stream.pw, PW_DIR_RESPONSE) && !pw_stream_wants_body(ctx->stream.pw, PW_DIR_RESPONSE);
+}
+
+/* Gives what waits, as far as filters want it; keeps the request alive while something is held. */
+static ngx_int_t give_all(ngx_http_sluice_ctx_t *ctx) {
+    ngx_http_request_t *r = ctx->request;
+    ngx_int_t rc = NGX_OK;
+
+    while (ctx->resp_in != NULL && !ctx->resp_drop && !stuck(ctx)) {
+        rc = give_batch(ctx, &ctx->resp_in);
+        if (rc == NGX_ERROR) {
+            return NGX_ERROR;
+        }
+    }
+    if (ctx->resp_drop) {
+        ngx_http_sluice_consume(ctx->resp_in);
+        ngx_http_sluice_links_free(r->pool, &ctx->resp_in);
+        return rc;
+    }
+    if (stuck(ctx)) {
+        ngx_http_sluice_block(r);
+        return NGX_AGAIN;
+    }
+    if (pw_stream_paused(ctx->stream.pw, PW_DIR_RESPONSE) || (!ctx->resp_header_passed && ctx->resp_released == 0)) {
+        r->buffered |= NGX_HTTP_SLUICE_BUFFERED;
+        return rc;
+    }
+    ngx_http_sluice_unblock(r);
+    return rc;
+}
+
+static ngx_int_t body_filter(ngx_http_request_t *r, ngx_chain_t *in) {
+    ngx_http_sluice_ctx_t *ctx = ngx_http_get_module_ctx(r, ngx_http_sluice_module);
+
+    if (ctx == NULL || ctx->request != r || !ctx->resp_begun) {
+        return next_body_filter(r, in);
+    }
+    if (in != NULL && ctx->resp_drop) {
+        ngx_http_sluice_consume(in);
+        return NGX_OK;
+    }
+    if (in != NULL && ctx->reply_body != NULL) { /* nginx' error page under whose cover a reply goes */
+        ngx_http_sluice_consume(in);
+        in = ctx->reply_body;
+        ctx->reply_body = NULL;
+    } else if (in != NULL && ctx->req_replying) {
+        ngx_http_sluice_consume(in);
+        return NGX_OK;
+    }
+    if (ctx->stream.pw == NULL || ctx->resp_bypass || !ctx->resp_wants_body) {
+        return next_body_filter(r, in);
+    }
+    if (in == NULL) {
+        if (ctx->resp_header_passed) {
+            return next_body_filter(r, NULL);
+        }
+        if (stuck(ctx)) {
+            ngx_http_sluice_block(r);
+        }
+        return NGX_AGAIN;
+    }
+    if (ngx_http_sluice_links_append(r->pool, &ctx->resp_in, in) != NGX_OK) {
+        return NGX_ERROR;
+    }
+    return give_all(ctx);
+}
+
+void ngx_http_sluice_response_init(void) {
+    next_header_filter = ngx_http_top_header_filter;
+    ngx_http_top_header_filter = header_filter;
+    next_body_filter = ngx_http_top_body_filter;
+    ngx_http_top_body_filter = body_filter;
+}
+
+/* ---- resuming -------------------------------------------------------------------------------------------------------------------------------- */
+
+/* Headers that were held while everything waited at the head of the chain. */
+static ngx_int_t release_held(ngx_http_sluice_ctx_t *ctx) {
+    ngx_http_request_t *r = ctx->request;
+    ngx_uint_t header_only = r->header_only;
+    ngx_int_t rc;
+
+    ngx_http_sluice_unblock(r);
+    r->header_only = 0;
+    if (!ctx->resp_eos && ctx->resp_wants_body && waits_for_body(r)) {
+        ctx->resp = NGX_HTTP_SLUICE_RESP_FIRST;
+        rc = NGX_OK;
+    } else {
+        rc = pass_headers(ctx);
+    }
+    r->header_only |= header_only;
+    return rc;
+}
+
+static void finish(ngx_http_sluice_ctx_t *ctx, ngx_int_t rc) {
+    ngx_http_request_t *r = ctx->request;
+
+    if (rc > NGX_OK) {
+        rc = ngx_http_special_response_handler(r, rc);
+    }
+    if (rc == NGX_ERROR) {
+        ngx_http_sluice_abort(r, NGX_ERROR);
+        return;
+    }
+    ngx_post_event(r->connection->write, &ngx_posted_events);
+}
+
+static void resume_released(ngx_http_sluice_ctx_t *ctx, const pw_out_t *out) {
+    ngx_int_t rc = NGX_OK;
+
+    ctx->resp_changed |= out->changed;
+    ctx->resp_released |= out->headers;
+    if (ctx->resp == NGX_HTTP_SLUICE_RESP_HELD && out->headers) {
+        rc = release_held(ctx);
+    }
+    if (rc == NGX_OK || rc == NGX_AGAIN) {
+        rc = emit(ctx, out, NULL);
+    }
+    if (rc == NGX_OK || rc == NGX_AGAIN) {
+        rc = ctx->resp == NGX_HTTP_SLUICE_RESP_HELD ? NGX_OK : ngx_http_sluice_hold_flush(ctx);
+    }
+    if ((rc == NGX_OK || rc == NGX_AGAIN) && ctx->resp != NGX_HTTP_SLUICE_RESP_HELD) {
+        rc = give_all(ctx);
+    }
+    finish(ctx, rc);
+}
+
+static void resume_failed(ngx_http_sluice_ctx_t *ctx) {
+    ngx_http_request_t *r = ctx->request;
+    ngx_uint_t status = failure_status(ctx);
+
+    if (replace(ctx, status) == NGX_ERROR) {
+        ngx_http_sluice_abort(r, NGX_ERROR);
+        return;
+    }
+    finish(ctx, NGX_OK);
+}
+
+void ngx_http_sluice_response_resume(ngx_http_sluice_ctx_t *ctx) {
+    ngx_http_request_t *r = ctx->request;
+    pw_verdict_t verdict;
+    pw_out_t out;
+
+    if (ctx->resp_drop) {
+        give_up_origin(r);
+        return;
+    }
+    if (ctx->stream.pw == NULL || !ctx->resp_begun || ctx->resp_bypass) {
+        return;
+    }
+    verdict = pw_stream_resume(ctx->stream.pw, PW_DIR_RESPONSE, &out);
+    if (verdict == PW_CONTINUE || verdict == PW_WAIT) {
+        resume_released(ctx, &out);
+        return;
+    }
+    if (verdict == PW_RESET || ctx->resp_header_passed) {
+        ngx_http_sluice_abort(r, NGX_ERROR);
+        return;
+    }
+    if (verdict == PW_FAIL) {
+        resume_failed(ctx);
+        return;
+    }
+    finish(ctx, replace(ctx, 0));
+}
