@@ -49,13 +49,13 @@ static size_t count_args(const char *sig) {
     return strcspn(sig, ":");
 }
 
-#define PW_CALLBACK(id, cb_name, sig_0_1, sig_0_2)                                                                              \
-    static sl_status_t export_##id(sl_instance_t *in, sl_raw_t *a) {                                                            \
-        if (PW_CB_##id == PW_CB_CONTEXT_CREATE && a[0].u32 < PT_MAX_CTX) {                                                      \
-            now->parent[a[0].u32] = a[1].u32;                                                                                   \
-        }                                                                                                                       \
-        bool yes = PW_CB_##id == PW_CB_VM_START || PW_CB_##id == PW_CB_CONFIGURE || PW_CB_##id == PW_CB_DONE;                   \
-        return run(in, now->on[PW_CB_##id], a, count_args(sig_0_2), answers(sig_0_2), yes);                                     \
+#define PW_CALLBACK(id, cb_name, sig_0_1, sig_0_2)                                                                                         \
+    static sl_status_t export_##id(sl_instance_t *in, sl_raw_t *a) {                                                                       \
+        if (PW_CB_##id == PW_CB_CONTEXT_CREATE && a[0].u32 < PT_MAX_CTX) {                                                                 \
+            now->parent[a[0].u32] = a[1].u32;                                                                                              \
+        }                                                                                                                                  \
+        bool yes = PW_CB_##id == PW_CB_VM_START || PW_CB_##id == PW_CB_CONFIGURE || PW_CB_##id == PW_CB_DONE;                              \
+        return run(in, now->on[PW_CB_##id], a, count_args(sig_0_2), answers(sig_0_2), yes);                                                \
     }
 #define PW_CALLBACK_ALIAS(id, cb_name)
 #include "pw_callbacks.def"
@@ -265,8 +265,8 @@ uint32_t guest_reply(pt_t *t, uint32_t status, const char *body) {
 uint32_t guest_http_call(pt_t *t, uint32_t *token) {
     static const char pairs[] = "\3\0\0\0\7\0\0\0\3\0\0\0\5\0\0\0\1\0\0\0\12\0\0\0\1\0\0\0:method\0GET\0:path\0/\0:authority\0a";
     uint32_t at = guest_room(t, 4);
-    uint32_t rc = guest_call(t, "proxy_http_call", guest_put(t, "up", 2), 2, guest_put(t, pairs, sizeof(pairs)), (uint32_t)sizeof(pairs), 0, 0,
-                             0, 0, 1000, at);
+    uint32_t rc = guest_call(t, "proxy_http_call", guest_put(t, "up", 2), 2, guest_put(t, pairs, sizeof(pairs)), (uint32_t)sizeof(pairs), 0,
+                             0, 0, 0, 1000, at);
     *token = guest_u32(t, at);
     return rc;
 }

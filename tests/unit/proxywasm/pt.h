@@ -40,7 +40,7 @@ struct pt_s {
     sl_instance_t *in;
     const char *trap; /* set by a callback: trap when it returns */
     bool host_trapped;
-    uint32_t call5[5]; /* all arguments of the callback that runs */
+    uint32_t call5[5];           /* all arguments of the callback that runs */
     uint32_t parent[PT_MAX_CTX]; /* by context id, from on_context_create */
     void *ud;
     char trace[16384]; /* what callbacks wrote with pt_trace */
@@ -93,7 +93,7 @@ size_t pt_index(const pt_t *t, uint32_t ctx);
 void pt_trace(pt_t *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 void pt_map(pt_t *t, pw_map_t map, const char *const *keys_and_values); /* NULL-terminated; makes it present */
-const char *pt_value(const pt_t *t, pw_map_t map, const char *key);    /* NULL: none */
+const char *pt_value(const pt_t *t, pw_map_t map, const char *key);     /* NULL: none */
 bool pt_logged(pt_t *t, const char *part);
 
 /* ---- for the functions that play the guest ---- */
@@ -102,8 +102,7 @@ uint32_t guest_room(pt_t *t, size_t len);
 uint32_t guest_u32(pt_t *t, uint32_t at);
 /* Calls a host function of env (or "wasi:name"); the arguments are 32-bit. */
 uint32_t guest_call_n(pt_t *t, const char *name, size_t n, const uint32_t *args);
-#define guest_call(t, name, ...)                                                                                                \
-    guest_call_n(t, name, sizeof((uint32_t[]){__VA_ARGS__}) / sizeof(uint32_t), (uint32_t[]){__VA_ARGS__})
+#define guest_call(t, name, ...) guest_call_n(t, name, sizeof((uint32_t[]){__VA_ARGS__}) / sizeof(uint32_t), (uint32_t[]){__VA_ARGS__})
 /* Reads through (ptr_ptr, size_ptr) of the last call into a static buffer. */
 sl_str_t guest_result(pt_t *t, uint32_t ptr_ptr, uint32_t size_ptr);
 uint32_t guest_get_body(pt_t *t, uint32_t type, uint32_t start, uint32_t max, sl_str_t *out);
@@ -114,11 +113,11 @@ uint32_t guest_continue(pt_t *t, uint32_t type);
 uint32_t guest_reply(pt_t *t, uint32_t status, const char *body);
 uint32_t guest_http_call(pt_t *t, uint32_t *token);
 
-#define assert_str(s, text)                                                                                                     \
-    do {                                                                                                                        \
-        sl_str_t got_ = (s);                                                                                                    \
-        assert_int_equal(got_.len, strlen(text));                                                                               \
-        assert_memory_equal(got_.data != NULL ? got_.data : "", text, strlen(text));                                            \
+#define assert_str(s, text)                                                                                                                \
+    do {                                                                                                                                   \
+        sl_str_t got_ = (s);                                                                                                               \
+        assert_int_equal(got_.len, strlen(text));                                                                                          \
+        assert_memory_equal(got_.data != NULL ? got_.data : "", text, strlen(text));                                                       \
     } while (0)
 
 #endif
