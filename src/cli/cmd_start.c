@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -66,6 +67,8 @@ static int launch(const settings_t *s, const prepared_t *p) {
     char *argv[8];
     nginx_argv(p, conf, log, argv);
     say(p);
+    /* nginx takes this variable for a list of inherited sockets, whatever it was meant for. */
+    unsetenv("NGINX");
     if (settings_on(s, "nginx_main_daemon")) {
         return run_daemon(p, argv);
     }

@@ -9,13 +9,13 @@ static ngx_int_t init_module(ngx_cycle_t *cycle);
 static ngx_int_t init_process(ngx_cycle_t *cycle);
 static void exit_process(ngx_cycle_t *cycle);
 static char *set_gateway(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+static char *set_proxy(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 static char *set_admin(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 static char *set_error(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 
 static ngx_command_t commands[] = {
     {ngx_string("sluice_gateway"), NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE1, set_gateway, NGX_HTTP_MAIN_CONF_OFFSET, 0, NULL},
-    {ngx_string("sluice_proxy"), NGX_HTTP_LOC_CONF | NGX_CONF_NOARGS, ngx_conf_set_flag_slot, NGX_HTTP_LOC_CONF_OFFSET,
-     offsetof(ngx_http_sluice_gw_loc_conf_t, proxy), NULL},
+    {ngx_string("sluice_proxy"), NGX_HTTP_LOC_CONF | NGX_CONF_NOARGS, set_proxy, NGX_HTTP_LOC_CONF_OFFSET, 0, NULL},
     {ngx_string("sluice_admin"), NGX_HTTP_LOC_CONF | NGX_CONF_NOARGS, set_admin, NGX_HTTP_LOC_CONF_OFFSET, 0, NULL},
     {ngx_string("sluice_error"), NGX_HTTP_LOC_CONF | NGX_CONF_NOARGS, set_error, NGX_HTTP_LOC_CONF_OFFSET, 0, NULL},
     {ngx_string("sluice_balancer"), NGX_HTTP_UPS_CONF | NGX_CONF_NOARGS, ngx_http_sluice_gw_balancer, 0, 0, NULL},
@@ -214,6 +214,14 @@ static char *set_gateway(ngx_conf_t *cf, ngx_command_t *cmd, void *conf) {
         return NGX_CONF_ERROR;
     }
     return ngx_http_sluice_gw_zone_add(cf, mcf) == NGX_OK ? NGX_CONF_OK : NGX_CONF_ERROR;
+}
+
+static char *set_proxy(ngx_conf_t *cf, ngx_command_t *cmd, void *conf) {
+    ngx_http_sluice_gw_loc_conf_t *lcf = conf;
+    (void)cf;
+    (void)cmd;
+    lcf->proxy = 1;
+    return NGX_CONF_OK;
 }
 
 static char *set_content_handler(ngx_conf_t *cf, ngx_http_handler_pt handler) {
