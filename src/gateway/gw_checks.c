@@ -380,12 +380,20 @@ bool gw_check_path(sl_str_t value, sl_err_t *err) {
     return check_percent(value, err);
 }
 
+static bool out_of_memory(sl_err_t *err) {
+    err->text[0] = '\0';
+    return false;
+}
+
 static bool check_normal_form(sl_str_t value, sl_err_t *err) {
     sl_buf_t normal;
     sl_buf_init(&normal, value.len + 2);
-    bool same = gw_path_normalize(value, &normal) == SL_OK && sl_str_eq(sl_buf_str(&normal), value);
-    if (!same) {
+    bool same = true;
+    if (gw_path_normalize(value, &normal) != SL_OK) {
+        same = out_of_memory(err);
+    } else if (!sl_str_eq(sl_buf_str(&normal), value)) {
         sl_err_set(err, SL_INVALID, "non-normalized path, consider use '%.*s' instead", SL_FMT(sl_buf_str(&normal)));
+        same = false;
     }
     sl_buf_deinit(&normal);
     return same;
@@ -394,6 +402,9 @@ static bool check_normal_form(sl_str_t value, sl_err_t *err) {
 static bool check_regex(sl_str_t pattern, sl_err_t *err) {
     sl_err_t why;
     sl_status_t rc = gw_regex_check(pattern, &why);
+    if (rc == SL_NO_MEMORY) {
+        return out_of_memory(err);
+    }
     if (rc != SL_OK) {
         sl_err_set(err, rc, "invalid regex: '%.*s' (PCRE returned: %s)", SL_FMT(pattern), why.text);
     }

@@ -1,6 +1,6 @@
 /*
- * Checks of texts: names, tags, hosts, ports, paths, header names. Each answers true or writes the exact text for the user.
- * Pure; any thread. Inside src/gateway.
+ * Checks of texts: names, tags, hosts, ports, paths, header names. Each answers true or writes the exact text for the user;
+ * false with an empty text is out of memory. Pure; any thread. Inside src/gateway.
  */
 #ifndef GW_CHECKS_H
 #define GW_CHECKS_H

@@ -139,7 +139,7 @@ static json_t *migrated_route(doc_t *d, const json_t *in) {
     if (!json_is_array(paths)) {
         return json_incref((json_t *)in);
     }
-    json_t *copy = json_copy((json_t *)in), *list = json_array();
+    json_t *copy = gw_shallow_copy(in), *list = json_array();
     json_array_foreach(paths, i, path) {
         if (json_array_append_new(list, migrated_path(path)) != 0) {
             d->failed = true;
@@ -229,8 +229,8 @@ static json_t *check_children(doc_t *d, size_t parent, const gw_entity_t *kind, 
     const char *key;
     json_t *value;
     json_object_foreach((json_t *)in, key, value) {
-        const gw_entity_t *child = gw_entity_find(sl_cstr(key));
-        if (child == NULL || gw_entity_link(child, kind) == NULL || gw_field_find(kind->fields, key) != NULL || json_is_null(value)) {
+        const gw_entity_t *child = gw_entity_child(kind, key);
+        if (child == NULL || json_is_null(value)) {
             continue;
         }
         json_t *error = check_collection(d, parent, child, value);

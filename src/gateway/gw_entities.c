@@ -642,12 +642,14 @@ static const gw_field_t plugin_fields[] = {
     END_OF_FIELDS,
 };
 
+static const gw_field_t certificate_sni_element = {.type = GW_TYPE_STRING, .check = gw_check_sni_wildcard};
 static const gw_field_t certificate_fields[] = {
     FIELDS_HEAD,
     {.name = "cert", .type = GW_TYPE_STRING, .required = true},
     {.name = "key", .type = GW_TYPE_STRING, .required = true},
     {.name = "cert_alt", .type = GW_TYPE_STRING},
     {.name = "key_alt", .type = GW_TYPE_STRING},
+    {.name = "snis", .type = GW_TYPE_SET, .elements = &certificate_sni_element, .transient = true},
     FIELD_TAGS,
     END_OF_FIELDS,
 };
@@ -766,6 +768,13 @@ const gw_field_t *gw_entity_link(const gw_entity_t *child, const gw_entity_t *pa
         }
     }
     return NULL;
+}
+
+const gw_entity_t *gw_entity_child(const gw_entity_t *kind, const char *key) {
+    const gw_entity_t *child = gw_entity_find(sl_cstr(key));
+    const gw_field_t *field = gw_field_find(kind->fields, key);
+    bool own = field != NULL && !field->transient;
+    return child != NULL && !own && gw_entity_link(child, kind) != NULL ? child : NULL;
 }
 
 const char *gw_refused_collection(const char *name) {

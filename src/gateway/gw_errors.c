@@ -317,7 +317,8 @@ json_t *gw_config_error(json_t *fields, const json_t *flatten_doc) {
         return declarative_error(fields, fields);
     }
     json_t *rest = json_deep_copy(fields);
-    json_t *flat = rest != NULL ? gw_flatten_errors(flatten_doc, rest) : NULL;
+    bool whole = rest != NULL && json_equal(rest, fields); /* the copy leaves out what it has no memory for */
+    json_t *flat = whole ? gw_flatten_errors(flatten_doc, rest) : NULL;
     json_t *object = flat != NULL ? declarative_error(fields, rest) : NULL;
     if (object == NULL || json_object_set(object, "flattened_errors", flat) != 0) {
         json_decref(object);

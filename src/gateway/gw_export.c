@@ -5,7 +5,7 @@
 static json_t *as_list(const json_t *by_id) {
     const char *id;
     json_t *entity, *list = json_array();
-    json_object_foreach ((json_t *)by_id, id, entity) {
+    json_object_foreach((json_t *)by_id, id, entity) {
         if (json_array_append(list, entity) != 0) {
             json_decref(list);
             return NULL;
@@ -17,7 +17,7 @@ static json_t *as_list(const json_t *by_id) {
 static json_t *as_document(const json_t *entities) {
     const char *collection;
     json_t *by_id, *doc = json_pack("{s:s,s:b}", "_format_version", "3.0", "_transform", 0);
-    json_object_foreach ((json_t *)entities, collection, by_id) {
+    json_object_foreach((json_t *)entities, collection, by_id) {
         if (json_object_set_new(doc, collection, as_list(by_id)) != 0) {
             json_decref(doc);
             return NULL;

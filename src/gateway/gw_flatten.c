@@ -25,8 +25,7 @@ static void put(flat_t *f, json_t *object, const char *name, json_t *value) {
 }
 
 static bool is_child(const gw_entity_t *kind, const char *key) {
-    const gw_entity_t *child = gw_entity_find(sl_cstr(key));
-    return child != NULL && gw_entity_link(child, kind) != NULL && gw_field_find(kind->fields, key) == NULL;
+    return gw_entity_child(kind, key) != NULL;
 }
 
 static const json_t *valid_id(const json_t *entity) {

@@ -25,7 +25,8 @@ typedef enum {
 typedef struct gw_validation_s gw_validation_t;
 typedef struct gw_field_s gw_field_t;
 
-/* Looks at a text that already has the right type and length. false: `err` holds the exact text for the user. */
+/* Looks at a text that already has the right type and length. false: `err` holds the exact text for the user, an empty
+ * one when memory ran out. */
 typedef bool (*gw_text_check_t)(sl_str_t value, sl_err_t *err);
 
 struct gw_field_s {
@@ -100,6 +101,9 @@ const gw_field_t *gw_field_find(const gw_field_t *fields, const char *name);
 /* The field of `child` that refers to `parent`, NULL when there is none. */
 const gw_field_t *gw_entity_link(const gw_entity_t *child, const gw_entity_t *parent);
 
+/* The entity whose collection `key` may stand inside one of `kind` in a document, NULL: none. */
+const gw_entity_t *gw_entity_child(const gw_entity_t *kind, const char *key);
+
 /* Collections of other gateways that this one refuses by name; NULL: just unknown. The text says so. */
 const char *gw_refused_collection(const char *name);
 
@@ -124,6 +128,7 @@ struct gw_validation_s {
     const char *parent_id;
     const char *parent_key;    /* the parent's endpoint key, NULL when it has none */
     const gw_lookup_t *lookup; /* NULL: {"name": "x"} stays as it is */
+    bool plain;                /* the shorthands have been expanded already */
     bool failed;               /* out of memory; sticky */
     bool unresolved;           /* out: the errors are references that `lookup` did not find (code 13) */
 };
@@ -135,8 +140,9 @@ struct gw_validation_s {
  */
 sl_status_t gw_entity_validate(gw_validation_t *v, const json_t *input, json_t **entity, json_t **errors);
 
-/* A PATCH: top-level fields of `patch` over `old`; records merge, all else is replaced. New reference, NULL without memory. */
-json_t *gw_entity_merge(const gw_entity_t *kind, const json_t *old, const json_t *patch);
+/* A PATCH: `patch`, its shorthands expanded, over `old`; records merge, all else is replaced. To be validated with v->plain set.
+ * New reference, NULL without memory. */
+json_t *gw_entity_merge(gw_validation_t *v, const json_t *old, const json_t *patch);
 
 /* Adds an error; `error` is taken. NULL error or a failure sets v->failed. */
 void gw_error_add(gw_validation_t *v, json_t *errors, const char *field, json_t *error);
@@ -146,6 +152,8 @@ void gw_error_add_entity(gw_validation_t *v, json_t *errors, const char *text);
 /* Sets a member; takes the value; failure is v->failed. */
 void gw_member_set(gw_validation_t *v, json_t *object, const char *name, json_t *value);
 
+/* A copy that shares its values; NULL without memory (json_copy() may leave members out). */
+json_t *gw_shallow_copy(const json_t *object);
 /* A JSON text of a message that may have been cut inside a character. */
 json_t *gw_text(const char *text);
 

@@ -54,6 +54,15 @@ void gw_error_add_entity(gw_validation_t *v, json_t *errors, const char *text) {
     }
 }
 
+json_t *gw_shallow_copy(const json_t *object) {
+    json_t *copy = json_copy((json_t *)object);
+    if (json_object_size(copy) != json_object_size(object)) {
+        json_decref(copy);
+        return NULL;
+    }
+    return copy;
+}
+
 json_t *gw_text(const char *text) {
     size_t bad_at;
     sl_str_t s = sl_cstr(text);
@@ -205,6 +214,7 @@ static json_t *check_string(gw_validation_t *v, const gw_field_t *f, const json_
         return error_text(v, text.text);
     }
     if ((f->check != NULL && !f->check(s, &text)) || (f->check_env != NULL && !f->check_env(v->env, s, &text))) {
+        v->failed = v->failed || text.text[0] == '\0';
         return error_text(v, text.text);
     }
     *out = f->uuid ? lower_uuid(in) : json_incref((json_t *)in);
@@ -300,6 +310,7 @@ static json_t *check_elements(gw_validation_t *v, const gw_field_t *f, const jso
             append_once(v, list, seen, element);
         }
     }
+    v->failed = v->failed || (f->type == GW_TYPE_SET && seen == NULL);
     json_decref(seen);
     return errors;
 }
@@ -470,30 +481,29 @@ static json_t *now(gw_validation_t *v) {
     return v->kind->float_time ? json_real((double)v->env->now_s) : json_integer((json_int_t)v->env->now_s);
 }
 
-/* A value that the gateway makes itself, NULL when the input's own is to be checked. An absent id is the caller's to make. */
-static json_t *automatic_value(gw_validation_t *v, const gw_field_t *f, const json_t *in) {
-    if (strcmp(f->name, "updated_at") == 0) {
-        return now(v);
-    }
-    if (in != NULL && !json_is_null(in)) {
-        return NULL;
-    }
-    return strcmp(f->name, "created_at") == 0 ? now(v) : json_null();
-}
-
 static bool is_time(const gw_field_t *f) {
     return strcmp(f->name, "created_at") == 0 || strcmp(f->name, "updated_at") == 0;
 }
 
-static json_t *check_automatic(gw_validation_t *v, const gw_field_t *f, const json_t *in, json_t **out) {
-    if (in != NULL && !json_is_null(in) && is_time(f) && (v->kind->float_time ? !json_is_number(in) : !is_integral(in))) {
+static json_t *check_time(gw_validation_t *v, const json_t *in, json_t **out) {
+    if (v->kind->float_time ? !json_is_number(in) : !is_integral(in)) {
         return error_text(v, v->kind->float_time ? "expected a number" : "expected an integer");
     }
-    *out = automatic_value(v, f, in);
-    if (*out == NULL && is_time(f) && v->kind->float_time) {
-        *out = json_incref((json_t *)in);
+    *out = json_incref((json_t *)in);
+    return NULL;
+}
+
+/* What the gateway makes itself when it is absent. An absent id is the caller's to make; updated_at is always now. */
+static json_t *check_automatic(gw_validation_t *v, const gw_field_t *f, const json_t *in, json_t **out) {
+    bool given = in != NULL && !json_is_null(in);
+    json_t *error = given && is_time(f) ? check_time(v, in, out) : given ? check_value(v, f, NULL, in, out) : NULL;
+    if (error != NULL || (given && strcmp(f->name, "updated_at") != 0)) {
+        return error;
     }
-    return *out == NULL ? check_value(v, f, NULL, in, out) : NULL;
+    json_decref(*out);
+    *out = is_time(f) ? now(v) : json_null();
+    v->failed = v->failed || *out == NULL;
+    return NULL;
 }
 
 static json_t *check_parent(gw_validation_t *v, const json_t *in, json_t **out) {
@@ -525,17 +535,12 @@ static json_t *check_field(gw_validation_t *v, const gw_field_t *f, const json_t
     return error;
 }
 
-static bool is_child_key(const gw_entity_t *kind, const char *key) {
-    const gw_entity_t *child = gw_entity_find(sl_cstr(key));
-    return child != NULL && gw_entity_link(child, kind) != NULL;
-}
-
 static bool is_known_key(const gw_validation_t *v, const gw_field_t *fields, const char *key) {
     if (gw_field_find(fields, key) != NULL) {
         return true;
     }
     return fields == v->kind->fields && v->declarative &&
-           (strcmp(key, "_comment") == 0 || strcmp(key, "_ignore") == 0 || is_child_key(v->kind, key));
+           (strcmp(key, "_comment") == 0 || strcmp(key, "_ignore") == 0 || gw_entity_child(v->kind, key) != NULL);
 }
 
 static void check_annotation(gw_validation_t *v, const char *key, const json_t *value, json_t *errors) {
@@ -569,6 +574,9 @@ static void check_unknown(gw_validation_t *v, const gw_field_t *fields, const js
 /* Fills `record` and `errors`; both stay usable, so that entity checks can see what was fine. */
 static void check_fields(gw_validation_t *v, const gw_field_t *fields, const json_t *in, json_t *record, json_t *errors) {
     for (const gw_field_t *f = fields; f->name != NULL; f++) {
+        if (f->transient && (v->declarative || json_object_get(in, f->name) == NULL)) {
+            continue; /* in a document it is a collection */
+        }
         json_t *value = NULL, *error = check_field(v, f, in, json_object_get(in, f->name), &value);
         if (error != NULL) {
             gw_error_add(v, errors, f->name, error);
@@ -727,13 +735,14 @@ static void drop_both(json_t **entity, json_t **errors) {
 sl_status_t gw_entity_validate(gw_validation_t *v, const json_t *input, json_t **entity, json_t **errors) {
     *entity = json_object();
     *errors = json_object();
-    json_t *copy = v->kind->shorthand != NULL ? json_copy((json_t *)input) : json_incref((json_t *)input);
+    bool expand = v->kind->shorthand != NULL && !v->plain;
+    json_t *copy = expand ? gw_shallow_copy(input) : json_incref((json_t *)input);
     if (*entity == NULL || *errors == NULL || copy == NULL) {
         json_decref(copy);
         drop_both(entity, errors);
         return SL_NO_MEMORY;
     }
-    if (v->kind->shorthand != NULL) {
+    if (expand) {
         v->kind->shorthand(v, copy);
     }
     v->input = copy;
@@ -754,7 +763,10 @@ sl_status_t gw_entity_validate(gw_validation_t *v, const json_t *input, json_t *
 
 static json_t *merge_records(const json_t *old, const json_t *patch) {
     const char *key;
-    json_t *value, *merged = json_copy((json_t *)old);
+    json_t *value, *merged = gw_shallow_copy(old);
+    if (merged == NULL) {
+        return NULL;
+    }
     json_object_foreach((json_t *)patch, key, value) {
         json_t *before = json_object_get(merged, key);
         json_t *after = json_is_object(before) && json_is_object(value) ? merge_records(before, value) : json_incref(value);
@@ -766,17 +778,23 @@ static json_t *merge_records(const json_t *old, const json_t *patch) {
     return merged;
 }
 
-json_t *gw_entity_merge(const gw_entity_t *kind, const json_t *old, const json_t *patch) {
+json_t *gw_entity_merge(gw_validation_t *v, const json_t *old, const json_t *patch) {
     const char *key;
-    json_t *value, *merged = json_copy((json_t *)old);
-    json_object_foreach((json_t *)patch, key, value) {
-        const gw_field_t *field = gw_field_find(kind->fields, key);
+    json_t *value, *merged = gw_shallow_copy(old), *changes = gw_shallow_copy(patch);
+    if (v->kind->shorthand != NULL && changes != NULL) {
+        v->kind->shorthand(v, changes);
+    }
+    json_object_foreach(changes, key, value) {
+        const gw_field_t *field = gw_field_find(v->kind->fields, key);
         json_t *before = json_object_get(merged, key);
         bool deep = field != NULL && field->type == GW_TYPE_RECORD && json_is_object(before) && json_is_object(value);
-        if (json_object_set_new(merged, key, deep ? merge_records(before, value) : json_incref(value)) != 0) {
-            json_decref(merged);
-            return NULL;
-        }
+        gw_member_set(v, merged, key, deep ? merge_records(before, value) : json_incref(value));
+    }
+    v->failed = v->failed || merged == NULL || changes == NULL;
+    json_decref(changes);
+    if (v->failed) {
+        json_decref(merged);
+        return NULL;
     }
     return merged;
 }

@@ -294,25 +294,32 @@ static sl_status_t read_sequence(reader_t *r, size_t depth, json_t **out, extent
     return rc;
 }
 
-/* "<<": keys of `from` that the mapping does not have itself; a list of mappings gives the first one the last word. */
-static sl_status_t merge(reader_t *r, yaml_mark_t at, json_t *map, const json_t *from) {
-    size_t i;
-    json_t *one;
-    if (json_is_object(from)) {
-        return json_object_update_missing(map, (json_t *)from) == 0 ? SL_OK : SL_NO_MEMORY;
-    }
-    if (!json_is_array(from)) {
-        return fail_at(r, at, "'<<' needs a mapping or a list of mappings");
-    }
-    json_array_foreach(from, i, one) {
-        if (!json_is_object(one)) {
-            return fail_at(r, at, "'<<' needs a mapping or a list of mappings");
-        }
-        if (json_object_update_missing(map, one) != 0) {
+/* json_object_update_missing() does not tell when it fails. */
+static sl_status_t add_missing(json_t *map, const json_t *from) {
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)from, key, value) {
+        if (json_object_get(map, key) == NULL && json_object_set(map, key, value) != 0) {
             return SL_NO_MEMORY;
         }
     }
     return SL_OK;
+}
+
+/* "<<": keys of `from` that the mapping does not have itself; a list of mappings gives the first one the last word. */
+static sl_status_t merge(reader_t *r, yaml_mark_t at, json_t *map, const json_t *from) {
+    sl_status_t rc = SL_OK;
+    if (json_is_object(from)) {
+        return add_missing(map, from);
+    }
+    if (!json_is_array(from)) {
+        return fail_at(r, at, "'<<' needs a mapping or a list of mappings");
+    }
+    for (size_t i = 0; rc == SL_OK && i < json_array_size(from); i++) {
+        const json_t *one = json_array_get(from, i);
+        rc = json_is_object(one) ? add_missing(map, one) : fail_at(r, at, "'<<' needs a mapping or a list of mappings");
+    }
+    return rc;
 }
 
 /* Keys are text; a plain key that reads as a number or a boolean is refused, since 1 and "1" would differ in meaning. */
