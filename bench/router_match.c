@@ -3,7 +3,8 @@
  * routes of several shapes. Each request goes to a different route, so that caches are as cold as in life.
  *
  *   cc -std=gnu11 -O2 -D_GNU_SOURCE -Isrc/base -Isrc/gateway -o /tmp/router_match bench/router_match.c
- *     src/gateway/gw_{plan,plan_build,plan_writer,path,regex,router,router_build,router_list,trie}.c src/base/sl_*.c -ljansson -lpcre2-8 -lcrypto
+ *     src/gateway/gw_{plan,plan_build,plan_writer,path,regex,router,router_build,router_list,trie}.c src/base/sl_*.c
+ *     -ljansson -lpcre2-8 -lcrypto
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -117,7 +118,8 @@ static double match_all(const gw_plan_t *plan, const shape_t *shape, unsigned n)
         spent = 0;
         for (unsigned k = 0; k < REQUESTS; k++) {
             seed ^= seed << 13, seed ^= seed >> 7, seed ^= seed << 17;
-            gw_match_in_t in = {.method = SL_STR("GET"), .host = SL_STR("other.test"), .port = 8000, .path = SL_STR("/a/b"), .header = header};
+            gw_match_in_t in = {
+                .method = SL_STR("GET"), .host = SL_STR("other.test"), .port = 8000, .path = SL_STR("/a/b"), .header = header};
             shape->request((unsigned)(seed % n), &in);
             gw_match_t m;
             double start = now_ns();

@@ -145,7 +145,8 @@ static sl_status_t verify_fields(const gw_image_t *img, sl_err_t *err) {
         const char *record = img->sec[f->section];
         for (uint32_t n = 0; n < img->n[f->section]; n++, record += gw_img_record_size[f->section]) {
             if (!field_ok(img, f, record)) {
-                return sl_err_set(err, SL_INVALID, "plan is damaged: section %u, record %u, byte %u refers to nothing", f->section, n, f->offset);
+                return sl_err_set(err, SL_INVALID, "plan is damaged: section %u, record %u, byte %u refers to nothing", f->section, n,
+                                  f->offset);
             }
         }
     }

@@ -27,9 +27,9 @@ typedef struct gw_plan_s gw_plan_t;
  * Absent fields get the defaults of the entity tables.
  */
 typedef struct {
-    sl_str_t config_hash;  /* MD5 of the text as 32 hex digits, for /status and check_hash; 32 zeros when empty */
-    sl_str_t config_text;  /* what GET /config shows: YAML */
-    bool traditional;      /* router flavor `traditional` instead of `traditional_compatible` */
+    sl_str_t config_hash; /* MD5 of the text as 32 hex digits, for /status and check_hash; 32 zeros when empty */
+    sl_str_t config_text; /* what GET /config shows: YAML */
+    bool traditional;     /* router flavor `traditional` instead of `traditional_compatible` */
     uint64_t generation;
 } gw_plan_conf_t;
 sl_status_t gw_plan_build(const json_t *entities, const gw_plan_conf_t *conf, sl_buf_t *image, sl_err_t *err);
@@ -46,7 +46,16 @@ sl_str_t gw_plan_config_text(const gw_plan_t *plan);
 
 /* ---- what a request needs ------------------------------------------------------------------------------------------- */
 
-typedef enum { GW_HTTP = 1, GW_HTTPS = 2, GW_GRPC = 4, GW_GRPCS = 8, GW_TCP = 16, GW_TLS = 32, GW_UDP = 64, GW_TLS_PASSTHROUGH = 128 } gw_protocol_t;
+typedef enum {
+    GW_HTTP = 1,
+    GW_HTTPS = 2,
+    GW_GRPC = 4,
+    GW_GRPCS = 8,
+    GW_TCP = 16,
+    GW_TLS = 32,
+    GW_UDP = 64,
+    GW_TLS_PASSTHROUGH = 128
+} gw_protocol_t;
 
 typedef struct {
     sl_str_t id, name, host, path; /* path: {NULL,0} when unset */
@@ -88,11 +97,11 @@ void gw_plan_chain_filter(const gw_plan_t *plan, uint32_t index, size_t i, gw_fi
 /* Input of a match. Headers are asked for by lower-case name, so nothing is collected that no route needs. */
 typedef struct {
     sl_str_t method;
-    sl_str_t host;    /* Host header as sent, may hold a port */
-    uint32_t port;    /* listening port, for hosts with ports */
-    sl_str_t path;    /* raw, as received, with or without query */
+    sl_str_t host; /* Host header as sent, may hold a port */
+    uint32_t port; /* listening port, for hosts with ports */
+    sl_str_t path; /* raw, as received, with or without query */
     bool https;
-    sl_str_t sni;     /* {NULL,0}: none */
+    sl_str_t sni; /* {NULL,0}: none */
     /* the i-th value of a request header, {NULL,0} with data NULL after the last; may be NULL: no headers */
     sl_str_t (*header)(void *ud, sl_str_t lower_name, size_t i);
     void *ud;
@@ -100,8 +109,8 @@ typedef struct {
 
 typedef struct {
     uint32_t route;
-    sl_str_t matched_prefix;   /* of the normalised path: what strip_path removes; {NULL,0} when no path attribute matched; in `scratch` */
-    sl_str_t upstream_path;    /* composed path without the query, escaped, ready to send; in `scratch` */
+    sl_str_t matched_prefix; /* of the normalised path: what strip_path removes; {NULL,0} when no path attribute matched; in `scratch` */
+    sl_str_t upstream_path;  /* composed path without the query, escaped, ready to send; in `scratch` */
 } gw_match_t;
 
 /*

@@ -225,7 +225,8 @@ static sl_status_t add_chain_entity(build_t *b, uint32_t i) {
         return sl_err_set(b->err, SL_INVALID, "filter chain '%.*s': expected exactly one of service and route", SL_FMT(chain->id));
     }
     bool from_service = service != GW_NONE;
-    rc = from_service ? take_place(b, chain, "service", b->service_chain, service, i) : take_place(b, chain, "route", b->route_chain, route, i);
+    rc = from_service ? take_place(b, chain, "service", b->service_chain, service, i)
+                      : take_place(b, chain, "route", b->route_chain, route, i);
     return rc == SL_OK ? add_filters(b, chain, from_service, &b->own[i]) : rc;
 }
 

@@ -132,7 +132,8 @@ static bool regex_value(const json_t *values, sl_str_t *pattern) {
     return true;
 }
 
-static sl_status_t make_header(router_t *r, const gw_router_route_t *route, sl_str_t name, const json_t *values, gw_img_header_cond_t *out) {
+static sl_status_t make_header(router_t *r, const gw_router_route_t *route, sl_str_t name, const json_t *values,
+                               gw_img_header_cond_t *out) {
     *out = (gw_img_header_cond_t){.name = gw_writer_lower(r->w, name), .regex = GW_NONE};
     sl_str_t pattern;
     if (!regex_value(values, &pattern)) {
@@ -200,8 +201,10 @@ static uint32_t host_submatch(const json_t *hosts) {
 }
 
 static uint32_t kind_bits(const json_t *json) {
-    return (json_array_size(json_object_get(json, "hosts")) ? KIND_HOSTS : 0) | (json_object_size(json_object_get(json, "headers")) ? KIND_HEADERS : 0) |
-           (json_array_size(json_object_get(json, "paths")) ? KIND_PATHS : 0) | (json_array_size(json_object_get(json, "methods")) ? KIND_METHODS : 0) |
+    return (json_array_size(json_object_get(json, "hosts")) ? KIND_HOSTS : 0) |
+           (json_object_size(json_object_get(json, "headers")) ? KIND_HEADERS : 0) |
+           (json_array_size(json_object_get(json, "paths")) ? KIND_PATHS : 0) |
+           (json_array_size(json_object_get(json, "methods")) ? KIND_METHODS : 0) |
            (json_array_size(json_object_get(json, "snis")) ? KIND_SNIS : 0);
 }
 
@@ -366,8 +369,8 @@ static sl_status_t add_places(router_t *r) {
         const json_t *hosts = json_object_get(leaf->route->json, "hosts");
         size_t n_paths = json_array_size(json_object_get(leaf->route->json, "paths"));
         if (json_array_size(hosts) > MAX_PLACES_PER_ROUTE / (n_paths ? n_paths : 1)) {
-            return sl_err_set(r->err, SL_INVALID, "route '%.*s': more than %u pairs of host and path; split the route", SL_FMT(leaf->route->id),
-                              MAX_PLACES_PER_ROUTE);
+            return sl_err_set(r->err, SL_INVALID, "route '%.*s': more than %u pairs of host and path; split the route",
+                              SL_FMT(leaf->route->id), MAX_PLACES_PER_ROUTE);
         }
         if (json_array_size(hosts) == 0) {
             place_t p = {.kind = HOST_ANY, .key = leaf->key, .what = {{.leaf = (uint32_t)i}, leaf->route->json}};
@@ -446,7 +449,8 @@ static sl_status_t add_host_trie(router_t *r, const place_t *p, size_t n, uint32
         sl_buf_append(&hosts, &e, sizeof(e));
     }
     if (rc == SL_OK && !hosts.failed) {
-        rc = gw_trie_add(r->w, GW_SEC_HOST_NODES, (const gw_trie_entry_t *)(const void *)hosts.data, hosts.len / sizeof(gw_trie_entry_t), root);
+        rc = gw_trie_add(r->w, GW_SEC_HOST_NODES, (const gw_trie_entry_t *)(const void *)hosts.data, hosts.len / sizeof(gw_trie_entry_t),
+                         root);
     }
     rc = hosts.failed ? SL_NO_MEMORY : rc;
     sl_buf_deinit(&hosts);

@@ -100,8 +100,9 @@ static inline bool naive_glob(sl_str_t pattern, sl_str_t s) {
 
 static inline void naive_weigh(naive_entry_t *e) {
     const json_t *hosts = json_object_get(e->route, "hosts");
-    e->bits = (naive_has(e->route, "hosts") ? 0x40 : 0) + (naive_has(e->route, "headers") ? 0x20 : 0) + (naive_has(e->route, "paths") ? 0x10 : 0) +
-              (naive_has(e->route, "methods") ? 0x08 : 0) + (naive_has(e->route, "snis") ? 0x04 : 0);
+    e->bits = (naive_has(e->route, "hosts") ? 0x40 : 0) + (naive_has(e->route, "headers") ? 0x20 : 0) +
+              (naive_has(e->route, "paths") ? 0x10 : 0) + (naive_has(e->route, "methods") ? 0x08 : 0) +
+              (naive_has(e->route, "snis") ? 0x04 : 0);
     for (int bit = 1; bit < 0x80; bit *= 2) {
         e->kinds += (e->bits & bit) != 0;
     }
@@ -161,9 +162,9 @@ static bool naive_flavor; /* for the comparison function */
 
 static inline int naive_less(const void *x, const void *y) {
     const naive_entry_t *a = x, *b = y;
-#define LARGER(f) \
-    if (a->f != b->f) { \
-        return a->f > b->f ? -1 : 1; \
+#define LARGER(f)                                                                                                                          \
+    if (a->f != b->f) {                                                                                                                    \
+        return a->f > b->f ? -1 : 1;                                                                                                       \
     }
     if (naive_flavor) {
         LARGER(kinds)
@@ -313,8 +314,8 @@ static inline naive_result_t naive_match(const naive_t *nv, const gw_match_in_t 
     gw_path_normalize(gw_path_of_target(in->path), &path);
     for (size_t i = 0; r.id == NULL && i < nv->n; i++) {
         const naive_entry_t *e = &nv->entries[i];
-        if (naive_methods(e->route, in->method) && naive_hosts(nv, e->route, in) && naive_snis(nv, e->route, in) && naive_headers(e->route, in, &r) &&
-            naive_paths(e, sl_buf_str(&path), &r)) {
+        if (naive_methods(e->route, in->method) && naive_hosts(nv, e->route, in) && naive_snis(nv, e->route, in) &&
+            naive_headers(e->route, in, &r) && naive_paths(e, sl_buf_str(&path), &r)) {
             r.id = e->id;
         }
     }

@@ -29,19 +29,21 @@ static inline unsigned choose(choices_t *c, unsigned n) {
 #define PICK(c, list) list[choose(c, sizeof(list) / sizeof(list[0]))]
 
 static const char *const case_methods[] = {"GET", "POST", "PUT", "PURGE"};
-static const char *const case_hosts[] = {"a.test",   "b.a.test", "c.b.a.test", "*.a.test", "*.test", "*.b.a.test", "a.*",
-                                         "b.a.*",    "b.*",      "a.test:80",  "a.test:8000", "*.a.test:8000", "a.*:443", "[::1]",
-                                         "[::1]:80", "x"};
-static const char *const case_sent_hosts[] = {"a.test", "b.a.test", "c.b.a.test", "a.test:80", "a.test:8000", "b.a.test:8000", "a.other", "b.a.other:443",
-                                              "b.",     "a.",       ".a.test",    "[::1]",     "[::1]:80",    "::1",           "x",       "",
-                                              "a.test:", "a.test:x", "A.test",    "a.com:443", "test",        "*.a.test"};
-static const char *const case_paths[] = {"/",      "/a",       "/a/",      "/ab",     "/a/b",    "/a/b/c",  "/abc",      "/b",          "~/a",
-                                         "~/a$",   "~/a/\\d+", "~/(a|b)",  "~/a|/b",  "~/.*c",   "~/a?b",   "~/a/(?<x>.)", "~/\\.x",    "~/[ab]/b",
-                                         "~/a+",   "~/a{2}",   "~/(?i)AB", "~/a/b.*$", "~/%20x",  "~/\\Q*\\E", "~^/a/b",   "~(?#|x)/a/b"};
-static const char *const case_sent_paths[] = {"/",       "/a",        "/a/",       "/ab",     "/a/b",      "/a/b/c",     "/a/b/c/d", "/abc",  "/b",
-                                              "/a/12",   "/b?x=/a",   "/a/../b",   "/%61/b",  "//a///b",   "/.x",        "/%20x",    "/aa",   "/AB",
-                                              "/*",      "/a/b/../c", "/a%2Fb",    "/a%2fb",  "http://h/a/b", "http://h", "*",        "",      "/aaab",
-                                              "/./a/./b/.", "/zzz"};
+static const char *const case_hosts[] = {"a.test",  "b.a.test", "c.b.a.test", "*.a.test",  "*.test",      "*.b.a.test",
+                                         "a.*",     "b.a.*",    "b.*",        "a.test:80", "a.test:8000", "*.a.test:8000",
+                                         "a.*:443", "[::1]",    "[::1]:80",   "x"};
+static const char *const case_sent_hosts[] = {"a.test",   "b.a.test",      "c.b.a.test", "a.test:80", "a.test:8000", "b.a.test:8000",
+                                              "a.other",  "b.a.other:443", "b.",         "a.",        ".a.test",     "[::1]",
+                                              "[::1]:80", "::1",           "x",          "",          "a.test:",     "a.test:x",
+                                              "A.test",   "a.com:443",     "test",       "*.a.test"};
+static const char *const case_paths[] = {"/",        "/a",          "/a/",       "/ab",      "/a/b",       "/a/b/c", "/abc",
+                                         "/b",       "~/a",         "~/a$",      "~/a/\\d+", "~/(a|b)",    "~/a|/b", "~/.*c",
+                                         "~/a?b",    "~/a/(?<x>.)", "~/\\.x",    "~/[ab]/b", "~/a+",       "~/a{2}", "~/(?i)AB",
+                                         "~/a/b.*$", "~/%20x",      "~/\\Q*\\E", "~^/a/b",   "~(?#|x)/a/b"};
+static const char *const case_sent_paths[] = {"/",   "/a",    "/a/",     "/ab",        "/a/b",   "/a/b/c",  "/a/b/c/d",     "/abc",
+                                              "/b",  "/a/12", "/b?x=/a", "/a/../b",    "/%61/b", "//a///b", "/.x",          "/%20x",
+                                              "/aa", "/AB",   "/*",      "/a/b/../c",  "/a%2Fb", "/a%2fb",  "http://h/a/b", "http://h",
+                                              "*",   "",      "/aaab",   "/./a/./b/.", "/zzz"};
 static const char *const case_header_names[] = {"x-a", "X-B", "X-Tenant"};
 static const char *const case_header_values[] = {"one", "Two", "three", "~*^t", "~*o.e$", "", "one, two"};
 static const char *const case_sent_values[] = {"one", "TWO", "three", "ONE", "toe", "", "other"};
@@ -103,7 +105,8 @@ static inline json_t *case_entities(choices_t *c, unsigned max_routes, bool trad
         snprintf(id, sizeof(id), "r-%02x-%u", choose(c, 256), i);
         json_object_set_new(routes, id, case_route(c, traditional));
     }
-    return json_pack("{s:{s:{s:s}, s:{s:s, s:b}}, s:o}", "services", "s-on", "path", "/base", "s-off", "path", "/off", "enabled", 0, "routes", routes);
+    return json_pack("{s:{s:{s:s}, s:{s:s, s:b}}, s:o}", "services", "s-on", "path", "/base", "s-off", "path", "/off", "enabled", 0,
+                     "routes", routes);
 }
 
 typedef struct {
