@@ -243,8 +243,8 @@ static pw_result_t prepare(pw_vm_t *vm, pw_dialect_t dialect, sl_str_t *key, sl_
         *value = escaped(out, *value, false);
         return PW_OK;
     }
+    /* Guests see names in lower case; on the wire of HTTP/1 they keep the case in which the filter wrote them. */
     memcpy(out->data, key->data, key->len);
-    pw_lower(out->data, key->len);
     *key = sl_str(out->data, key->len);
     return PW_OK;
 }

@@ -77,7 +77,7 @@ static bool fetch(const pw_vm_t *vm, const sl_raw_t *a, pw_reply_args_t *out) {
            pw_guest_in(vm, a[5].u32, a[6].u32, &out->headers);
 }
 
-static bool copy_headers(pw_vm_t *vm, pw_reply_block_t *block, sl_str_t bytes, pw_dialect_t dialect) {
+static bool copy_headers(pw_vm_t *vm, pw_reply_block_t *block, sl_str_t bytes) {
     pw_pair_t *in = vm->worker->pairs[0];
     size_t n = pw_pairs_decode(bytes, in, PW_PAIRS_MAX, NULL);
     pw_pair_t *out = sl_arena_alloc(&block->arena, (n + 1) * sizeof(*out));
@@ -97,9 +97,6 @@ static bool copy_headers(pw_vm_t *vm, pw_reply_block_t *block, sl_str_t bytes, p
         pair->value = sl_arena_dup(&block->arena, in[i].value);
         if (pair->key.data == NULL || pair->value.data == NULL) {
             return false;
-        }
-        if (dialect != PW_DIALECT_WASMX) {
-            pw_lower((char *)pair->key.data, pair->key.len);
         }
     }
     return true;
@@ -144,7 +141,7 @@ static pw_reply_block_t *reply_new(pw_vm_t *vm, const pw_ctx_t *ctx, const pw_re
     block->reply.status = args->status;
     block->reply.grpc_status = args->grpc_status <= 16 && dialect == PW_DIALECT_ENVOY ? (int32_t)args->grpc_status : -1;
     block->reply.filter = ctx->root->filter->conf.name;
-    if (!copy_headers(vm, block, args->headers, dialect) || !copy_texts(block, args, dialect)) {
+    if (!copy_headers(vm, block, args->headers) || !copy_texts(block, args, dialect)) {
         reply_free(block);
         return NULL;
     }

@@ -114,7 +114,7 @@ PW_EXPORT uint32_t proxy_on_response_headers(uint32_t context_id, uint32_t n_hea
     const context_t *context = context_find(context_id);
     if (context != NULL && context->root != NULL) {
         pw_str_t greeting = pw_str(context->root->greeting, context->root->greeting_len);
-        (void)pw_header_set(PW_MAP_RESPONSE_HEADERS, PW_STR("x-greeting"), greeting);
+        (void)pw_header_set(PW_MAP_RESPONSE_HEADERS, PW_STR("X-Greeting"), greeting);
     }
     return PW_CONTINUE;
 }

@@ -56,7 +56,7 @@ type httpContext struct {
 }
 
 func (h *httpContext) OnHttpResponseHeaders(numHeaders int, endOfStream bool) types.Action {
-	if err := proxywasm.ReplaceHttpResponseHeader("x-greeting", h.greeting); err != nil {
+	if err := proxywasm.ReplaceHttpResponseHeader("X-Greeting", h.greeting); err != nil {
 		proxywasm.LogErrorf("x-greeting cannot be set: %v", err)
 	}
 	return types.ActionContinue

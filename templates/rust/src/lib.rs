@@ -55,7 +55,7 @@ impl Context for Http {}
 impl HttpContext for Http {
     fn on_http_response_headers(&mut self, _num_headers: usize, _end_of_stream: bool) -> Action {
         // As bytes: the variant for str ends the virtual machine when a value is not UTF-8, and this is the habit to have.
-        self.set_http_response_header_bytes("x-greeting", Some(self.greeting.as_bytes()));
+        self.set_http_response_header_bytes("X-Greeting", Some(self.greeting.as_bytes()));
         Action::Continue
     }
 }
