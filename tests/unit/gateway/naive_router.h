@@ -205,13 +205,31 @@ static inline void naive_deinit(naive_t *nv) {
     free(nv->entries);
 }
 
-static inline bool naive_regex(sl_str_t pattern, bool anchored, sl_str_t s, size_t *end, naive_result_t *r) {
-    gw_regex_t *re = NULL;
-    if (gw_regex_new(pattern, anchored, &re, NULL) != SL_OK) {
-        return false;
+/* Compiled once for each pattern of the vocabulary and kept until the process ends. */
+static inline gw_regex_t *naive_compiled(sl_str_t pattern, bool anchored) {
+    static struct {
+        char text[64];
+        size_t len;
+        bool anchored;
+        gw_regex_t *re;
+    } kept[128];
+    size_t i = 0;
+    for (; i < 128 && kept[i].re != NULL; i++) {
+        if (kept[i].anchored == anchored && sl_str_eq(sl_str(kept[i].text, kept[i].len), pattern)) {
+            return kept[i].re;
+        }
     }
-    sl_status_t rc = gw_regex_match(re, s, end);
-    gw_regex_free(re);
+    if (i == 128 || pattern.len > sizeof(kept[i].text) || gw_regex_new(pattern, anchored, &kept[i].re, NULL) != SL_OK) {
+        abort(); /* the vocabulary has outgrown this table, or is wrong */
+    }
+    memcpy(kept[i].text, pattern.data, pattern.len);
+    kept[i].len = pattern.len;
+    kept[i].anchored = anchored;
+    return kept[i].re;
+}
+
+static inline bool naive_regex(sl_str_t pattern, bool anchored, sl_str_t s, size_t *end, naive_result_t *r) {
+    sl_status_t rc = gw_regex_match(naive_compiled(pattern, anchored), s, end);
     r->gave_up |= rc == SL_FAILED;
     return rc == SL_OK;
 }
