@@ -62,6 +62,12 @@ static sl_status_t find_alloc(const sl_module_t *module, pw_module_facts_t *fact
     return sl_err_set(err, SL_INVALID, "it exports no allocator: proxy_on_memory_allocate or malloc");
 }
 
+static sl_status_t find_memory(const sl_module_t *module, sl_err_t *err) {
+    return sl_module_export(module, "memory", SL_EXTERN_MEMORY) != NULL
+               ? SL_OK
+               : sl_err_set(err, SL_INVALID, "it exports no memory named \"memory\"; build it with a Proxy-Wasm SDK");
+}
+
 static const char *alias_of(pw_cb_t cb) {
     switch (cb) {
 #define PW_CALLBACK(id, name, sig_0_1, sig_0_2)
@@ -113,6 +119,9 @@ sl_status_t pw_module_facts(const sl_module_t *module, pw_module_facts_t *facts,
     sl_status_t rc = find_marker(module, facts, err);
     if (rc == SL_OK) {
         rc = find_alloc(module, facts, err);
+    }
+    if (rc == SL_OK) {
+        rc = find_memory(module, err);
     }
     return rc == SL_OK ? find_callbacks(module, facts, err) : rc;
 }
