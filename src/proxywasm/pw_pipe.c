@@ -305,6 +305,14 @@ static void resume_stage(pw_stream_t *s, pw_dir_t dir, size_t k) {
     }
 }
 
+/* After a callback: what it recorded about its own stage counts now, and not for a later stop. */
+static void resume_own(pw_stream_t *s, pw_dir_t dir, size_t k) {
+    pw_stage_t *st = stage(s, dir, k);
+    if (st->resume && !pw_stream_halted(s)) {
+        resume_stage(s, dir, k);
+    }
+}
+
 static void run_resumes(pw_stream_t *s, pw_dir_t dir, size_t from) {
     for (size_t k = s->n; k > from && !pw_stream_halted(s); k--) {
         if (stage(s, dir, k - 1)->resume) {
@@ -372,8 +380,10 @@ static void run_headers(pw_stream_t *s, pw_dir_t dir, size_t k, bool eos) {
         st->headers = (uint8_t)headers_state(s, dir, k, action, eos);
         st->headers_eos = eos;
         if (headers_held(st)) {
+            resume_own(s, dir, k);
             return;
         }
+        st->resume = false;
         if (action == PW_HEADERS_CONTINUE_AND_END && !eos) {
             st->ended = true;
             f->changed = true;
@@ -478,6 +488,7 @@ static bool stage_body(pw_stream_t *s, pw_dir_t dir, size_t k, pw_chunk_t *c, bo
         return false;
     }
     st->body = 0;
+    st->resume = false;
     if (st->owned) {
         *c = owned_chunk(st);
     }
@@ -512,9 +523,11 @@ static void run_body(pw_stream_t *s, pw_dir_t dir, size_t k, pw_chunk_t c, bool 
         }
         if (held_all(st)) {
             body_wait(s, dir, k, c, eos);
+            resume_own(s, dir, k);
             return;
         }
         if (!stage_body(s, dir, k, &c, &eos)) {
+            resume_own(s, dir, k);
             return;
         }
         if (eos && st->made_trailers) {
@@ -556,8 +569,10 @@ static void run_trailers(pw_stream_t *s, pw_dir_t dir, size_t k) {
         }
         if (called == CALLED && action != PW_TRAILERS_CONTINUE) {
             st->trailers = PW_TRAILERS_HELD;
+            resume_own(s, dir, k);
             return;
         }
+        st->resume = false;
         /* As in Envoy, Continue here lets go of everything, and so does a filter without this callback. */
         if (!release(s, dir, k)) {
             return;

@@ -425,6 +425,28 @@ static void a_filter_may_resume_itself_from_inside_its_callbacks(void **state) {
     plan_end(t);
 }
 
+static uint32_t headers_that_resume(pt_t *t, uint32_t ctx, uint32_t n, uint32_t eos) {
+    if (pt_index(t, ctx) == 1) {
+        guest_continue(t, type_of(t, ctx));
+    }
+    return plan_headers(t, ctx, n, eos);
+}
+
+static void resuming_headers_that_pass_does_not_resume_the_body_after_them(void **state) {
+    (void)state;
+    pt_t *t = plan_new(2);
+    plans[0].headers = 4;
+    plans[1] = (plan_t){.body = {1}, .n_body = 1};
+    t->on[PW_CB_REQUEST_HEADERS] = headers_that_resume;
+    start(t);
+    give_headers(REQ, false);
+    give_body(REQ, "ab", false);
+    tick_resume(t, 0, REQ); /* headers and body of filter 1 in one event */
+    assert_true(seen.headers);
+    assert_body("");
+    plan_end(t);
+}
+
 static void resuming_what_does_not_wait_is_harmless(void **state) {
     (void)state;
     pt_t *t = plan_new(1);
@@ -801,6 +823,7 @@ int main(void) {
         cmocka_unit_test(a_chunk_that_is_changed_in_one_filter_is_seen_changed_by_the_next),
         cmocka_unit_test(two_filters_that_hold_release_in_order),
         cmocka_unit_test(a_filter_may_resume_itself_from_inside_its_callbacks),
+        cmocka_unit_test(resuming_headers_that_pass_does_not_resume_the_body_after_them),
         cmocka_unit_test(resuming_what_does_not_wait_is_harmless),
         cmocka_unit_test(trailers_come_after_the_body_and_may_be_held),
         cmocka_unit_test(trailers_that_pass_let_go_of_a_held_body),
