@@ -14,36 +14,37 @@ typedef struct {
     sl_str_t path;   /* raw, percent-encoded, without query */
     sl_str_t query;  /* without '?' */
     sl_str_t content_type;
-    size_t n_content_types; /* two are refused */
+    size_t n_content_types;  /* two are refused */
     sl_str_t accept_headers; /* Access-Control-Request-Headers of an OPTIONS */
     sl_str_t body;
 } gw_admin_request_t;
 
 typedef struct {
     int status;
-    sl_buf_t body;             /* the caller inits and deinits */
-    const char *content_type;  /* NULL: none */
-    sl_buf_t headers;          /* "Name: value\n" lines beyond those every answer has */
+    sl_buf_t body;            /* the caller inits and deinits */
+    const char *content_type; /* NULL: none */
+    sl_buf_t headers;         /* "Name: value\n" lines beyond those every answer has */
 } gw_admin_response_t;
 
 /* What only the running gateway knows; members may be zero where they are unknown. */
 typedef struct {
-    const char *version;   /* "0.1.0" */
+    const char *version; /* "0.1.0" */
     const char *node_id;
     const char *hostname;
     const char *prefix;
     bool wasm_enabled;
     bool db_less;
     json_t *configuration; /* for GET /, secrets already masked; borrowed */
-    uint64_t connections_accepted, connections_active, connections_handled, connections_reading, connections_writing, connections_waiting, total_requests;
+    uint64_t connections_accepted, connections_active, connections_handled, connections_reading, connections_writing, connections_waiting,
+        total_requests;
     const int64_t *worker_pids;
     size_t n_workers;
     int64_t master_pid;
 } gw_admin_info_t;
 
 typedef enum {
-    GW_ADMIN_DONE,    /* the response is complete */
-    GW_ADMIN_REPLACE  /* POST /config was valid: try `*entities` (new reference), then gw_admin_replaced() */
+    GW_ADMIN_DONE,   /* the response is complete */
+    GW_ADMIN_REPLACE /* POST /config was valid: try `*entities` (new reference), then gw_admin_replaced() */
 } gw_admin_next_t;
 
 typedef struct {
@@ -58,7 +59,8 @@ typedef struct {
     sl_buf_t config_text; /* YAML for GET /config; the caller deinits */
 } gw_admin_replace_t;
 
-gw_admin_next_t gw_admin_handle(const gw_admin_request_t *req, const gw_admin_env_t *env, gw_admin_response_t *resp, gw_admin_replace_t *replace);
+gw_admin_next_t gw_admin_handle(const gw_admin_request_t *req, const gw_admin_env_t *env, gw_admin_response_t *resp,
+                                gw_admin_replace_t *replace);
 /* Completes the answer of a replacement: rc SL_OK -> 201 with the entities; SL_INVALID -> 400 code 14 with err (a filter that refused
  * its configuration...) ; SL_AGAIN -> 429 with Retry-After; else 500. */
 void gw_admin_replaced(gw_admin_replace_t *replace, sl_status_t rc, const sl_err_t *err, gw_admin_response_t *resp);

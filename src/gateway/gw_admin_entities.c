@@ -36,10 +36,16 @@ static sl_str_t lower_id(gw_admin_t *a, sl_str_t key) {
     return copy;
 }
 
+static json_t *parse(gw_admin_t *a, sl_str_t text) {
+    json_t *entity = json_loadb(text.data, text.len, 0, NULL);
+    a->failed = a->failed || entity == NULL;
+    return entity;
+}
+
 /* A certificate is also known by any of its server names. */
 static sl_str_t certificate_of_sni(gw_admin_t *a, sl_str_t name) {
     sl_str_t text = gw_plan_entity(a->env->plan, SL_STR("snis"), name);
-    json_t *sni = text.len > 0 ? json_loadb(text.data, text.len, 0, NULL) : NULL;
+    json_t *sni = text.len > 0 ? parse(a, text) : NULL;
     const char *id = json_string_value(json_object_get(json_object_get(sni, "certificate"), "id"));
     sl_str_t found = id != NULL ? gw_plan_entity(a->env->plan, SL_STR("certificates"), sl_cstr(id)) : SL_STR_NULL;
     json_decref(sni);
@@ -52,12 +58,6 @@ static sl_str_t find_text(gw_admin_t *a, const char *collection, sl_str_t key) {
         found = certificate_of_sni(a, key);
     }
     return found;
-}
-
-static json_t *parse(gw_admin_t *a, sl_str_t text) {
-    json_t *entity = json_loadb(text.data, text.len, 0, NULL);
-    a->failed = a->failed || entity == NULL;
-    return entity;
 }
 
 json_t *gw_admin_load(gw_admin_t *a, const char *collection, sl_str_t id_or_key) {
@@ -82,22 +82,22 @@ static bool text_id(sl_str_t text, char id[SL_UUID_TEXT_SIZE + 1]) {
 }
 
 /* Searching the text first spares parsing what does not hold the id at all. */
-static bool is_child_of(sl_str_t text, const char *field, const char *id) {
+static bool is_child_of(gw_admin_t *a, sl_str_t text, const char *field, const char *id) {
     if (memmem(text.data, text.len, id, strlen(id)) == NULL) {
         return false;
     }
-    json_t *entity = json_loadb(text.data, text.len, 0, NULL);
+    json_t *entity = parse(a, text);
     const char *link = id_in(entity, field);
     bool found = link != NULL && strcmp(link, id) == 0;
     json_decref(entity);
     return found;
 }
 
-sl_str_t gw_admin_next_child(const gw_admin_t *a, const char *collection, const char *field, const char *id, size_t *n) {
+sl_str_t gw_admin_next_child(gw_admin_t *a, const char *collection, const char *field, const char *id, size_t *n) {
     sl_str_t text;
     while ((text = gw_plan_entity_at(a->env->plan, sl_cstr(collection), *n)).len > 0) {
         (*n)++;
-        if (is_child_of(text, field, id)) {
+        if (is_child_of(a, text, field, id)) {
             return text;
         }
     }
@@ -145,7 +145,7 @@ static void list(gw_admin_t *a, const target_t *t, const char *parent_id) {
     size_t n = page.after[0] != '\0' ? gw_plan_entity_after(a->env->plan, collection, sl_cstr(page.after)) : 0;
     sl_buf_append_cstr(&a->resp->body, "{\"data\":[");
     for (; !more && (text = gw_plan_entity_at(a->env->plan, collection, n)).len > 0; n++) {
-        if ((parent_id != NULL && !is_child_of(text, t->link->name, parent_id)) || !gw_page_has_tags(&page, text)) {
+        if ((parent_id != NULL && !is_child_of(a, text, t->link->name, parent_id)) || !gw_page_has_tags(a, &page, text)) {
             continue;
         }
         more = shown == page.size;
@@ -296,9 +296,27 @@ static void answer_collection(gw_admin_t *a, const target_t *t, const char *pare
     }
 }
 
+/* A key that is unique only below its parent: the address of a target. */
+static sl_str_t find_below(gw_admin_t *a, const target_t *t, const char *parent_id) {
+    sl_str_t text;
+    size_t n = 0;
+    while ((text = gw_admin_next_child(a, t->kind->name, t->link->name, parent_id, &n)).len > 0) {
+        json_t *entity = parse(a, text);
+        const char *key = json_string_value(json_object_get(entity, t->kind->endpoint_key));
+        bool found = key != NULL && sl_str_eq(t->key, sl_cstr(key));
+        json_decref(entity);
+        if (found) {
+            return text;
+        }
+    }
+    return SL_STR_NULL;
+}
+
 static void answer_item(gw_admin_t *a, const target_t *t, const char *parent_id) {
-    sl_str_t text = find_text(a, t->kind->name, t->key);
-    bool elsewhere = text.len > 0 && parent_id != NULL && !is_child_of(text, t->link->name, parent_id);
+    const char *endpoint = t->kind->endpoint_key;
+    bool local_key = parent_id != NULL && endpoint != NULL && !gw_field_find(t->kind->fields, endpoint)->unique && !sl_uuid_valid(t->key);
+    sl_str_t text = local_key ? find_below(a, t, parent_id) : find_text(a, t->kind->name, t->key);
+    bool elsewhere = text.len > 0 && parent_id != NULL && !is_child_of(a, text, t->link->name, parent_id);
     if (elsewhere || (text.len == 0 && (a->method & (GW_GET | GW_HEAD)))) {
         gw_admin_not_found(a);
         return;

@@ -153,6 +153,7 @@ static void walk_entity_tags(gw_admin_t *a, tag_walk_t *w, const char *collectio
         return;
     }
     json_t *entity = json_loadb(text.data, text.len, 0, NULL);
+    a->failed = a->failed || entity == NULL;
     const char *id = json_string_value(json_object_get(entity, "id"));
     json_array_foreach(json_object_get(entity, "tags"), i, tag) {
         const char *name = json_string_value(tag);
@@ -208,6 +209,7 @@ static void add_chain_of(gw_admin_t *a, json_t *list, const char *field, const c
     size_t n = 0;
     sl_str_t text = id != NULL ? gw_admin_next_child(a, "filter_chains", field, id, &n) : SL_STR_NULL;
     json_t *chain = text.len > 0 ? json_loadb(text.data, text.len, 0, NULL) : NULL;
+    a->failed = a->failed || (text.len > 0 && chain == NULL);
     add_filters(a, list, chain, field, which);
     json_decref(chain);
 }

@@ -92,10 +92,13 @@ static bool read_offset(gw_admin_t *a, gw_page_t *page) {
     }
     sl_buf_init(&text, 1024);
     if (!decode(arg->value, &text)) {
+        a->failed = a->failed || (text.failed && text.cap == 0);
         sl_buf_deinit(&text);
         return refuse_offset(a, arg, "bad base64 encoding");
     }
-    json_t *list = json_loadb(text.data, text.len, 0, NULL);
+    json_error_t e;
+    json_t *list = json_loadb(text.data, text.len, 0, &e);
+    a->failed = a->failed || (list == NULL && json_error_code(&e) == json_error_out_of_memory);
     sl_buf_deinit(&text);
     const char *position = json_string_value(json_array_get(list, 0));
     bool good = position != NULL && strlen(position) > 0 && strlen(position) < sizeof(page->after);
@@ -160,7 +163,7 @@ static bool has_tag(const json_t *tags, const char *tag) {
     return false;
 }
 
-bool gw_page_has_tags(const gw_page_t *page, sl_str_t entity_text) {
+bool gw_page_has_tags(gw_admin_t *a, const gw_page_t *page, sl_str_t entity_text) {
     if (page->n_tags == 0) {
         return true;
     }
@@ -170,6 +173,7 @@ bool gw_page_has_tags(const gw_page_t *page, sl_str_t entity_text) {
     json_t *entity = json_loadb(entity_text.data, entity_text.len, 0, NULL);
     const json_t *tags = json_object_get(entity, "tags");
     size_t found = 0;
+    a->failed = a->failed || entity == NULL;
     for (size_t i = 0; i < page->n_tags; i++) {
         found += has_tag(tags, page->tags[i]);
     }

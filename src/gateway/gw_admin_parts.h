@@ -77,7 +77,7 @@ typedef struct {
 
 /* Reads size, offset and tags from the query; false: answered. */
 bool gw_page_read(gw_admin_t *a, gw_page_t *page);
-bool gw_page_has_tags(const gw_page_t *page, sl_str_t entity_text);
+bool gw_page_has_tags(gw_admin_t *a, const gw_page_t *page, sl_str_t entity_text);
 /* Closes {"data":[...  with "next" and "offset"; `last` is the position of the last element, NULL on the last page. */
 void gw_page_end(gw_admin_t *a, const char *last);
 
@@ -89,7 +89,7 @@ void gw_admin_entity_paths(void (*each)(void *ud, const char *path), void *ud);
 /* The entity by id or key as a tree; NULL: none (or a->failed). New reference. */
 json_t *gw_admin_load(gw_admin_t *a, const char *collection, sl_str_t id_or_key);
 /* The n-th entity from *n on whose foreign `field` is `id` (the text form is searched, not parsed); *n moves behind it. */
-sl_str_t gw_admin_next_child(const gw_admin_t *a, const char *collection, const char *field, const char *id, size_t *n);
+sl_str_t gw_admin_next_child(gw_admin_t *a, const char *collection, const char *field, const char *id, size_t *n);
 
 /* ---- the other endpoints ---- */
 void gw_admin_root(gw_admin_t *a);
