@@ -70,7 +70,8 @@ static uint32_t argument(const sl_instance_t *in) {
 
 /* Strings, names and pairs at fixed places, so that calls can succeed. */
 static void fill(sl_instance_t *in) {
-    static const char pairs[] = "\2\0\0\0\5\0\0\0\1\0\0\0\3\0\0\0\0\0\0\0x-one\0" "1\0abc\0";
+    static const char pairs[] = "\2\0\0\0\5\0\0\0\1\0\0\0\3\0\0\0\0\0\0\0x-one\0"
+                                "1\0abc\0";
     static const char call[] = "\3\0\0\0\7\0\0\0\3\0\0\0\5\0\0\0\1\0\0\0\12\0\0\0\1\0\0\0:method\0GET\0:path\0/\0:authority\0a\0";
     memcpy(in->mem + 0x100, "x-one:path:status", 17);
     memcpy(in->mem + 0x200, "request\0headers\0x-one", 21);
@@ -180,20 +181,27 @@ static sl_module_t *module(void) {
 /* ---- the proxy ---- */
 
 #define P(k, v) {{k, sizeof(k) - 1}, {v, sizeof(v) - 1}}
-static const pw_pair_t request_headers[] = {P(":method", "POST"), P(":path", "/p?q=1"), P(":authority", "a.test"), P(":scheme", "http"),
-                                            P("x-one", "1"),      P("X-One", "2"),      P("empty", "")};
+static const pw_pair_t request_headers[] = {P(":method", "POST"), P(":path", "/p?q=1"), P(":authority", "a.test"),
+                                            P(":scheme", "http"), P("x-one", "1"),      P("X-One", "2"),
+                                            P("empty", "")};
 static const pw_pair_t response_headers[] = {P(":status", "200"), P("content-type", "text/plain")};
 static const pw_pair_t trailers[] = {P("t", "v")};
 static const sl_str_t chunks[] = {{"one ", 4}, {"", 0}, {"two", 3}};
 
 static mh_message_t message(const pw_pair_t *headers, size_t n) {
     uint8_t how = byte();
-    return (mh_message_t){.headers = headers, .n_headers = n, .chunks = chunks, .n_chunks = how & 3, .trailers = trailers,
-                          .n_trailers = how >> 2 & 1, .late_end = (how & 8) != 0};
+    return (mh_message_t){.headers = headers,
+                          .n_headers = n,
+                          .chunks = chunks,
+                          .n_chunks = how & 3,
+                          .trailers = trailers,
+                          .n_trailers = how >> 2 & 1,
+                          .late_end = (how & 8) != 0};
 }
 
 static void event(mh_t *mh, mh_stream_t *s) {
-    pw_call_response_t answer = {.headers = response_headers, .n_headers = 2, .body = SL_STR("answer"), .trailers = trailers, .n_trailers = 1};
+    pw_call_response_t answer = {
+        .headers = response_headers, .n_headers = 2, .body = SL_STR("answer"), .trailers = trailers, .n_trailers = 1};
     switch (byte() & 7) {
     case 0:
         mh_tick(mh, 0);
@@ -236,15 +244,22 @@ static void play(mh_t *mh, pw_chain_t *chain) {
 
 static void run(mh_t *mh) {
     uint8_t how = byte();
-    pw_filter_conf_t conf = {.name = SL_STR("fuzz"), .vm_id = SL_STR("vm"), .vm_config = SL_STR("vm configuration"), .config = SL_STR("configuration"),
-                             .module = module(), .dialect = how & 1 ? PW_DIALECT_WASMX : PW_DIALECT_ENVOY, .headers_stop_iteration = (how & 2) != 0};
+    pw_filter_conf_t conf = {.name = SL_STR("fuzz"),
+                             .vm_id = SL_STR("vm"),
+                             .vm_config = SL_STR("vm configuration"),
+                             .config = SL_STR("configuration"),
+                             .module = module(),
+                             .dialect = how & 1 ? PW_DIALECT_WASMX : PW_DIALECT_ENVOY,
+                             .headers_stop_iteration = (how & 2) != 0};
     pw_filter_t *filters[2];
     sl_err_t err;
     if (pw_filter_new(mh_worker(mh), &conf, &filters[0], &err) != SL_OK) {
         return;
     }
     filters[1] = filters[0];
-    pw_chain_conf_t chain_conf = {.reverse_response = (how & 4) != 0, .request_body_bytes = how & 8 ? 5 : 0, .response_body_bytes = how & 8 ? 5 : 0,
+    pw_chain_conf_t chain_conf = {.reverse_response = (how & 4) != 0,
+                                  .request_body_bytes = how & 8 ? 5 : 0,
+                                  .response_body_bytes = how & 8 ? 5 : 0,
                                   .pass_over_limit = (how & 16) != 0};
     pw_chain_t *chain = pw_chain_new(mh_worker(mh), filters, how & 32 ? 2 : 1, &chain_conf);
     if (chain != NULL) {

@@ -1,6 +1,6 @@
 /*
- * Header-map pairs: whatever bytes come in, decoding stays inside them; what it takes as well-formed is written back as the very same bytes; and
- * pairs made from the input survive the way there and back.
+ * Header-map pairs: whatever bytes come in, decoding stays inside them; what it takes as well-formed is written back as the very same
+ * bytes; and pairs made from the input survive the way there and back.
  */
 #include <stdlib.h>
 

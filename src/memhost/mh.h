@@ -28,8 +28,8 @@ typedef struct {
     bool real_clock;        /* the machine's clocks instead */
     uint64_t seed;          /* of the deterministic random numbers [1] */
     bool real_random;
-    bool canary;            /* effects are recorded, not performed: calls are accepted and never answered, ticks never fire */
-    mh_log_fn log;          /* also gets each line; may be NULL */
+    bool canary;   /* effects are recorded, not performed: calls are accepted and never answered, ticks never fire */
+    mh_log_fn log; /* also gets each line; may be NULL */
     void *log_ud;
 } mh_conf_t;
 
@@ -78,8 +78,8 @@ typedef struct {
     uint32_t timeout_ms;
 } mh_call_t;
 size_t mh_call_count(const mh_t *mh);
-uint64_t mh_call_total(const mh_t *mh);     /* accepted so far */
-uint64_t mh_call_cancelled(const mh_t *mh); /* cancelled so far */
+uint64_t mh_call_total(const mh_t *mh);                /* accepted so far */
+uint64_t mh_call_cancelled(const mh_t *mh);            /* cancelled so far */
 const mh_call_t *mh_call_at(const mh_t *mh, size_t i); /* NULL: no such call */
 /* Delivers the answer of call i, which then is gone. Events it causes are recorded (mh_run). false: no such call. */
 bool mh_call_answer(mh_t *mh, size_t i, const pw_call_response_t *response);
@@ -112,8 +112,8 @@ void mh_stream_free(mh_stream_t *s); /* log (once), then free; calls of it lose 
 void mh_stream_log(mh_stream_t *s);
 pw_stream_t *mh_stream_pw(const mh_stream_t *s);
 uint32_t mh_stream_id(const mh_stream_t *s);
-bool mh_stream_woken(mh_stream_t *s, pw_dir_t dir);      /* wake() came since the last asking; clears it */
-uint32_t mh_stream_route_clears(const mh_stream_t *s);   /* clear_route_cache so far */
+bool mh_stream_woken(mh_stream_t *s, pw_dir_t dir);    /* wake() came since the last asking; clears it */
+uint32_t mh_stream_route_clears(const mh_stream_t *s); /* clear_route_cache so far */
 
 /* Makes the map present with these pairs, in order. n = 0: present and empty. At most 4096 pairs and 1 MiB. */
 sl_status_t mh_map_fill(mh_stream_t *s, pw_map_t map, const pw_pair_t *pairs, size_t n);
@@ -138,9 +138,9 @@ typedef struct {
 } mh_message_t;
 
 typedef enum {
-    MH_PAUSED,  /* waits: for an answer, a tick, a queue item */
-    MH_DONE,    /* the response has gone out whole */
-    MH_RESET    /* closed without (the rest of) an answer */
+    MH_PAUSED, /* waits: for an answer, a tick, a queue item */
+    MH_DONE,   /* the response has gone out whole */
+    MH_RESET   /* closed without (the rest of) an answer */
 } mh_outcome_t;
 
 /* A message as it left the proxy. */
@@ -163,18 +163,18 @@ typedef struct {
  */
 mh_outcome_t mh_exchange(mh_stream_t *s, const mh_message_t *request, const mh_message_t *response, bool early_response);
 mh_outcome_t mh_exchange_outcome(const mh_stream_t *s);
-const mh_sent_t *mh_exchange_upstream(const mh_stream_t *s);   /* headers_sent false: the request never went up */
+const mh_sent_t *mh_exchange_upstream(const mh_stream_t *s); /* headers_sent false: the request never went up */
 const mh_sent_t *mh_exchange_downstream(const mh_stream_t *s);
-uint32_t mh_exchange_status(const mh_stream_t *s); /* :status of what went downstream; 0: none */
-bool mh_exchange_replied(const mh_stream_t *s);    /* a filter made the answer */
+uint32_t mh_exchange_status(const mh_stream_t *s);            /* :status of what went downstream; 0: none */
+bool mh_exchange_replied(const mh_stream_t *s);               /* a filter made the answer */
 sl_str_t mh_sent_header(const mh_sent_t *m, const char *key); /* first value; data NULL: none */
-void mh_exchange_client_gone(mh_stream_t *s); /* the outcome is MH_RESET then */
+void mh_exchange_client_gone(mh_stream_t *s);                 /* the outcome is MH_RESET then */
 
 /* ---- canary ------------------------------------------------------------------------------------------------------------------ */
 
 /*
- * Starts a filter on a throw-away worker and stops it again: nothing it asks for is performed. Real clock and randomness. The status and the
- * text are those of pw_filter_new. `log` gets the filter's lines and may be NULL.
+ * Starts a filter on a throw-away worker and stops it again: nothing it asks for is performed. Real clock and randomness. The status and
+ * the text are those of pw_filter_new. `log` gets the filter's lines and may be NULL.
  */
 sl_status_t mh_canary(const pw_filter_conf_t *conf, const pw_limits_t *limits, mh_log_fn log, void *log_ud, sl_err_t *err);
 

@@ -144,7 +144,8 @@ static bool text_ok(sl_str_t s) {
 }
 
 static bool status_ok(sl_str_t s) {
-    return s.len == 3 && s.data[0] >= '1' && s.data[0] <= '9' && s.data[1] >= '0' && s.data[1] <= '9' && s.data[2] >= '0' && s.data[2] <= '9';
+    return s.len == 3 && s.data[0] >= '1' && s.data[0] <= '9' && s.data[1] >= '0' && s.data[1] <= '9' && s.data[2] >= '0' &&
+           s.data[2] <= '9';
 }
 
 static bool pair_ok(sl_str_t key, sl_str_t value) {

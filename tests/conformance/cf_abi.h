@@ -10,7 +10,7 @@
 typedef struct {
     const char *module;
     const char *name;
-    const char *sig; /* as in engine.h */
+    const char *sig;   /* as in engine.h */
     const char *alias; /* how scripts call it, where the name is not enough; else NULL */
 } cf_import_t;
 
@@ -18,35 +18,35 @@ extern const cf_import_t cf_imports[];
 extern const size_t cf_n_imports;
 
 /* One row per callback: C(id, name, type in ABI 0.2.x, type in ABI 0.1.0, returned when the script says nothing) */
-#define CF_CALLBACKS(C)                                                                         \
-    C(CTX, "proxy_on_context_create", "ii:", "ii:", 0)                                          \
-    C(VM_START, "proxy_on_vm_start", "ii:i", "ii:i", 1)                                         \
-    C(VALIDATE, "proxy_validate_configuration", "ii:i", "ii:i", 1)                              \
-    C(CONFIGURE, "proxy_on_configure", "ii:i", "ii:i", 1)                                       \
-    C(TICK, "proxy_on_tick", "i:", "i:", 0)                                                     \
-    C(QUEUE, "proxy_on_queue_ready", "ii:", "ii:", 0)                                           \
-    C(NEWCONN, "proxy_on_new_connection", "i:i", "i:i", 0)                                      \
-    C(DOWNDATA, "proxy_on_downstream_data", "iii:i", "iii:i", 0)                                \
-    C(UPDATA, "proxy_on_upstream_data", "iii:i", "iii:i", 0)                                    \
-    C(DOWNCLOSE, "proxy_on_downstream_connection_close", "ii:", "ii:", 0)                       \
-    C(UPCLOSE, "proxy_on_upstream_connection_close", "ii:", "ii:", 0)                           \
-    C(REQH, "proxy_on_request_headers", "iii:i", "ii:i", 0)                                     \
-    C(REQB, "proxy_on_request_body", "iii:i", "iii:i", 0)                                       \
-    C(REQT, "proxy_on_request_trailers", "ii:i", "ii:i", 0)                                     \
-    C(REQM, "proxy_on_request_metadata", "ii:i", "ii:i", 0)                                     \
-    C(RESH, "proxy_on_response_headers", "iii:i", "ii:i", 0)                                    \
-    C(RESB, "proxy_on_response_body", "iii:i", "iii:i", 0)                                      \
-    C(REST, "proxy_on_response_trailers", "ii:i", "ii:i", 0)                                    \
-    C(RESM, "proxy_on_response_metadata", "ii:i", "ii:i", 0)                                    \
-    C(CALLRES, "proxy_on_http_call_response", "iiiii:", "iiiii:", 0)                            \
-    C(GRPCI, "proxy_on_grpc_receive_initial_metadata", "iii:", "iii:", 0)                       \
-    C(GRPCR, "proxy_on_grpc_receive", "iii:", "iii:", 0)                                        \
-    C(GRPCT, "proxy_on_grpc_receive_trailing_metadata", "iii:", "iii:", 0)                      \
-    C(GRPCC, "proxy_on_grpc_close", "iii:", "iii:", 0)                                          \
-    C(FOREIGN, "proxy_on_foreign_function", "iii:", "iii:", 0)                                  \
-    C(REDIS, "proxy_on_redis_call_response", "iiii:", "iiii:", 0)                               \
-    C(DONE, "proxy_on_done", "i:i", "i:i", 1)                                                   \
-    C(LOG, "proxy_on_log", "i:", "i:", 0)                                                       \
+#define CF_CALLBACKS(C)                                                                                                                    \
+    C(CTX, "proxy_on_context_create", "ii:", "ii:", 0)                                                                                     \
+    C(VM_START, "proxy_on_vm_start", "ii:i", "ii:i", 1)                                                                                    \
+    C(VALIDATE, "proxy_validate_configuration", "ii:i", "ii:i", 1)                                                                         \
+    C(CONFIGURE, "proxy_on_configure", "ii:i", "ii:i", 1)                                                                                  \
+    C(TICK, "proxy_on_tick", "i:", "i:", 0)                                                                                                \
+    C(QUEUE, "proxy_on_queue_ready", "ii:", "ii:", 0)                                                                                      \
+    C(NEWCONN, "proxy_on_new_connection", "i:i", "i:i", 0)                                                                                 \
+    C(DOWNDATA, "proxy_on_downstream_data", "iii:i", "iii:i", 0)                                                                           \
+    C(UPDATA, "proxy_on_upstream_data", "iii:i", "iii:i", 0)                                                                               \
+    C(DOWNCLOSE, "proxy_on_downstream_connection_close", "ii:", "ii:", 0)                                                                  \
+    C(UPCLOSE, "proxy_on_upstream_connection_close", "ii:", "ii:", 0)                                                                      \
+    C(REQH, "proxy_on_request_headers", "iii:i", "ii:i", 0)                                                                                \
+    C(REQB, "proxy_on_request_body", "iii:i", "iii:i", 0)                                                                                  \
+    C(REQT, "proxy_on_request_trailers", "ii:i", "ii:i", 0)                                                                                \
+    C(REQM, "proxy_on_request_metadata", "ii:i", "ii:i", 0)                                                                                \
+    C(RESH, "proxy_on_response_headers", "iii:i", "ii:i", 0)                                                                               \
+    C(RESB, "proxy_on_response_body", "iii:i", "iii:i", 0)                                                                                 \
+    C(REST, "proxy_on_response_trailers", "ii:i", "ii:i", 0)                                                                               \
+    C(RESM, "proxy_on_response_metadata", "ii:i", "ii:i", 0)                                                                               \
+    C(CALLRES, "proxy_on_http_call_response", "iiiii:", "iiiii:", 0)                                                                       \
+    C(GRPCI, "proxy_on_grpc_receive_initial_metadata", "iii:", "iii:", 0)                                                                  \
+    C(GRPCR, "proxy_on_grpc_receive", "iii:", "iii:", 0)                                                                                   \
+    C(GRPCT, "proxy_on_grpc_receive_trailing_metadata", "iii:", "iii:", 0)                                                                 \
+    C(GRPCC, "proxy_on_grpc_close", "iii:", "iii:", 0)                                                                                     \
+    C(FOREIGN, "proxy_on_foreign_function", "iii:", "iii:", 0)                                                                             \
+    C(REDIS, "proxy_on_redis_call_response", "iiii:", "iiii:", 0)                                                                          \
+    C(DONE, "proxy_on_done", "i:i", "i:i", 1)                                                                                              \
+    C(LOG, "proxy_on_log", "i:", "i:", 0)                                                                                                  \
     C(DELETE, "proxy_on_delete", "i:", "i:", 0)
 
 #define CF_CALLBACK_ID(id, name, sig2, sig1, ret) CF_##id,

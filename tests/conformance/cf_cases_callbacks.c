@@ -8,7 +8,8 @@
 
 const cf_case_t cf_cases_callbacks[] = {
     /* ---- start ---- */
-    {"proxy_on_context_create", "announces the root with parent 0, then each stream with its root", 0, "at CTX 1; args 1 0; at CTX 2; args 2 1"},
+    {"proxy_on_context_create", "announces the root with parent 0, then each stream with its root", 0,
+     "at CTX 1; args 1 0; at CTX 2; args 2 1"},
     {"proxy_on_context_create", "announces a stream that died before its headers, only to log it", 0,
      "at CTX 2; args 2 1; at REQH; never; at LOG; args 2; host free early"},
     {"proxy_on_vm_start", "comes with the root and the size of the VM's configuration", 0, "at VM_START; reached; at VM_START 2; never"},
@@ -24,7 +25,8 @@ const cf_case_t cf_cases_callbacks[] = {
      "message get; args 2 9 1; at REQB; never"},
     {"proxy_on_request_headers", "has two arguments in ABI 0.1.0", V1, "args 2 9"},
     {"proxy_on_request_headers", "is the same in ABI 0.2.0", V20, "args 2 9 0"},
-    {"proxy_on_request_headers", "holds everything with 1, and no body callback comes", 0, "return 1; at REQB; never; expect outcome paused; expect upbody ''"},
+    {"proxy_on_request_headers", "holds everything with 1, and no body callback comes", 0,
+     "return 1; at REQB; never; expect outcome paused; expect upbody ''"},
     {"proxy_on_request_headers", "passes the headers and ends the message with 2", 0,
      "return 2; at REQB; never; expect outcome done; expect upbody ''; expect up x-one '1'"},
     {"proxy_on_request_headers", "holds with 3 and 4, and with what is unknown", 0, "return 3; at REQB; never; expect outcome paused"},
@@ -36,10 +38,12 @@ const cf_case_t cf_cases_callbacks[] = {
      "message get; " RESUME_ON_TICK(0) "at REQH; return 1; at REQB; never; host tick; expect outcome done"},
     {"proxy_on_request_headers", "ends the VM with a trap; the request fails and nothing else is called", 0,
      "trap; at REQB; never; at RESH; never; at LOG; never; at DONE; never; at DELETE; never; expect status 500; expect dead"},
-    {"proxy_on_request_body", "comes for each chunk, the last with the end", 0, "at REQB 1; args 2 6 0; at REQB 2; args 2 5 1; at REQB 3; never"},
+    {"proxy_on_request_body", "comes for each chunk, the last with the end", 0,
+     "at REQB 1; args 2 6 0; at REQB 2; args 2 5 1; at REQB 3; never"},
     {"proxy_on_request_body", "comes with no bytes when the end comes by itself", 0, "message late; at REQB 3; args 2 0 1"},
     {"proxy_on_request_body", "has no end where trailers follow", 0, "message trailers; at REQB 2; args 2 5 0; at REQT; args 2 2"},
-    {"proxy_on_request_body", "keeps with 1: the next size covers all", 0, "at REQB 1; return 1; at REQB 2; args 2 11 1; expect upbody 'hello world'"},
+    {"proxy_on_request_body", "keeps with 1: the next size covers all", 0,
+     "at REQB 1; return 1; at REQB 2; args 2 11 1; expect upbody 'hello world'"},
     {"proxy_on_request_body", "keeps with 2", 0,
      RESUME_ON_TICK(0) "at REQB; return 2; expect outcome paused; host tick; expect outcome done; expect upbody 'hello world'"},
     {"proxy_on_request_body", "drops the chunk with 3", 0, "at REQB 1; return 3; expect upbody 'world'"},
@@ -50,7 +54,8 @@ const cf_case_t cf_cases_callbacks[] = {
     {"proxy_on_request_trailers", "comes with the number of pairs", 0, "message trailers; at REQT; args 2 2; expect uptrailer t-one '1'"},
     {"proxy_on_request_trailers", "does not come where there are none", 0, "at REQT; never"},
     {"proxy_on_request_trailers", "holds with 1 until it is resumed", 0,
-     "message trailers; " RESUME_ON_TICK(0) "at REQT; return 1; expect outcome paused; host tick; expect outcome done; expect uptrailer t-one '1'"},
+     "message trailers; " RESUME_ON_TICK(
+         0) "at REQT; return 1; expect outcome paused; host tick; expect outcome done; expect uptrailer t-one '1'"},
     {"proxy_on_request_trailers", "lets a body go that was kept", 0,
      "message trailers; at REQB; return 1; at REQT; reached; expect upbody 'hello world'; expect uptrailer t-two '2'"},
     {"proxy_on_request_trailers", "takes an unknown value as 1", 0, "message trailers; at REQT; return 5; expect outcome paused"},
@@ -60,14 +65,17 @@ const cf_case_t cf_cases_callbacks[] = {
     {"proxy_on_response_headers", "comes with the number of pairs, and no end where a body follows", 0, "at RESH; args 2 5 0"},
     {"proxy_on_response_headers", "comes with the end where nothing follows", 0, "message empty; at RESH; args 2 5 1; at RESB; never"},
     {"proxy_on_response_headers", "has two arguments in ABI 0.1.0", V1, "at RESH; args 2 5"},
-    {"proxy_on_response_headers", "holds everything with 1", 0, "at RESH; return 1; at RESB; never; expect outcome paused; expect status 0"},
+    {"proxy_on_response_headers", "holds everything with 1", 0,
+     "at RESH; return 1; at RESB; never; expect outcome paused; expect status 0"},
     {"proxy_on_response_headers", "passes the headers and ends the message with 2", 0,
      "at RESH; return 2; at RESB; never; expect outcome done; expect status 200; expect downbody ''"},
     {"proxy_on_response_headers", "resumes, and its body comes to this filter first", 0,
      RESUME_ON_TICK(1) "at RESH; return 3; at RESB 1; args 2 8 1; host tick; expect outcome done; expect downbody 'response'"},
     {"proxy_on_response_headers", "fails the response with a trap", 0, "at RESH; trap; expect status 500; expect downbody ''"},
-    {"proxy_on_response_body", "comes for each chunk, the last with the end", 0, "at RESB 1; args 2 4 0; at RESB 2; args 2 4 1; at RESB 3; never"},
-    {"proxy_on_response_body", "keeps with 1: the next size covers all", 0, "at RESB 1; return 1; at RESB 2; args 2 8 1; expect downbody 'response'"},
+    {"proxy_on_response_body", "comes for each chunk, the last with the end", 0,
+     "at RESB 1; args 2 4 0; at RESB 2; args 2 4 1; at RESB 3; never"},
+    {"proxy_on_response_body", "keeps with 1: the next size covers all", 0,
+     "at RESB 1; return 1; at RESB 2; args 2 8 1; expect downbody 'response'"},
     {"proxy_on_response_body", "waits at the end with 1 until it is resumed", 0,
      RESUME_ON_TICK(1) "at RESB; return 1; expect outcome paused; host tick; expect outcome done; expect downbody 'response'"},
     {"proxy_on_response_body", "drops the chunk with 3", 0, "at RESB 1; return 3; expect downbody 'onse'"},
@@ -75,12 +83,14 @@ const cf_case_t cf_cases_callbacks[] = {
     {"proxy_on_response_trailers", "comes with the number of pairs", 0,
      "message trailers; at RESB 2; args 2 4 0; at REST; args 2 2; expect downtrailer t-one '1'"},
     {"proxy_on_response_trailers", "holds with 1 until it is resumed", 0,
-     "message trailers; " RESUME_ON_TICK(1) "at REST; return 1; expect outcome paused; host tick; expect outcome done; expect downtrailer t-two '2'"},
+     "message trailers; " RESUME_ON_TICK(
+         1) "at REST; return 1; expect outcome paused; host tick; expect outcome done; expect downtrailer t-two '2'"},
     {"proxy_on_response_metadata", "may be exported and is never called over HTTP/1", 0, "at RESM; never"},
 
     /* ---- end ---- */
     {"proxy_on_log", "comes once for a stream", 0, "at LOG; args 2; at LOG 2; never"},
-    {"proxy_on_log", "comes after a local reply", 0, "call proxy_send_local_response 403 null null null -1; at LOG; args 2; expect status 403"},
+    {"proxy_on_log", "comes after a local reply", 0,
+     "call proxy_send_local_response 403 null null null -1; at LOG; args 2; expect status 403"},
     {"proxy_on_log", "comes for a client that has gone", 0, "return 1; at LOG; args 2; host gone; host free"},
     {"proxy_on_done", "comes for the stream, whatever it answers", 0, "at DONE 1; args 2; return 0; at DELETE 1; args 2"},
     {"proxy_on_delete", "comes last, the stream before the root", 0, "at DELETE 1; args 2; at DELETE 2; args 1; at DONE 2; args 1"},
@@ -89,7 +99,8 @@ const cf_case_t cf_cases_callbacks[] = {
 
     /* ---- other events ---- */
     {"proxy_on_tick", "comes for the root context", 0, TICKING "at TICK; args 1; host tick"},
-    {"proxy_on_tick", "ends the VM with a trap, and no tick comes after that", 0, TICKING "at TICK; trap; host tick; expect timers 0; expect dead"},
+    {"proxy_on_tick", "ends the VM with a trap, and no tick comes after that", 0,
+     TICKING "at TICK; trap; host tick; expect timers 0; expect dead"},
     {"proxy_on_tick", "fails a stream that waits when it traps", 0,
      TICKING "at REQH; return 1; at TICK; trap; host tick; host run; expect dead; expect status 500"},
     {"proxy_on_queue_ready", "comes for items of others too", 0,
@@ -99,7 +110,8 @@ const cf_case_t cf_cases_callbacks[] = {
     {"proxy_on_http_call_response", "does not come for a filter that has gone", 0,
      "call proxy_http_call 'up' {:method=GET,:path=/,:authority=a} null null 0 &t; at CALLRES; never; expect calls 1"},
     {"proxy_on_http_call_response", "ends the VM with a trap", 0,
-     "call proxy_http_call 'up' {:method=GET,:path=/,:authority=a} null null 0 &t; return 1; at CALLRES; trap; host answer; host run; expect dead; expect "
+     "call proxy_http_call 'up' {:method=GET,:path=/,:authority=a} null null 0 &t; return 1; at CALLRES; trap; host answer; host run; "
+     "expect dead; expect "
      "status 500"},
     {"proxy_on_grpc_receive_initial_metadata", "may be exported", 0, "at GRPCI; never"},
     {"proxy_on_grpc_receive", "may be exported", 0, "at GRPCR; never"},

@@ -10,23 +10,28 @@ const cf_case_t cf_cases_calls[] = {
     {"proxy_log", "writes a line at each level", 0,
      "call proxy_log 0 'at trace'; call proxy_log 5 'at critical'; expect log 'at trace'; expect log 'at critical'"},
     {"proxy_log", "names the filter in each line", 0, "call proxy_log 2 'a word'; expect log 'conformance'"},
-    {"proxy_log", "refuses a level that does not exist", 0, "call proxy_log 6 'six' = 2; call proxy_log 0xffffffff 'max' = 2; expect nolog 'six'"},
+    {"proxy_log", "refuses a level that does not exist", 0,
+     "call proxy_log 6 'six' = 2; call proxy_log 0xffffffff 'max' = 2; expect nolog 'six'"},
     {"proxy_log", "takes an empty message", 0, "call proxy_log 2 null; call proxy_log 2 ''"},
-    {"proxy_log", "keeps control characters out of the log", 0, "call proxy_log 2 'a\\nb\\x1b[31mc\\0d'; expect nolog 'a\\nb'; expect nolog '\\x1b'"},
+    {"proxy_log", "keeps control characters out of the log", 0,
+     "call proxy_log 2 'a\\nb\\x1b[31mc\\0d'; expect nolog 'a\\nb'; expect nolog '\\x1b'"},
     {"proxy_log", "works in every callback", 0, "at CTX 1; call proxy_log 2 'made'; at DELETE; call proxy_log 2 'gone'; expect log 'made'"},
-    {"proxy_get_log_level", "gives the lowest level that is written", 0,
-     "host loglevel 2; call proxy_get_log_level &l; u32 l = 2"},
-    {"proxy_get_current_time_nanoseconds", "gives the wall clock", 0, "call proxy_get_current_time_nanoseconds &t; u64 t = 1704067200000000000"},
+    {"proxy_get_log_level", "gives the lowest level that is written", 0, "host loglevel 2; call proxy_get_log_level &l; u32 l = 2"},
+    {"proxy_get_current_time_nanoseconds", "gives the wall clock", 0,
+     "call proxy_get_current_time_nanoseconds &t; u64 t = 1704067200000000000"},
     {"proxy_get_current_time_nanoseconds", "writes to an odd address", 0,
      "call proxy_get_current_time_nanoseconds 0x4001; call proxy_get_current_time_nanoseconds &t; u64 t = 1704067200000000000"},
     {"proxy_set_tick_period_milliseconds", "starts a timer that fires again and again", 0,
-     "at CONFIGURE; call proxy_set_tick_period_milliseconds 50; at TICK; args 1; call proxy_log 2 'tick'; expect timers 1; expect period 50; "
+     "at CONFIGURE; call proxy_set_tick_period_milliseconds 50; at TICK; args 1; call proxy_log 2 'tick'; expect timers 1; expect period "
+     "50; "
      "host advance 120; expect log 'tick'"},
     {"proxy_set_tick_period_milliseconds", "cancels with 0, also from within the tick", 0,
-     "at CONFIGURE; call proxy_set_tick_period_milliseconds 50; at TICK 1; call proxy_set_tick_period_milliseconds 0; at TICK 2; never; host advance "
+     "at CONFIGURE; call proxy_set_tick_period_milliseconds 50; at TICK 1; call proxy_set_tick_period_milliseconds 0; at TICK 2; never; "
+     "host advance "
      "500; expect timers 0"},
     {"proxy_set_tick_period_milliseconds", "replaces the period at once, also from within the tick", 0,
-     "at CONFIGURE; call proxy_set_tick_period_milliseconds 50; at TICK 1; call proxy_set_tick_period_milliseconds 7; host advance 50; expect timers "
+     "at CONFIGURE; call proxy_set_tick_period_milliseconds 50; at TICK 1; call proxy_set_tick_period_milliseconds 7; host advance 50; "
+     "expect timers "
      "1; expect period 7"},
     {"proxy_set_tick_period_milliseconds", "acts on the root context when a stream asks", 0,
      "call proxy_set_tick_period_milliseconds 20; at TICK; args 1; expect timers 1; host tick"},
@@ -35,53 +40,70 @@ const cf_case_t cf_cases_calls[] = {
 
     /* ---- contexts ---- */
     {"proxy_set_effective_context", "lets a tick read and write a stream that waits", 0,
-     "at CONFIGURE; call proxy_set_tick_period_milliseconds 10; at REQH; return 1; at TICK; call proxy_get_header_map_value 0 'x-one' &p &n = 2; "
-     "call proxy_set_effective_context 2; call proxy_get_header_map_value 0 'x-one' &p &n; show p n = '1'; call proxy_replace_header_map_value 0 "
+     "at CONFIGURE; call proxy_set_tick_period_milliseconds 10; at REQH; return 1; at TICK; call proxy_get_header_map_value 0 'x-one' &p "
+     "&n = 2; "
+     "call proxy_set_effective_context 2; call proxy_get_header_map_value 0 'x-one' &p &n; show p n = '1'; call "
+     "proxy_replace_header_map_value 0 "
      "'x-one' '9'; call proxy_continue_stream 0; host tick; expect up x-one '9'"},
     {"proxy_set_effective_context", "is over when the callback is", 0,
-     "at CONFIGURE; call proxy_set_tick_period_milliseconds 10; at REQH; return 1; at TICK 1; call proxy_set_effective_context 2; at TICK 2; "
+     "at CONFIGURE; call proxy_set_tick_period_milliseconds 10; at REQH; return 1; at TICK 1; call proxy_set_effective_context 2; at TICK "
+     "2; "
      "call proxy_get_header_map_value 0 'x-one' &p &n = 2; host tick; host tick"},
     {"proxy_set_effective_context", "answers BadArgument for a context that does not exist", 0,
-     "call proxy_set_effective_context 77 = 2; call proxy_set_effective_context 0xffffffff = 2; call proxy_get_header_map_value 0 'x-one' &p &n"},
+     "call proxy_set_effective_context 77 = 2; call proxy_set_effective_context 0xffffffff = 2; call proxy_get_header_map_value 0 'x-one' "
+     "&p &n"},
     {"proxy_set_effective_context", "answers BadArgument for a context that was deleted", 0,
-     "at CONFIGURE; call proxy_set_tick_period_milliseconds 10; at TICK; call proxy_set_effective_context 2 = 2; host exchange; host free; host tick"},
-    {"proxy_set_effective_context", "takes the root context", 0, "call proxy_set_effective_context 1; call proxy_get_header_map_value 0 'x-one' &p &n = 2"},
+     "at CONFIGURE; call proxy_set_tick_period_milliseconds 10; at TICK; call proxy_set_effective_context 2 = 2; host exchange; host free; "
+     "host tick"},
+    {"proxy_set_effective_context", "takes the root context", 0,
+     "call proxy_set_effective_context 1; call proxy_get_header_map_value 0 'x-one' &p &n = 2"},
     {"proxy_done", "answers NotFound when nothing waits for it", 0, "call proxy_done = 1; at CONFIGURE; call proxy_done = 1"},
 
     /* ---- calls out ---- */
     {"proxy_http_call", "starts a call and gets the answer on the root context", 0,
      "call proxy_http_call 'up' " GET " 'the body' {t=v} 1000 &t; u32 t = 4; return 1; at CALLRES; args 1 4 2 6 1; "
-     "call proxy_get_header_map_pairs 6 &p &n; show p n = {:status=201,x-call=c}; call proxy_get_header_map_value 6 ':status' &p &n; show p n = '201'; "
+     "call proxy_get_header_map_pairs 6 &p &n; show p n = {:status=201,x-call=c}; call proxy_get_header_map_value 6 ':status' &p &n; show "
+     "p n = '201'; "
      "call proxy_get_buffer_bytes 4 0 100 &p &n; show p n = 'answer'; call proxy_get_header_map_pairs 7 &p &n; show p n = {ct=v}; "
      "call proxy_set_effective_context 2; call proxy_get_buffer_bytes 4 0 3 &p &n; show p n = 'ans'; call proxy_continue_stream 0; "
-     "expect outcome paused; expect calls 1; expect callname 'up'; expect callhead :path '/x'; expect callbody 'the body'; host answer; expect calls 0; "
+     "expect outcome paused; expect calls 1; expect callname 'up'; expect callhead :path '/x'; expect callbody 'the body'; host answer; "
+     "expect calls 0; "
      "expect outcome done"},
     {"proxy_http_call", "does not resume the stream by itself", 0,
      "call proxy_http_call 'up' " GET " null null 0 &t; return 1; at CALLRES; reached; host answer; expect outcome paused"},
     {"proxy_http_call", "gives each call a token of its own", 0,
-     "call proxy_http_call 'up' " GET " null null 0 &t; u32 t = 4; call proxy_http_call 'up' " GET " null null 0 &t; u32 t = 8; expect calls 2; host "
+     "call proxy_http_call 'up' " GET " null null 0 &t; u32 t = 4; call proxy_http_call 'up' " GET
+     " null null 0 &t; u32 t = 8; expect calls 2; host "
      "answer; host answer"},
     {"proxy_http_call", "tells a failure with no headers and a status", 0,
-     "call proxy_http_call 'up' " GET " null null 0 &t; return 1; at CALLRES; args 1 4 0 0 0; call proxy_get_header_map_pairs 6 &p &n; u32 n = 0; "
-     "call proxy_get_header_map_value 6 ':status' &p &n = 2; call proxy_get_buffer_bytes 4 0 10 &p &n = 1; call proxy_get_status &c &p &n; u32 c = 11; "
+     "call proxy_http_call 'up' " GET
+     " null null 0 &t; return 1; at CALLRES; args 1 4 0 0 0; call proxy_get_header_map_pairs 6 &p &n; u32 n = 0; "
+     "call proxy_get_header_map_value 6 ':status' &p &n = 2; call proxy_get_buffer_bytes 4 0 10 &p &n = 1; call proxy_get_status &c &p &n; "
+     "u32 c = 11; "
      "host fail; expect calls 0"},
     {"proxy_http_call", "reaches the root context when the stream has gone", 0,
-     "call proxy_http_call 'up' " GET " null null 0 &t; return 1; at CALLRES; args 1 4 2 6 1; call proxy_set_effective_context 2 = 2; host gone; host "
+     "call proxy_http_call 'up' " GET
+     " null null 0 &t; return 1; at CALLRES; args 1 4 2 6 1; call proxy_set_effective_context 2 = 2; host gone; host "
      "free; host answer"},
     {"proxy_http_call", "may be made from every callback", 0,
-     "at CONFIGURE; call proxy_http_call 'up' " GET " null null 0 &t; at RESB 1; call proxy_http_call 'up' " GET " null null 0 &t; at CALLRES 1; "
+     "at CONFIGURE; call proxy_http_call 'up' " GET " null null 0 &t; at RESB 1; call proxy_http_call 'up' " GET
+     " null null 0 &t; at CALLRES 1; "
      "call proxy_http_call 'up' " GET " null null 0 &t; host answer; host answer; host answer; expect calls 0"},
     {"proxy_http_call", "answers BadArgument for an upstream that does not exist", 0,
-     "host upstream other; call proxy_http_call 'up' " GET " null null 0 &t = 2; call proxy_http_call 'other' " GET " null null 0 &t; expect calls 1"},
+     "host upstream other; call proxy_http_call 'up' " GET " null null 0 &t = 2; call proxy_http_call 'other' " GET
+     " null null 0 &t; expect calls 1"},
     {"proxy_http_call", "answers BadArgument when a required pseudo header is missing", 0,
-     "call proxy_http_call 'up' {:path=/,:authority=a} null null 0 &t = 2; call proxy_http_call 'up' {:method=GET,:authority=a} null null 0 &t = 2; "
-     "call proxy_http_call 'up' {:method=GET,:path=/} null null 0 &t = 2; call proxy_http_call 'up' null null null 0 &t = 2; expect calls 0"},
+     "call proxy_http_call 'up' {:path=/,:authority=a} null null 0 &t = 2; call proxy_http_call 'up' {:method=GET,:authority=a} null null "
+     "0 &t = 2; "
+     "call proxy_http_call 'up' {:method=GET,:path=/} null null 0 &t = 2; call proxy_http_call 'up' null null null 0 &t = 2; expect calls "
+     "0"},
     {"proxy_http_call", "answers BadArgument for a negative timeout", 0, "call proxy_http_call 'up' " GET " null null -1 &t = 2"},
     {"proxy_http_call", "answers InternalFailure when the proxy cannot start it", 0,
      "host refuse; call proxy_http_call 'up' " GET " null null 0 &t = 10"},
     {"proxy_http_call", "takes malformed headers as none, so that required ones are missing", 0,
      "call proxy_http_call 'up' '\\xff\\xff\\xff\\xffabc' null null 0 &t = 2"},
-    {"proxy_dispatch_http_call", "is another name of proxy_http_call", 0, "call proxy_dispatch_http_call 'up' " GET " null null 0 &t; expect calls 1"},
+    {"proxy_dispatch_http_call", "is another name of proxy_http_call", 0,
+     "call proxy_dispatch_http_call 'up' " GET " null null 0 &t; expect calls 1"},
     {"proxy_get_status", "is Ok and empty before anything has failed", 0, "call proxy_get_status &c &p &n; u32 c = 0; u32 n = 0"},
     {"proxy_get_status", "keeps the code after a failure", 0,
      "at CONFIGURE; call proxy_set_tick_period_milliseconds 10; at REQH; call proxy_http_call 'up' " GET " null null 0 &t; at CALLRES; "
@@ -103,53 +125,68 @@ const cf_case_t cf_cases_calls[] = {
     {"proxy_set_shared_data", "stores for the vm_id, whatever CAS is given for a new key", 0,
      "call proxy_set_shared_data 'k' 'v' 77; call proxy_get_shared_data 'k' &p &n &c; show p n = 'v'; u32 c = 1; expect shared 'k' 'v'"},
     {"proxy_set_shared_data", "replaces without a CAS", 0,
-     "call proxy_set_shared_data 'k' 'v' 0; call proxy_set_shared_data 'k' 'w' 0; call proxy_get_shared_data 'k' &p &n &c; show p n = 'w'; u32 c = 2"},
+     "call proxy_set_shared_data 'k' 'v' 0; call proxy_set_shared_data 'k' 'w' 0; call proxy_get_shared_data 'k' &p &n &c; show p n = 'w'; "
+     "u32 c = 2"},
     {"proxy_set_shared_data", "replaces with the CAS that was read", 0,
-     "call proxy_set_shared_data 'k' 'v' 0; call proxy_get_shared_data 'k' &p &n &c; call proxy_set_shared_data 'k' 'w' *c; expect shared 'k' 'w'"},
+     "call proxy_set_shared_data 'k' 'v' 0; call proxy_get_shared_data 'k' &p &n &c; call proxy_set_shared_data 'k' 'w' *c; expect shared "
+     "'k' 'w'"},
     {"proxy_set_shared_data", "answers CasMismatch for another CAS, and keeps the value", 0,
      "call proxy_set_shared_data 'k' 'v' 0; call proxy_set_shared_data 'k' 'w' 99 = 8; expect shared 'k' 'v'"},
     {"proxy_set_shared_data", "stores an empty value", 0,
      "call proxy_set_shared_data 'k' null 0; call proxy_get_shared_data 'k' &p &n &c; u32 p = 0; u32 n = 0; u32 c = 1"},
-    {"proxy_get_shared_data", "answers NotFound for an absent key", 0, "call proxy_get_shared_data 'none' &p &n &c = 1; untouched p; untouched c"},
+    {"proxy_get_shared_data", "answers NotFound for an absent key", 0,
+     "call proxy_get_shared_data 'none' &p &n &c = 1; untouched p; untouched c"},
     {"proxy_get_shared_data", "takes keys of any bytes", 0,
-     "call proxy_set_shared_data '\\0\\xff' 'v' 0; call proxy_get_shared_data '\\0\\xff' &p &n &c; show p n = 'v'; call proxy_get_shared_data '\\0' &p &n &c = 1"},
+     "call proxy_set_shared_data '\\0\\xff' 'v' 0; call proxy_get_shared_data '\\0\\xff' &p &n &c; show p n = 'v'; call "
+     "proxy_get_shared_data '\\0' &p &n &c = 1"},
 
     /* ---- queues ---- */
     {"proxy_register_shared_queue", "gives a token that is never 0, the same for the same name", 0,
      "call proxy_register_shared_queue 'q' &t; nonzero t; u32 t = 1; call proxy_register_shared_queue 'q' &t; u32 t = 1; call "
      "proxy_register_shared_queue 'r' &t; u32 t = 2"},
     {"proxy_resolve_shared_queue", "finds a queue by vm_id, an empty one being its own", 0,
-     "call proxy_register_shared_queue 'q' &t; call proxy_resolve_shared_queue null 'q' &u; u32 u = 1; call proxy_resolve_shared_queue 'vm' 'q' &u; u32 u "
+     "call proxy_register_shared_queue 'q' &t; call proxy_resolve_shared_queue null 'q' &u; u32 u = 1; call proxy_resolve_shared_queue "
+     "'vm' 'q' &u; u32 u "
      "= 1"},
     {"proxy_resolve_shared_queue", "answers NotFound for another vm_id or name", 0,
-     "call proxy_register_shared_queue 'q' &t; call proxy_resolve_shared_queue 'other' 'q' &u = 1; call proxy_resolve_shared_queue null 'none' &u = 1; "
+     "call proxy_register_shared_queue 'q' &t; call proxy_resolve_shared_queue 'other' 'q' &u = 1; call proxy_resolve_shared_queue null "
+     "'none' &u = 1; "
      "untouched u"},
     {"proxy_enqueue_shared_queue", "tells the root context that registered, once for each item", 0,
-     "at CONFIGURE; call proxy_register_shared_queue 'q' &t; at REQH; call proxy_enqueue_shared_queue 1 'a'; call proxy_enqueue_shared_queue 1 'b'; at "
-     "QUEUE 1; args 1 1; call proxy_dequeue_shared_queue 1 &p &n; show p n = 'a'; at QUEUE 2; call proxy_dequeue_shared_queue 1 &p &n; show p n = 'b'; at "
+     "at CONFIGURE; call proxy_register_shared_queue 'q' &t; at REQH; call proxy_enqueue_shared_queue 1 'a'; call "
+     "proxy_enqueue_shared_queue 1 'b'; at "
+     "QUEUE 1; args 1 1; call proxy_dequeue_shared_queue 1 &p &n; show p n = 'a'; at QUEUE 2; call proxy_dequeue_shared_queue 1 &p &n; "
+     "show p n = 'b'; at "
      "QUEUE 3; never; host run; expect queue 'q' 0"},
     {"proxy_enqueue_shared_queue", "answers NotFound for a token that does not exist", 0,
      "call proxy_enqueue_shared_queue 9 'a' = 1; call proxy_enqueue_shared_queue 0 'a' = 1"},
     {"proxy_enqueue_shared_queue", "takes an empty item", 0,
-     "call proxy_register_shared_queue 'q' &t; call proxy_enqueue_shared_queue 1 null; call proxy_dequeue_shared_queue 1 &p &n; u32 p = 0; u32 n = 0"},
+     "call proxy_register_shared_queue 'q' &t; call proxy_enqueue_shared_queue 1 null; call proxy_dequeue_shared_queue 1 &p &n; u32 p = 0; "
+     "u32 n = 0"},
     {"proxy_dequeue_shared_queue", "answers Empty when there is nothing", 0,
      "call proxy_register_shared_queue 'q' &t; call proxy_dequeue_shared_queue 1 &p &n = 7; untouched p"},
-    {"proxy_dequeue_shared_queue", "answers NotFound for a token that does not exist", 0, "call proxy_dequeue_shared_queue 9 &p &n = 1; untouched p"},
+    {"proxy_dequeue_shared_queue", "answers NotFound for a token that does not exist", 0,
+     "call proxy_dequeue_shared_queue 9 &p &n = 1; untouched p"},
 
     /* ---- metrics ---- */
     {"proxy_define_metric", "gives a new id each time, bound to the same value", 0,
-     "call proxy_define_metric 0 'c' &a; nonzero a; call proxy_define_metric 0 'c' &b; call proxy_increment_metric *a 2; call proxy_increment_metric *b "
+     "call proxy_define_metric 0 'c' &a; nonzero a; call proxy_define_metric 0 'c' &b; call proxy_increment_metric *a 2; call "
+     "proxy_increment_metric *b "
      "3; call proxy_get_metric *a &v; u64 v = 5; expect metric 'c' 5"},
     {"proxy_define_metric", "refuses a type that does not exist", 0, "call proxy_define_metric 3 'c' &a = 2; untouched a"},
     {"proxy_increment_metric", "refuses what is not more than 0 for a counter", 0,
-     "call proxy_define_metric 0 'c' &a; call proxy_increment_metric *a 0 = 2; call proxy_increment_metric *a -1 = 2; call proxy_increment_metric *a 1"},
+     "call proxy_define_metric 0 'c' &a; call proxy_increment_metric *a 0 = 2; call proxy_increment_metric *a -1 = 2; call "
+     "proxy_increment_metric *a 1"},
     {"proxy_increment_metric", "adds to and subtracts from a gauge", 0,
-     "call proxy_define_metric 1 'g' &a; call proxy_increment_metric *a 5; call proxy_increment_metric *a -2; call proxy_get_metric *a &v; u64 v = 3"},
+     "call proxy_define_metric 1 'g' &a; call proxy_increment_metric *a 5; call proxy_increment_metric *a -2; call proxy_get_metric *a &v; "
+     "u64 v = 3"},
     {"proxy_increment_metric", "answers NotFound for an unknown id, BadArgument for a histogram", 0,
      "call proxy_increment_metric 400 1 = 1; call proxy_define_metric 2 'h' &a; call proxy_increment_metric *a 1 = 2"},
     {"proxy_record_metric", "adds to a counter, sets a gauge, samples into a histogram", 0,
-     "call proxy_define_metric 0 'c' &a; call proxy_record_metric *a 5; call proxy_record_metric *a 5; call proxy_get_metric *a &v; u64 v = 10; "
-     "call proxy_define_metric 1 'g' &a; call proxy_record_metric *a 5; call proxy_record_metric *a 6; call proxy_get_metric *a &v; u64 v = 6; "
+     "call proxy_define_metric 0 'c' &a; call proxy_record_metric *a 5; call proxy_record_metric *a 5; call proxy_get_metric *a &v; u64 v "
+     "= 10; "
+     "call proxy_define_metric 1 'g' &a; call proxy_record_metric *a 5; call proxy_record_metric *a 6; call proxy_get_metric *a &v; u64 v "
+     "= 6; "
      "call proxy_define_metric 2 'h' &a; call proxy_record_metric *a 5; call proxy_record_metric *a 6; expect samples 'h' 2"},
     {"proxy_record_metric", "answers NotFound for an unknown id", 0, "call proxy_record_metric 400 1 = 1"},
     {"proxy_get_metric", "answers BadArgument for a histogram, NotFound for an unknown id", 0,
@@ -160,7 +197,8 @@ const cf_case_t cf_cases_calls[] = {
      "call proxy_call_foreign_function 'no_such' 'args' &p &n = 1; call proxy_call_foreign_function null null 0 0 = 1"},
     {"proxy_redis_init", "is not available here", 0, "call proxy_redis_init 'up' 'user' 'password' 100 = 12"},
     {"proxy_redis_call", "is not available here", 0, "call proxy_redis_call 'up' 'query' &t = 12"},
-    {"proxy_inject_encoded_data_to_filter_chain", "is not available here", 0, "call proxy_inject_encoded_data_to_filter_chain 'body' 1 = 12"},
+    {"proxy_inject_encoded_data_to_filter_chain", "is not available here", 0,
+     "call proxy_inject_encoded_data_to_filter_chain 'body' 1 = 12"},
     {"proxy_get_upstream_hosts", "is not available here", 0, "call proxy_get_upstream_hosts &p &n = 12; untouched p"},
     {"proxy_set_upstream_override_host", "is not available here", 0, "call proxy_set_upstream_override_host 'host' = 12"},
     {"envoy_resolve_dns", "is not available here", 0, "call envoy_resolve_dns 'name' &t = 12; untouched t"},
@@ -175,7 +213,8 @@ const cf_case_t cf_cases_calls[] = {
     {"fd_write", "writes one line for each call to stdout and stderr", 0,
      "call fd_write 1 @'\\x08\\x40\\0\\0\\x05\\0\\0\\0line\\n' 1 &n; u32 n = 5; call fd_write 2 0x4000 1 &n; u32 n = 5; expect log 'line'"},
     {"fd_write", "joins its pieces and makes no line of none", 0,
-     "call fd_write 1 @'\\x10\\x40\\0\\0\\x03\\0\\0\\0\\x13\\x40\\0\\0\\x03\\0\\0\\0one two' 2 &n; u32 n = 6; call fd_write 1 0x4000 0 &n; u32 n = 0; "
+     "call fd_write 1 @'\\x10\\x40\\0\\0\\x03\\0\\0\\0\\x13\\x40\\0\\0\\x03\\0\\0\\0one two' 2 &n; u32 n = 6; call fd_write 1 0x4000 0 &n; "
+     "u32 n = 0; "
      "expect log 'one tw'"},
     {"fd_write", "makes no newline of the guest's a newline in the log", 0,
      "call fd_write 1 @'\\x08\\x40\\0\\0\\x0b\\0\\0\\0first\\nnext\\n' 1 &n; u32 n = 11; expect log 'first'; expect log 'next'"},
@@ -214,11 +253,13 @@ const cf_case_t cf_cases_calls[] = {
     {"path_unlink_file", "is not supported", 0, "call path_unlink_file 3 'a' = 58"},
     {"args_sizes_get", "tells of no arguments", 0, "call args_sizes_get &a &b; u32 a = 0; u32 b = 0"},
     {"args_get", "succeeds with no arguments", 0, "call args_get 0x8000 0x8000"},
-    {"environ_sizes_get", "counts the variables of the filter, not of the process", 0, "call environ_sizes_get &a &b; u32 a = 2; u32 b = 14"},
+    {"environ_sizes_get", "counts the variables of the filter, not of the process", 0,
+     "call environ_sizes_get &a &b; u32 a = 2; u32 b = 14"},
     {"environ_get", "writes the variables of the filter", 0,
      "call environ_get 0x7000 0x7100; call proxy_log 2 0x7100 10; call proxy_log 2 0x710b 2; expect log 'NAME=value'; expect log 'X='"},
     {"clock_time_get", "knows the wall clock and the monotonic one", 0,
-     "call clock_time_get 0 0 &t; u64 t = 1704067200000000000; call clock_time_get 1 0 &t; u64 t = 1000000000; call clock_time_get 2 0 &t = 58"},
+     "call clock_time_get 0 0 &t; u64 t = 1704067200000000000; call clock_time_get 1 0 &t; u64 t = 1000000000; call clock_time_get 2 0 &t "
+     "= 58"},
     {"clock_res_get", "knows the wall clock and the monotonic one", 0,
      "call clock_res_get 0 &t; u64 t = 1; call clock_res_get 1 &t; u64 t = 1; call clock_res_get 3 &t = 58"},
     {"random_get", "fills what is asked for", 0, "call random_get &r 4; nonzero r; call random_get 0x4000 0"},

@@ -166,12 +166,12 @@ static sl_status_t callback(sl_instance_t *in, sl_raw_t *args, cf_callback_id_t 
     return rc;
 }
 
-#define CALLBACK_FUNCTIONS(id, name, sig2, sig1, ret)                     \
-    static sl_status_t cb2_##id(sl_instance_t *in, sl_raw_t *args) {      \
-        return callback(in, args, CF_##id, sig2);                         \
-    }                                                                     \
-    static sl_status_t cb1_##id(sl_instance_t *in, sl_raw_t *args) {      \
-        return callback(in, args, CF_##id, sig1);                         \
+#define CALLBACK_FUNCTIONS(id, name, sig2, sig1, ret)                                                                                      \
+    static sl_status_t cb2_##id(sl_instance_t *in, sl_raw_t *args) {                                                                       \
+        return callback(in, args, CF_##id, sig2);                                                                                          \
+    }                                                                                                                                      \
+    static sl_status_t cb1_##id(sl_instance_t *in, sl_raw_t *args) {                                                                       \
+        return callback(in, args, CF_##id, sig1);                                                                                          \
     }
 CF_CALLBACKS(CALLBACK_FUNCTIONS)
 

@@ -22,8 +22,8 @@ static void put_import(sl_buf_t *out, const cf_import_t *import, size_t row) {
 }
 
 /*
- * Some functions are offered with two types, and a module can import only one: guests of ABI 0.1.0 take the one without a result (its row has
- * an alias and comes second), the others the one with a result. The other row's wrapper calls the one that is imported.
+ * Some functions are offered with two types, and a module can import only one: guests of ABI 0.1.0 take the one without a result (its row
+ * has an alias and comes second), the others the one with a result. The other row's wrapper calls the one that is imported.
  */
 static bool is_void_twin(const cf_import_t *imports, size_t row) {
     return imports[row].alias != NULL && row > 0 && strcmp(imports[row].name, imports[row - 1].name) == 0;
@@ -139,7 +139,8 @@ static const char interpreter[] =
     "    (local.set $at (i32.add (local.get $at) (i32.add (i32.const 12) (i32.mul (i32.const 4) (i32.load offset=4 (local.get $at))))))\n"
     "    (br_if $again (i32.ne (i32.and (i32.const 255) (i32.shr_u (local.get $head) (i32.const 8))) (local.get $cb)))\n"
     "    (br_if $again (i32.and (i32.ne (local.get $nth) (i32.const 0)) (i32.ne (local.get $nth) (local.get $count))))\n"
-    "    (call $exec (i32.and (i32.const 255) (local.get $head)) (i32.load offset=8 (local.get $here)) (i32.add (local.get $here) (i32.const 12)))\n"
+    "    (call $exec (i32.and (i32.const 255) (local.get $head)) (i32.load offset=8 (local.get $here)) (i32.add (local.get $here) "
+    "(i32.const 12)))\n"
     "    (br $again)))\n"
     "  (i32.load (i32.const 0x1008)))\n"
     "(func (export \"malloc\") (param $size i32) (result i32) (local $heap i32) (local $mode i32)\n"

@@ -51,8 +51,15 @@ void cf_env_deinit(cf_env_t *env) {
 #define S(v) {v, sizeof(v) - 1}
 
 static const pw_pair_t request_headers[] = {
-    P(":method", "POST"), P(":path", "/p/a?x=1&y=2"), P(":authority", "example.test"), P(":scheme", "http"), P("x-one", "1"),
-    P("x-two", "a"),      P("x-two", "b"),            P("X-Mixed", "M"),               P("x-empty", ""),
+    P(":method", "POST"),
+    P(":path", "/p/a?x=1&y=2"),
+    P(":authority", "example.test"),
+    P(":scheme", "http"),
+    P("x-one", "1"),
+    P("x-two", "a"),
+    P("x-two", "b"),
+    P("X-Mixed", "M"),
+    P("x-empty", ""),
 };
 static const pw_pair_t response_headers[] = {P(":status", "200"), P("content-type", "text/plain"), P("x-up", "u"), P("set-cookie", "a=1"),
                                              P("set-cookie", "b=2")};
@@ -142,7 +149,10 @@ static bool play(run_t *r) {
 }
 
 static bool answer(run_t *r) {
-    pw_call_response_t response = {.headers = call_headers, .n_headers = N(call_headers), .body = S("answer"), .trailers = call_trailers,
+    pw_call_response_t response = {.headers = call_headers,
+                                   .n_headers = N(call_headers),
+                                   .body = S("answer"),
+                                   .trailers = call_trailers,
                                    .n_trailers = N(call_trailers)};
     return mh_call_answer(r->mh, 0, &response) && mh_run(r->mh);
 }

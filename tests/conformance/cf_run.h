@@ -33,6 +33,6 @@ void cf_env_deinit(cf_env_t *env);
 /* true: as expected. false: what is wrong is in `why`. */
 bool cf_run_case(const cf_env_t *env, const cf_case_t *c, char *why, size_t why_size);
 
-extern const cf_hostile_t cf_hostiles[];        /* ends with a row of NULLs */
+extern const cf_hostile_t cf_hostiles[]; /* ends with a row of NULLs */
 
 #endif

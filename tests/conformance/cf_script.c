@@ -523,7 +523,7 @@ void cf_script_report(cf_script_t *s, sl_str_t line) {
 
 /* ---- hostile arguments ---- */
 
-static const char *const wild_inputs[] = {"0xffffffff 1", "0xfffff 2", "0x100000 1", "0x4000 0xffffffff", "0xffffffff 0xffffffff",
+static const char *const wild_inputs[] = {"0xffffffff 1",          "0xfffff 2", "0x100000 1", "0x4000 0xffffffff", "0xffffffff 0xffffffff",
                                           "0x80000000 0x80000000", "0x100001 0"};
 static const char *const wild_outputs[] = {"0xffffffff", "0xffffd", "0x100000", "0x80000000"};
 enum { N_INPUTS = sizeof(wild_inputs) / sizeof(wild_inputs[0]), N_OUTPUTS = sizeof(wild_outputs) / sizeof(wild_outputs[0]) };

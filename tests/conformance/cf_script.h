@@ -5,26 +5,21 @@
  *   at NAME [nth]               in the callback NAME (cf_abi.h), only its nth occurrence (from 1) when given
  *   call NAME ARG... [= STATUS | = ? | traps]     status 0 when left out; ?: any
  *       ARG: a number; 'text' (pointer and length); {k=v,k2=v2} as header-map pairs (pointer and length); null (0 0);
- *            @'text' (only the pointer); &slot (the address of an out parameter, filled with 0xaa before); *slot, **slot (its 32 or 64 bits, when the call is made)
- *   show P N = VALUE            the bytes at *P, length *N, are VALUE: 'text' or {pairs}
- *   show P N has 'text'
- *   u32 SLOT = NUMBER; u64 SLOT = NUMBER; nonzero SLOT; untouched SLOT
- *   args NUMBER...              the callback's arguments, the context first
+ *            @'text' (only the pointer); &slot (the address of an out parameter, filled with 0xaa before); *slot, **slot (its 32 or 64
+ * bits, when the call is made) show P N = VALUE            the bytes at *P, length *N, are VALUE: 'text' or {pairs} show P N has 'text' u32
+ * SLOT = NUMBER; u64 SLOT = NUMBER; nonzero SLOT; untouched SLOT args NUMBER...              the callback's arguments, the context first
  *   return NUMBER; trap; reached (the statement was executed); never (it must not be)
  *   malloc ok|fail|wild|trap|grow
  * Texts know \0 \n \r \t \\ \' and \xHH.
  *
  * What the proxy does and must see, in order:
  *   message post|get|trailers|late|empty|early    how request and response look; before anything else (post when left out)
- *   host exchange|tick|run|answer|fail|timeout|gone|advance MS|free [early]|push 'name' 'data'|upstream NAME|refuse|prop PATH 'v'|loglevel N
- *                               exchange is implied before the first `host` or `expect` that needs it
- *                               free early: the stream ends before anything of it came
- *   expect outcome done|paused|reset
- *   expect status N; expect dead; expect start fails 'text'
- *   expect up|down|uptrailer|downtrailer KEY 'value'|none        a header as it was sent
- *   expect upbody|downbody 'text'; expect log 'text'; expect nolog 'text'
- *   expect calls|timers|routeclears NUMBER; expect period MS; expect callname 'text'; expect callhead KEY 'v'; expect callbody 'text'
- *   expect shared 'key' 'value'; expect queue 'name' LENGTH; expect metric 'name' NUMBER; expect samples 'name' NUMBER
+ *   host exchange|tick|run|answer|fail|timeout|gone|advance MS|free [early]|push 'name' 'data'|upstream NAME|refuse|prop PATH 'v'|loglevel
+ * N exchange is implied before the first `host` or `expect` that needs it free early: the stream ends before anything of it came expect
+ * outcome done|paused|reset expect status N; expect dead; expect start fails 'text' expect up|down|uptrailer|downtrailer KEY 'value'|none
+ * a header as it was sent expect upbody|downbody 'text'; expect log 'text'; expect nolog 'text' expect calls|timers|routeclears NUMBER;
+ * expect period MS; expect callname 'text'; expect callhead KEY 'v'; expect callbody 'text' expect shared 'key' 'value'; expect queue
+ * 'name' LENGTH; expect metric 'name' NUMBER; expect samples 'name' NUMBER
  */
 #ifndef CF_SCRIPT_H
 #define CF_SCRIPT_H

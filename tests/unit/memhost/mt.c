@@ -21,9 +21,9 @@ static sl_status_t run(sl_instance_t *in, sl_raw_t *args, size_t n, mt_fn_t fn, 
     return mt.trap ? sl_instance_trap(in, "the test says so") : SL_OK;
 }
 
-#define CALLBACK(name, n, result)                                    \
-    static sl_status_t cb_##name(sl_instance_t *in, sl_raw_t *args) { \
-        return run(in, args, n, mt.name, result);                    \
+#define CALLBACK(name, n, result)                                                                                                          \
+    static sl_status_t cb_##name(sl_instance_t *in, sl_raw_t *args) {                                                                      \
+        return run(in, args, n, mt.name, result);                                                                                          \
     }
 CALLBACK(vm_start, 2, 1)
 CALLBACK(configure, 2, 1)

@@ -11,8 +11,8 @@
 typedef uint32_t (*mt_fn_t)(sl_instance_t *in, uint32_t ctx, uint32_t a1, uint32_t a2);
 
 typedef struct {
-    mt_fn_t vm_start, configure, tick, queue, request_headers, request_body, request_trailers, response_headers, response_body, response_trailers,
-        call_response, log, done, delete;
+    mt_fn_t vm_start, configure, tick, queue, request_headers, request_body, request_trailers, response_headers, response_body,
+        response_trailers, call_response, log, done, delete;
     bool trap; /* set by a function: the callback traps when it returns */
 } mt_hooks_t;
 extern mt_hooks_t mt; /* zeroed by mt_setup */
@@ -31,7 +31,7 @@ void mt_teardown(mt_world_t *w);
 
 /* Host calls of the guest. Texts are placed in its memory. */
 uint32_t mt_call(sl_instance_t *in, const char *name, const uint32_t *args, size_t n);
-uint32_t mt_text(sl_instance_t *in, const char *text);               /* its address */
+uint32_t mt_text(sl_instance_t *in, const char *text); /* its address */
 void mt_log(sl_instance_t *in, const char *text);
 uint32_t mt_header_add(sl_instance_t *in, uint32_t map, const char *key, const char *value);
 uint32_t mt_reply(sl_instance_t *in, uint32_t status, const char *body);
