@@ -10,6 +10,8 @@ MAKEFLAGS += --no-builtin-rules --no-builtin-variables
 .SECONDARY:
 
 NGINX ?= debian
+# nginx reads inherited sockets from an environment variable of that name.
+unexport NGINX
 CC := gcc
 AR := ar
 ROOT := $(CURDIR)
@@ -36,7 +38,7 @@ all: $(B)/bin/sluice $(MODULE) compile_commands.json ## builds the command line,
 
 .PHONY: run doctor bench clean distclean
 run: all $(RUN_FILTER) ## builds, starts upstream and gateway on examples/hello, makes one request (ONCE=1: then stops)
-	@NGINX=$(NGINX) RUN_FILTER=$(RUN_FILTER) tools/run.sh
+	@RUN_NGINX=$(NGINX) RUN_FILTER=$(RUN_FILTER) tools/run.sh
 
 doctor: ## what was found, with versions, and what is missing
 	@tools/doctor.sh

@@ -17,7 +17,7 @@ $(B)/asan/fuzz/%.o: fuzz/%.c $(B)/asan/fuzz.flags | $(B)/deps/.packages-build $(
 
 $(FUZZ_REPLAY): %: %.o $(B)/asan/fuzz/replay_main.o $(addprefix $(B)/asan/,$(FUZZ_LIBS)) | $(WASMTIME_READY)
 	@echo "  REPLAY  $@"
-	@$(CC) $(LDFLAGS_asan) -o $@.$$$$ $(filter %.o,$^) $(call link_libs,$^) $(TEST_RPATH) $(EXTERNAL_LIBS) && mv $@.$$$$ $@
+	@$(CC) $(LDFLAGS_asan) -o $@.$$$$ $(filter %.o,$^) $(call link_libs,$^) $(TEST_RPATH) $(EXTERNAL_LIBS) && mv $@.$$$$ $@ || { rm -f $@.$$$$; exit 1; }
 -include $(FUZZ_REPLAY:%=%.d) $(B)/asan/fuzz/replay_main.d
 
 # The third flavor: everything with clang, so that libFuzzer sees the branches of the code under test.

@@ -46,7 +46,7 @@ remember = $(if $(call same,$(if $(wildcard $(1)),$(file <$(1))),$(2)),,$(shell 
 
 # Everything is written beside its place and moved there, so that two makes at once never see half a file.
 COMPILE = $(CC) $(1) -MMD -MP -MF $@.$$$$.d -MT $@ -c -o $@.$$$$.o $< && mv $@.$$$$.d $(@:.o=.d) && mv $@.$$$$.o $@ || { rm -f $@.$$$$.*; exit 1; }
-ARCHIVE = rm -f $@.$$$$ && $(AR) rcs $@.$$$$ $(filter %.o,$^) && mv $@.$$$$ $@
+ARCHIVE = rm -f $@.$$$$ && $(AR) rcs $@.$$$$ $(filter %.o,$^) && mv $@.$$$$ $@ || { rm -f $@.$$$$; exit 1; }
 
 define layer_rules # flavor layer
 SRC_$(2) := $(filter-out src/$(2)/main.c,$(call sources_of,$(2)))
@@ -81,18 +81,18 @@ $(foreach l,$(LAYERS),$(eval lib-$(l): $(B)/release/lib$(l).a $(B)/asan/lib$(l).
 
 $(B)/modules/libwasmtime.so: $(WASMTIME_READY)
 	@mkdir -p $(@D)
-	@cp $(WASMTIME)/lib/libwasmtime.so $@.$$$$ && mv $@.$$$$ $@
+	@cp $(WASMTIME)/lib/libwasmtime.so $@.$$$$ && mv $@.$$$$ $@ || { rm -f $@.$$$$; exit 1; }
 
 $(B)/bin/sluice: $(B)/release/obj/cli/main.o $(call libs_for,release,cli) | $(B)/modules/libwasmtime.so
 	@mkdir -p $(@D)
 	@echo "  LINK    $@"
-	@$(CC) $(LDFLAGS_release) -o $@.$$$$ $< $(call link_libs,$^) $(EXTERNAL_LIBS) -Wl,--as-needed -Wl,-rpath,'$$ORIGIN/../modules:$$ORIGIN/../lib/sluice' && mv $@.$$$$ $@
+	@$(CC) $(LDFLAGS_release) -o $@.$$$$ $< $(call link_libs,$^) $(EXTERNAL_LIBS) -Wl,--as-needed -Wl,-rpath,'$$ORIGIN/../modules:$$ORIGIN/../lib/sluice' && mv $@.$$$$ $@ || { rm -f $@.$$$$; exit 1; }
 -include $(B)/release/obj/cli/main.d
 
 $(B)/asan/bin/sluice: $(B)/asan/obj/cli/main.o $(call libs_for,asan,cli)
 	@mkdir -p $(@D)
 	@echo "  LINK    $@"
-	@$(CC) $(LDFLAGS_asan) -o $@.$$$$ $< $(call link_libs,$^) $(EXTERNAL_LIBS) $(TEST_RPATH) && mv $@.$$$$ $@
+	@$(CC) $(LDFLAGS_asan) -o $@.$$$$ $< $(call link_libs,$^) $(EXTERNAL_LIBS) $(TEST_RPATH) && mv $@.$$$$ $@ || { rm -f $@.$$$$; exit 1; }
 -include $(B)/asan/obj/cli/main.d
 
 # ---- for editors ----

@@ -29,7 +29,7 @@ $(B)/asan/$(2)/%.o: $(2)/%.c $(B)/asan/$(2).flags | $(B)/deps/.packages-test $(W
 
 $$(TEST_BIN_$(1)): %: %.o $$(TEST_HELPER_OBJ_$(1)) $$(SUPPORT_OBJ) $$(call libs_for,asan,$(1)) $(B)/asan/$(2).flags | $(WASMTIME_READY)
 	@echo "  TEST    $$@"
-	@$(CC) $(LDFLAGS_asan) $(if $(wildcard tests/unit/support/*.c),$(TEST_WRAP)) -o $$@.$$$$$$$$ $$(filter %.o,$$^) $$(call link_libs,$$^) $(TEST_RPATH) $(EXTERNAL_LIBS) -lcmocka && mv $$@.$$$$$$$$ $$@
+	@$(CC) $(LDFLAGS_asan) $(if $(wildcard tests/unit/support/*.c),$(TEST_WRAP)) -o $$@.$$$$$$$$ $$(filter %.o,$$^) $$(call link_libs,$$^) $(TEST_RPATH) $(EXTERNAL_LIBS) -lcmocka && mv $$@.$$$$$$$$ $$@ || { rm -f $$@.$$$$$$$$; exit 1; }
 
 -include $$(TEST_SRC_$(1):%.c=$(B)/asan/%.d) $$(TEST_HELPER_OBJ_$(1):.o=.d)
 

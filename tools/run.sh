@@ -6,6 +6,7 @@ set -euo pipefail
 cd "$ROOT"
 
 filter=${RUN_FILTER:?}
+nginx=${RUN_NGINX:-debian}
 run=$BUILD/run
 upstream='' gateway=''
 
@@ -42,19 +43,23 @@ check_port UPSTREAM_PORT 9000
 
 # The example as it is, but for the filter's name where Go is missing, and for the upstream's port where it was chosen.
 name=$(basename "$filter" .wasm)
-rm -rf "$run/filters" "$run/config"
+rm -rf "$run/filters" "$run/config" "$run/upstream.log"
 mkdir -p "$run/filters" "$run/config"
 cp "$filter" "$run/filters/"
 sed -e "s/my-go-filter/$name/" -e "s/127\.0\.0\.1:9000/127.0.0.1:$UPSTREAM_PORT/" examples/hello/kong.yml >"$run/config/kong.yml"
 
 python3 tools/echo_upstream.py "$UPSTREAM_PORT" >"$run/upstream.log" 2>&1 </dev/null &
 upstream=$!
+until [ -s "$run/upstream.log" ] 2>/dev/null; do # its first line says that it listens
+    kill -0 "$upstream" 2>/dev/null || die "the upstream did not start: $(cat "$run/upstream.log")"
+    sleep 0.05
+done
 
 export KONG_WASM=on KONG_WASM_FILTERS_PATH=$run/filters KONG_DATABASE=off KONG_DECLARATIVE_CONFIG=$run/config/kong.yml
 export KONG_PREFIX=$run/prefix KONG_PROXY_LISTEN=127.0.0.1:$PROXY_PORT KONG_ADMIN_LISTEN=127.0.0.1:$ADMIN_PORT KONG_NGINX_DAEMON=off
-if [ "${NGINX:-debian}" != debian ]; then
-    export SLUICE_NGINX_BINARY=$BUILD/nginx/$NGINX/sbin/nginx SLUICE_WASM_DYNAMIC_MODULE=$BUILD/nginx/$NGINX/modules/ngx_http_sluice_module.so
-    [ "$NGINX" != asan ] || export ASAN_OPTIONS=${ASAN_OPTIONS-detect_odr_violation=0:detect_leaks=0}
+if [ "$nginx" != debian ]; then
+    export SLUICE_NGINX_BINARY=$BUILD/nginx/$nginx/sbin/nginx SLUICE_WASM_DYNAMIC_MODULE=$BUILD/nginx/$nginx/modules/ngx_http_sluice_module.so
+    [ "$nginx" != asan ] || export ASAN_OPTIONS=${ASAN_OPTIONS-detect_odr_violation=0:detect_leaks=0}
 fi
 say "filter $name, proxy http://127.0.0.1:$PROXY_PORT, Admin API http://127.0.0.1:$ADMIN_PORT, upstream http://127.0.0.1:$UPSTREAM_PORT"
 "$BUILD/bin/sluice" start </dev/null &
