@@ -2,9 +2,8 @@
  * What the router costs: time to build and to open a plan, its size, and nanoseconds for a match, for 10, 1,000 and 100,000
  * routes of several shapes. Each request goes to a different route, so that caches are as cold as in life.
  *
- *   cc -std=gnu11 -O2 -D_GNU_SOURCE -Isrc/base -Isrc/gateway -o /tmp/router_match bench/router_match.c
- *     src/gateway/gw_{plan,plan_build,plan_writer,path,regex,router,router_build,router_list,trie}.c src/base/sl_*.c
- *     -ljansson -lpcre2-8 -lcrypto
+ *   make lib-gateway && cc -std=gnu11 -O2 -D_GNU_SOURCE -Isrc/base -Isrc/gateway -o build/router_match bench/router_match.c
+ *     build/release/libgateway.a build/release/libbase.a -ljansson -lyaml -lpcre2-8 -lcrypto -lm
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -2,51 +2,31 @@
 
 #include <stdlib.h>
 
-#include "gw_plan_writer.h"
+#include "gw_plan_parts.h"
 #include "gw_router.h"
-#include "sl_digest.h"
+#include "gw_schema.h"
 
-/* One entity with its id, in id order; its position is its index in the image. */
-typedef struct {
-    sl_str_t id;
-    const json_t *json;
-} entry_t;
-
-typedef struct {
-    entry_t *items;
-    size_t n;
-} table_t;
-
-typedef struct {
-    gw_writer_t w;
-    table_t services, routes, chains;
-    uint32_t *service_chain; /* by service: index of its filters' range in `own`, or GW_NONE */
-    uint32_t *route_chain;   /* by route, the same */
-    gw_range_t *own;         /* by chain entity: its enabled filters in the filters section */
-    sl_err_t *err;
-} build_t;
-
-static sl_status_t no_memory(build_t *b) {
+sl_status_t gw_build_no_memory(gw_build_t *b) {
     return sl_err_set(b->err, SL_NO_MEMORY, "plan: out of memory");
 }
 
 /* ---- tables of entities -------------------------------------------------------------------------------------------------- */
 
 static int by_id(const void *a, const void *b) {
-    return sl_str_cmp(((const entry_t *)a)->id, ((const entry_t *)b)->id);
+    return sl_str_cmp(((const gw_entry_t *)a)->id, ((const gw_entry_t *)b)->id);
 }
 
-static sl_status_t table_init(build_t *b, table_t *t, const char *collection, const json_t *object) {
-    *t = (table_t){0};
+sl_status_t gw_table_init(gw_build_t *b, gw_table_t *t, const char *collection, const json_t *object) {
+    *t = (gw_table_t){0};
     if (object == NULL || json_is_null(object)) {
         return SL_OK;
     }
     if (!json_is_object(object)) {
         return sl_err_set(b->err, SL_INVALID, "%s: expected a map from id to entity", collection);
     }
-    t->items = calloc(json_object_size(object) + 1, sizeof(entry_t));
+    t->items = calloc(json_object_size(object) + 1, sizeof(gw_entry_t));
     if (t->items == NULL) {
-        return no_memory(b);
+        return gw_build_no_memory(b);
     }
     const char *id;
     size_t id_len;
@@ -55,13 +35,13 @@ static sl_status_t table_init(build_t *b, table_t *t, const char *collection, co
         if (!json_is_object(json) || id_len == 0) {
             return sl_err_set(b->err, SL_INVALID, "%s: '%.*s' is no entity", collection, (int)(id_len < 100 ? id_len : 100), id);
         }
-        t->items[t->n++] = (entry_t){sl_str(id, id_len), json};
+        t->items[t->n++] = (gw_entry_t){sl_str(id, id_len), json};
     }
-    qsort(t->items, t->n, sizeof(entry_t), by_id);
+    qsort(t->items, t->n, sizeof(gw_entry_t), by_id);
     return SL_OK;
 }
 
-static uint32_t table_find(const table_t *t, sl_str_t id) {
+uint32_t gw_table_find(const gw_table_t *t, sl_str_t id) {
     size_t lo = 0, hi = t->n;
     while (lo < hi) {
         size_t mid = lo + (hi - lo) / 2;
@@ -75,13 +55,13 @@ static uint32_t table_find(const table_t *t, sl_str_t id) {
 }
 
 /* The entity that {"id": ...} in `field` refers to; *out GW_NONE when it is unset. */
-static sl_status_t foreign(build_t *b, const entry_t *from, const char *field, const table_t *to, uint32_t *out) {
+sl_status_t gw_foreign(gw_build_t *b, const gw_entry_t *from, const char *field, const gw_table_t *to, uint32_t *out) {
     const json_t *ref = json_object_get(from->json, field);
     *out = GW_NONE;
     if (ref == NULL || json_is_null(ref)) {
         return SL_OK;
     }
-    *out = table_find(to, gw_field_str(ref, "id"));
+    *out = gw_table_find(to, gw_field_str(ref, "id"));
     if (*out == GW_NONE) {
         return sl_err_set(b->err, SL_INVALID, "entity '%.*s': its %s does not exist", SL_FMT(from->id), field);
     }
@@ -115,7 +95,7 @@ static int32_t field_tristate(const json_t *json, const char *field) {
     return json_is_boolean(v) ? json_is_true(v) : -1;
 }
 
-static void add_service(build_t *b, const entry_t *e) {
+static void add_service(gw_build_t *b, const gw_entry_t *e) {
     const json_t *j = e->json;
     uint32_t protocol = protocol_bit(gw_field_str(j, "protocol"));
     gw_img_service_t rec = {
@@ -133,149 +113,6 @@ static void add_service(build_t *b, const entry_t *e) {
         .tls_verify = field_tristate(j, "tls_verify"),
     };
     gw_writer_add(&b->w, GW_SEC_SERVICES, &rec);
-}
-
-/* ---- filter chains ------------------------------------------------------------------------------------------------------- */
-
-/* string: its bytes; null: empty; anything else: compact JSON. */
-static gw_ref_t add_config(build_t *b, const json_t *config) {
-    if (config == NULL || json_is_null(config)) {
-        return gw_writer_str(&b->w, SL_STR(""));
-    }
-    if (json_is_string(config)) {
-        return gw_writer_str(&b->w, gw_json_str(config));
-    }
-    sl_buf_t text;
-    sl_buf_init(&text, b->w.sec[GW_SEC_STRINGS].max);
-    if (gw_json_compact(config, &text) != SL_OK) {
-        b->w.failed = true;
-    }
-    gw_ref_t ref = gw_writer_str(&b->w, sl_buf_str(&text));
-    sl_buf_deinit(&text);
-    return ref;
-}
-
-/* Over every field that makes a running filter what it is, each with its length in front. */
-static sl_status_t filter_key(const build_t *b, const gw_img_filter_t *f, uint8_t key[32]) {
-    const gw_ref_t parts[] = {f->name, f->config};
-    sl_buf_t text;
-    sl_buf_init(&text, SIZE_MAX);
-    for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
-        sl_str_t s = gw_writer_text(&b->w, parts[i]);
-        uint64_t len = s.len;
-        sl_buf_append(&text, &len, sizeof(len));
-        sl_buf_append_str(&text, s);
-    }
-    sl_status_t rc = text.failed ? SL_NO_MEMORY : sl_sha256(sl_buf_str(&text), key);
-    sl_buf_deinit(&text);
-    return rc;
-}
-
-static sl_status_t add_filter(build_t *b, const entry_t *chain, const json_t *entry, bool from_service) {
-    sl_str_t name = gw_field_str(entry, "name");
-    if (name.len == 0) {
-        return sl_err_set(b->err, SL_INVALID, "filter chain '%.*s': a filter has no name", SL_FMT(chain->id));
-    }
-    gw_img_filter_t rec = {
-        .name = gw_writer_str(&b->w, name),
-        .config = add_config(b, json_object_get(entry, "config")),
-        .chain_id = gw_writer_str(&b->w, chain->id),
-        .chain_name = gw_writer_str(&b->w, gw_field_str(chain->json, "name")),
-        .from_service = from_service,
-    };
-    if (gw_writer_failed(&b->w) || filter_key(b, &rec, rec.key) != SL_OK) {
-        return no_memory(b);
-    }
-    gw_writer_add(&b->w, GW_SEC_FILTERS, &rec);
-    return SL_OK;
-}
-
-/* The enabled filters of one chain; none when the chain itself is off. */
-static sl_status_t add_filters(build_t *b, const entry_t *chain, bool from_service, gw_range_t *out) {
-    out->first = gw_writer_count(&b->w, GW_SEC_FILTERS);
-    const json_t *filters = gw_field_bool(chain->json, "enabled", true) ? json_object_get(chain->json, "filters") : NULL;
-    for (size_t i = 0; i < json_array_size(filters); i++) {
-        const json_t *entry = json_array_get(filters, i);
-        sl_status_t rc = gw_field_bool(entry, "enabled", true) ? add_filter(b, chain, entry, from_service) : SL_OK;
-        if (rc != SL_OK) {
-            return rc;
-        }
-    }
-    out->count = gw_writer_count(&b->w, GW_SEC_FILTERS) - out->first;
-    return SL_OK;
-}
-
-static sl_status_t take_place(build_t *b, const entry_t *chain, const char *parent, uint32_t *places, uint32_t at, uint32_t chain_index) {
-    if (places[at] != GW_NONE) {
-        return sl_err_set(b->err, SL_INVALID, "filter chain '%.*s': its %s has another chain", SL_FMT(chain->id), parent);
-    }
-    places[at] = chain_index;
-    return SL_OK;
-}
-
-static sl_status_t add_chain_entity(build_t *b, uint32_t i) {
-    const entry_t *chain = &b->chains.items[i];
-    uint32_t service, route;
-    sl_status_t rc = foreign(b, chain, "service", &b->services, &service);
-    rc = rc == SL_OK ? foreign(b, chain, "route", &b->routes, &route) : rc;
-    if (rc != SL_OK) {
-        return rc;
-    }
-    if ((service == GW_NONE) == (route == GW_NONE)) {
-        return sl_err_set(b->err, SL_INVALID, "filter chain '%.*s': expected exactly one of service and route", SL_FMT(chain->id));
-    }
-    bool from_service = service != GW_NONE;
-    rc = from_service ? take_place(b, chain, "service", b->service_chain, service, i)
-                      : take_place(b, chain, "route", b->route_chain, route, i);
-    return rc == SL_OK ? add_filters(b, chain, from_service, &b->own[i]) : rc;
-}
-
-static uint32_t *new_places(size_t n) {
-    uint32_t *places = malloc((n + 1) * sizeof(*places));
-    for (size_t i = 0; places != NULL && i < n; i++) {
-        places[i] = GW_NONE;
-    }
-    return places;
-}
-
-static sl_status_t add_chain_entities(build_t *b) {
-    b->service_chain = new_places(b->services.n);
-    b->route_chain = new_places(b->routes.n);
-    b->own = calloc(b->chains.n + 1, sizeof(*b->own));
-    if (b->service_chain == NULL || b->route_chain == NULL || b->own == NULL) {
-        return no_memory(b);
-    }
-    for (size_t i = 0; i < b->chains.n; i++) {
-        sl_status_t rc = add_chain_entity(b, (uint32_t)i);
-        if (rc != SL_OK) {
-            return rc;
-        }
-    }
-    return SL_OK;
-}
-
-static void append_own(build_t *b, uint32_t chain_entity) {
-    if (chain_entity == GW_NONE) {
-        return;
-    }
-    gw_range_t own = b->own[chain_entity];
-    for (uint32_t i = 0; i < own.count; i++) {
-        uint32_t filter = own.first + i;
-        gw_writer_add(&b->w, GW_SEC_CHAIN_FILTERS, &filter);
-    }
-}
-
-/* A runnable chain: the service's filters, then the route's. GW_NONE when neither has any. */
-static uint32_t add_chain(build_t *b, uint32_t of_service, uint32_t of_route) {
-    gw_img_chain_t rec = {.filters.first = gw_writer_count(&b->w, GW_SEC_CHAIN_FILTERS)};
-    append_own(b, of_service);
-    append_own(b, of_route);
-    rec.filters.count = gw_writer_count(&b->w, GW_SEC_CHAIN_FILTERS) - rec.filters.first;
-    return rec.filters.count == 0 ? GW_NONE : gw_writer_add(&b->w, GW_SEC_CHAINS, &rec);
-}
-
-static bool has_filters(const build_t *b, uint32_t chain_entity) {
-    return chain_entity != GW_NONE && b->own[chain_entity].count > 0;
 }
 
 /* ---- routes -------------------------------------------------------------------------------------------------------------- */
@@ -300,11 +137,13 @@ static uint32_t route_flags(const json_t *json, uint32_t route_protocol_bits, bo
     return flags;
 }
 
+static const gw_range_t no_filters = {0, 0};
+
 /* `runnable`: by service, the runnable chain of the service alone. */
-static sl_status_t add_route(build_t *b, uint32_t index, const uint32_t *runnable) {
-    const entry_t *e = &b->routes.items[index];
+static sl_status_t add_route(gw_build_t *b, uint32_t index, const uint32_t *runnable) {
+    const gw_entry_t *e = &b->routes.items[index];
     uint32_t service;
-    sl_status_t rc = foreign(b, e, "service", &b->services, &service);
+    sl_status_t rc = gw_foreign(b, e, "service", &b->services, &service);
     if (rc != SL_OK) {
         return rc;
     }
@@ -318,21 +157,21 @@ static sl_status_t add_route(build_t *b, uint32_t index, const uint32_t *runnabl
         .service = service,
         .chain = service == GW_NONE ? GW_NONE : runnable[service],
     };
-    if (has_filters(b, b->route_chain[index])) {
-        rec.chain = add_chain(b, service == GW_NONE ? GW_NONE : b->service_chain[service], b->route_chain[index]);
+    if (b->route_filters[index].count > 0) {
+        rec.chain = gw_build_chain(b, service == GW_NONE ? no_filters : b->service_filters[service], b->route_filters[index]);
     }
     gw_writer_add(&b->w, GW_SEC_ROUTES, &rec);
     return SL_OK;
 }
 
-static sl_status_t add_services_and_routes(build_t *b) {
-    uint32_t *runnable = new_places(b->services.n);
+static sl_status_t add_services_and_routes(gw_build_t *b) {
+    uint32_t *runnable = malloc((b->services.n + 1) * sizeof(*runnable));
     if (runnable == NULL) {
-        return no_memory(b);
+        return gw_build_no_memory(b);
     }
     for (size_t i = 0; i < b->services.n; i++) {
         add_service(b, &b->services.items[i]);
-        runnable[i] = add_chain(b, b->service_chain[i], GW_NONE);
+        runnable[i] = gw_build_chain(b, b->service_filters[i], no_filters);
     }
     sl_status_t rc = SL_OK;
     for (size_t i = 0; rc == SL_OK && i < b->routes.n; i++) {
@@ -343,18 +182,18 @@ static sl_status_t add_services_and_routes(build_t *b) {
 }
 
 /* Only routes that can serve HTTP and whose service is unset or enabled. */
-static bool takes_part(const build_t *b, const entry_t *e) {
+static bool takes_part(const gw_build_t *b, const gw_entry_t *e) {
     if ((route_protocols(e->json) & (GW_HTTP | GW_HTTPS | GW_GRPC | GW_GRPCS)) == 0) {
         return false;
     }
-    uint32_t service = table_find(&b->services, gw_field_str(json_object_get(e->json, "service"), "id"));
+    uint32_t service = gw_table_find(&b->services, gw_field_str(json_object_get(e->json, "service"), "id"));
     return service == GW_NONE || gw_field_bool(b->services.items[service].json, "enabled", true);
 }
 
-static sl_status_t add_router(build_t *b) {
+static sl_status_t add_router(gw_build_t *b) {
     gw_router_route_t *routes = malloc((b->routes.n + 1) * sizeof(*routes));
     if (routes == NULL) {
-        return no_memory(b);
+        return gw_build_no_memory(b);
     }
     size_t n = 0;
     for (size_t i = 0; i < b->routes.n; i++) {
@@ -369,20 +208,10 @@ static sl_status_t add_router(build_t *b) {
 
 /* ---- entities for the Admin API ------------------------------------------------------------------------------------------ */
 
-/* The field by which an entity is found beside its id; NULL: none. Collections not listed: "name". */
-static const struct {
-    const char *collection;
-    const char *field;
-} key_fields[] = {{"consumers", "username"}, {"plugins", "instance_name"}, {"vaults", "prefix"},
-                  {"targets", NULL},         {"certificates", NULL},       {"ca_certificates", NULL}};
-
+/* The field by which an entity is found beside its id; NULL: none. */
 static const char *key_field(const char *collection) {
-    for (size_t i = 0; i < sizeof(key_fields) / sizeof(key_fields[0]); i++) {
-        if (strcmp(collection, key_fields[i].collection) == 0) {
-            return key_fields[i].field;
-        }
-    }
-    return "name";
+    const gw_entity_t *entity = gw_entity_find(sl_cstr(collection));
+    return entity != NULL ? entity->endpoint_key : NULL;
 }
 
 typedef struct {
@@ -396,11 +225,11 @@ static int by_key(const void *a, const void *b) {
     return rc != 0 ? rc : (x->entity > y->entity) - (x->entity < y->entity);
 }
 
-static sl_status_t add_keys(build_t *b, const table_t *t, const char *field, uint32_t first_entity, gw_range_t *out) {
+static sl_status_t add_keys(gw_build_t *b, const gw_table_t *t, const char *field, uint32_t first_entity, gw_range_t *out) {
     out->first = gw_writer_count(&b->w, GW_SEC_KEYS);
     entity_key_t *keys = malloc((t->n + 1) * sizeof(*keys));
     if (keys == NULL) {
-        return no_memory(b);
+        return gw_build_no_memory(b);
     }
     size_t n = 0;
     for (size_t i = 0; field != NULL && i < t->n; i++) {
@@ -419,9 +248,9 @@ static sl_status_t add_keys(build_t *b, const table_t *t, const char *field, uin
     return SL_OK;
 }
 
-static sl_status_t add_collection(build_t *b, const char *name, const json_t *object) {
-    table_t t;
-    sl_status_t rc = table_init(b, &t, name, object);
+static sl_status_t add_collection(gw_build_t *b, const char *name, const json_t *object) {
+    gw_table_t t;
+    sl_status_t rc = gw_table_init(b, &t, name, object);
     if (rc == SL_OK) {
         gw_img_collection_t rec = {.name = gw_writer_str(&b->w, sl_cstr(name))};
         rec.entities = (gw_range_t){gw_writer_count(&b->w, GW_SEC_ENTITIES), (uint32_t)t.n};
@@ -440,10 +269,10 @@ static int by_text(const void *a, const void *b) {
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-static sl_status_t add_collections(build_t *b, const json_t *entities) {
+static sl_status_t add_collections(gw_build_t *b, const json_t *entities) {
     const char **names = malloc((json_object_size(entities) + 1) * sizeof(*names));
     if (names == NULL) {
-        return no_memory(b);
+        return gw_build_no_memory(b);
     }
     size_t n = 0;
     const char *name;
@@ -462,7 +291,7 @@ static sl_status_t add_collections(build_t *b, const json_t *entities) {
 
 /* ---- all of it ----------------------------------------------------------------------------------------------------------- */
 
-static void add_header(build_t *b, const gw_plan_conf_t *conf) {
+static void add_header(gw_build_t *b, const gw_plan_conf_t *conf) {
     static const char zeros[] = "00000000000000000000000000000000";
     b->w.header.generation = conf->generation;
     b->w.header.traditional = conf->traditional;
@@ -470,11 +299,12 @@ static void add_header(build_t *b, const gw_plan_conf_t *conf) {
     b->w.header.config_text = gw_writer_str(&b->w, conf->config_text);
 }
 
-static sl_status_t build(build_t *b, const json_t *entities) {
-    sl_status_t rc = table_init(b, &b->services, "services", json_object_get(entities, "services"));
-    rc = rc == SL_OK ? table_init(b, &b->routes, "routes", json_object_get(entities, "routes")) : rc;
-    rc = rc == SL_OK ? table_init(b, &b->chains, "filter_chains", json_object_get(entities, "filter_chains")) : rc;
-    rc = rc == SL_OK ? add_chain_entities(b) : rc;
+static sl_status_t build(gw_build_t *b, const json_t *entities) {
+    sl_status_t rc = gw_table_init(b, &b->services, "services", json_object_get(entities, "services"));
+    rc = rc == SL_OK ? gw_table_init(b, &b->routes, "routes", json_object_get(entities, "routes")) : rc;
+    rc = rc == SL_OK ? gw_table_init(b, &b->chains, "filter_chains", json_object_get(entities, "filter_chains")) : rc;
+    rc = rc == SL_OK ? gw_table_init(b, &b->plugins, "plugins", json_object_get(entities, "plugins")) : rc;
+    rc = rc == SL_OK ? gw_build_filters(b) : rc;
     rc = rc == SL_OK ? add_services_and_routes(b) : rc;
     rc = rc == SL_OK ? add_router(b) : rc;
     return rc == SL_OK ? add_collections(b, entities) : rc;
@@ -484,7 +314,7 @@ sl_status_t gw_plan_build(const json_t *entities, const gw_plan_conf_t *conf, sl
     if (!json_is_object(entities)) {
         return sl_err_set(err, SL_INVALID, "plan: expected a map of collections");
     }
-    build_t b = {.err = err};
+    gw_build_t b = {.err = err};
     gw_writer_init(&b.w, image->max);
     add_header(&b, conf);
     sl_status_t rc = build(&b, entities);
@@ -495,8 +325,8 @@ sl_status_t gw_plan_build(const json_t *entities, const gw_plan_conf_t *conf, sl
     free(b.services.items);
     free(b.routes.items);
     free(b.chains.items);
-    free(b.service_chain);
-    free(b.route_chain);
-    free(b.own);
+    free(b.plugins.items);
+    free(b.service_filters);
+    free(b.route_filters);
     return rc;
 }

@@ -94,6 +94,51 @@ static void disabled_filters_and_chains_do_not_run(void **state) {
     check_chain("'c1': {'route': {'id': 'r1'}, 'filters': [{'name': 'a', 'enabled': false}]}", "r1", "");
 }
 
+static void check_with_plugins(const char *chains, const char *plugins, const char *route_id, const char *want) {
+    char text[2048];
+    snprintf(text, sizeof(text), "%s}, 'plugins': {%s", chains, plugins);
+    check_chain(text, route_id, want);
+}
+
+static void filters_configured_as_plugins_run_after_the_chain_of_their_owner(void **state) {
+    (void)state;
+    const char *chains =
+        "'c1': {'service': {'id': 's1'}, 'filters': [{'name': 's'}]}, 'c2': {'route': {'id': 'r1'}, 'filters': [{'name': 'r'}]}";
+    const char *plugins =
+        "'p1': {'name': 'x', 'config': 'rx', 'route': {'id': 'r1'}}, 'p2': {'name': 'y', 'config': 'sy', 'service': {'id': 's1'}}";
+    check_with_plugins(chains, plugins, "r1", "s=@c1[s] y=sy@c1[s] r=@c2[r] x=rx@c2[r]");
+    check_with_plugins(chains, plugins, "r2", "s=@c1[s] y=sy@c1[s]");
+}
+
+static void a_plugin_needs_no_chain(void **state) {
+    (void)state;
+    check_with_plugins("", "'p1': {'name': 'x', 'route': {'id': 'r1'}, 'service': null, 'consumer': null}", "r1", "x=@p1[r]");
+}
+
+static void plugins_run_in_the_order_of_name_and_times(void **state) {
+    (void)state;
+    const char *plugins =
+        "'p1': {'name': 'b', 'route': {'id': 'r1'}, 'updated_at': 2}, 'p2': {'name': 'b', 'route': {'id': 'r1'}, 'updated_at': 1},"
+        "'p3': {'name': 'a', 'route': {'id': 'r1'}, 'updated_at': 3, 'created_at': 2},"
+        "'p4': {'name': 'a', 'route': {'id': 'r1'}, 'updated_at': 3, 'created_at': 1}";
+    check_with_plugins("", plugins, "r1", "a=@p4[r] a=@p3[r] b=@p2[r] b=@p1[r]");
+}
+
+static void disabled_and_global_plugins_and_those_of_consumers_do_not_run(void **state) {
+    (void)state;
+    check_with_plugins("",
+                       "'p1': {'name': 'a', 'route': {'id': 'r1'}, 'enabled': false}, 'p2': {'name': 'b'},"
+                       "'p3': {'name': 'c', 'route': {'id': 'r1'}, 'consumer': {'id': 'x'}}, 'p4': {'name': 'd', 'route': {'id': 'r1'}, "
+                       "'service': {'id': 's1'}}",
+                       "r1", "");
+}
+
+static void a_disabled_chain_takes_the_plugins_of_its_owner_with_it(void **state) {
+    (void)state;
+    check_with_plugins("'c1': {'route': {'id': 'r1'}, 'enabled': false, 'filters': [{'name': 'a'}]}",
+                       "'p1': {'name': 'x', 'route': {'id': 'r1'}}", "r1", "");
+}
+
 static void routes_of_one_service_share_its_chain(void **state) {
     (void)state;
     char entities[4096];
@@ -665,6 +710,11 @@ int main(void) {
         cmocka_unit_test(a_chain_of_the_route_runs_after_that_of_the_service),
         cmocka_unit_test(a_route_without_service_runs_its_own_chain),
         cmocka_unit_test(disabled_filters_and_chains_do_not_run),
+        cmocka_unit_test(a_disabled_chain_takes_the_plugins_of_its_owner_with_it),
+        cmocka_unit_test(disabled_and_global_plugins_and_those_of_consumers_do_not_run),
+        cmocka_unit_test(plugins_run_in_the_order_of_name_and_times),
+        cmocka_unit_test(a_plugin_needs_no_chain),
+        cmocka_unit_test(filters_configured_as_plugins_run_after_the_chain_of_their_owner),
         cmocka_unit_test(routes_of_one_service_share_its_chain),
         cmocka_unit_test(the_configuration_reaches_the_filter_as_bytes),
         cmocka_unit_test(a_configuration_may_hold_nul_bytes),
