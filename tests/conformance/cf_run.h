@@ -12,13 +12,18 @@ typedef struct {
     const char *script; /* cf_script.h */
 } cf_case_t;
 
-/* A call that is right, to be made wrong argument by argument; each must answer `status` and leave the VM alive. */
+/*
+ * A call that is right and answers `right`, to be made wrong argument by argument: where a pointer or a length leaves memory it must answer
+ * `wrong`; where both stay inside, but overlap or touch the end, anything; and the VM must live on. The same calls are made in every
+ * callback.
+ */
 typedef struct {
     const char *row;
     const char *section; /* "at REQB" and what else must come before; may be "" */
     const char *call;
-    unsigned status;
-    const char *after; /* for the proxy: as in scripts; may be "" */
+    unsigned wrong;
+    const char *after; /* for the proxy, after a wrong call: as in scripts; may be "" */
+    unsigned right;
 } cf_hostile_t;
 
 typedef struct {

@@ -523,24 +523,40 @@ void cf_script_report(cf_script_t *s, sl_str_t line) {
 
 /* ---- hostile arguments ---- */
 
+typedef struct {
+    const char *const *words;
+    unsigned n;
+} variants_t;
+
 static const char *const wild_inputs[] = {"0xffffffff 1",          "0xfffff 2", "0x100000 1", "0x4000 0xffffffff", "0xffffffff 0xffffffff",
                                           "0x80000000 0x80000000", "0x100001 0"};
 static const char *const wild_outputs[] = {"0xffffffff", "0xffffd", "0x100000", "0x80000000"};
-enum { N_INPUTS = sizeof(wild_inputs) / sizeof(wild_inputs[0]), N_OUTPUTS = sizeof(wild_outputs) / sizeof(wild_outputs[0]) };
+static const char *const odd_inputs[] = {"0xffffe 2", "0x100000 0", "0 0", "0 0x4000", "0xc000 32"};
+static const char *const odd_outputs[] = {"0", "0x4000", "0x4001", "0xc002", "0xc010", "0xffff0"};
+#define VARIANTS(a) {a, sizeof(a) / sizeof((a)[0])}
+static const variants_t of_input[2] = {VARIANTS(wild_inputs), VARIANTS(odd_inputs)};
+static const variants_t of_output[2] = {VARIANTS(wild_outputs), VARIANTS(odd_outputs)};
+static const variants_t none = {NULL, 0};
 
-bool cf_script_hostile(const char *call_text, unsigned nth, char *out, size_t size) {
+static const variants_t *variants_of(const char *word, bool odd) {
+    if (*word == '&' || *word == '@') {
+        return &of_output[odd];
+    }
+    return *word == '\'' || *word == '{' ? &of_input[odd] : &none;
+}
+
+bool cf_script_hostile(const char *call_text, unsigned nth, bool odd, char *out, size_t size) {
     char(*words)[512] = calloc(32, sizeof(*words));
     size_t n = split(call_text, words, 32);
     const char *wild = NULL;
     size_t which = 0;
     for (size_t i = 2; i < n && wild == NULL; i++) {
-        bool alone = words[i][0] == '&' || words[i][0] == '@';
-        unsigned variants = alone ? N_OUTPUTS : words[i][0] == '\'' || words[i][0] == '{' ? N_INPUTS : 0;
-        if (nth < variants) {
-            wild = alone ? wild_outputs[nth] : wild_inputs[nth];
+        const variants_t *v = variants_of(words[i], odd);
+        if (nth < v->n) {
+            wild = v->words[nth];
             which = i;
         } else {
-            nth -= variants;
+            nth -= v->n;
         }
     }
     size_t len = 0;

@@ -63,7 +63,10 @@ typedef struct {
 bool cf_script_compile(cf_script_t *s, const char *text, const cf_import_t *imports, size_t n_imports);
 void cf_script_deinit(cf_script_t *s);
 void cf_script_report(cf_script_t *s, sl_str_t log_line); /* looks for a report in a line of the log */
-/* Which arguments of a call statement are memory: writes one mutated statement after another into out; false: no more. */
-bool cf_script_hostile(const char *call, unsigned n, char *out, size_t size);
+/*
+ * Makes the nth wrong statement out of a call statement that is right: one of its pointers or lengths leaves memory. With `odd`: they stay
+ * inside, but touch its end or lie in each other. false: there are no more.
+ */
+bool cf_script_hostile(const char *call, unsigned nth, bool odd, char *out, size_t size);
 
 #endif

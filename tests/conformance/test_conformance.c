@@ -46,20 +46,48 @@ static void ordinary(tally_t *t) {
     }
 }
 
-static void hostile_one(tally_t *t, const cf_hostile_t *h, unsigned nth, const char *call) {
+/* The VM must live on: the log call afterwards is answered. `status` "?": any. */
+static void hostile_one(tally_t *t, const cf_hostile_t *h, const char *call, const char *status, const char *after) {
     char script[4096], title[1100];
-    /* The VM must live on: the log call after it is answered. */
-    snprintf(script, sizeof(script), "%s; %s = %u; call proxy_log 2 'alive'; %s; expect outcome done; expect log 'alive'", h->section, call,
-             h->status, h->after);
-    snprintf(title, sizeof(title), "hostile %u: %s", nth, call);
+    snprintf(script, sizeof(script), "%s; %s = %s; call proxy_log 2 'alive'; %s; expect log 'alive'", h->section, call, status, after);
+    snprintf(title, sizeof(title), "hostile: %s", call);
     one(t, &(cf_case_t){h->row, title, CF_ABI_0_2_1, script});
 }
 
 static void hostile(tally_t *t) {
-    char call[1024];
+    char call[1024], status[16];
     for (const cf_hostile_t *h = cf_hostiles; h->row != NULL; h++) {
-        for (unsigned nth = 0; selected(h->row, "hostile") && cf_script_hostile(h->call, nth, call, sizeof(call)); nth++) {
-            hostile_one(t, h, nth, call);
+        if (!selected(h->row, "hostile")) {
+            continue;
+        }
+        snprintf(status, sizeof(status), "%u", h->right);
+        hostile_one(t, h, h->call, status, "");
+        snprintf(status, sizeof(status), "%u", h->wrong);
+        for (unsigned nth = 0; cf_script_hostile(h->call, nth, false, call, sizeof(call)); nth++) {
+            hostile_one(t, h, call, status, h->after[0] != '\0' ? h->after : "expect outcome done");
+        }
+        for (unsigned nth = 0; cf_script_hostile(h->call, nth, true, call, sizeof(call)); nth++) {
+            hostile_one(t, h, call, "?", "");
+        }
+    }
+}
+
+/* Every call in every callback that happens to a filter: some status, and no trap. */
+static const char *const sections[] = {"CTX 1", "CTX 2", "VM_START", "CONFIGURE", "TICK", "QUEUE", "REQH",   "REQB", "REQT",
+                                       "RESH",  "RESB",  "REST",     "CALLRES",   "DONE", "LOG",   "DELETE", NULL};
+
+static void everywhere(tally_t *t) {
+    char script[4096], title[256];
+    for (const cf_hostile_t *h = cf_hostiles; h->row != NULL; h++) {
+        for (size_t i = 0; selected(h->row, "everywhere") && sections[i] != NULL; i++) {
+            snprintf(
+                script, sizeof(script),
+                "message trailers; at CONFIGURE; call proxy_set_tick_period_milliseconds 10; call proxy_register_shared_queue 'eq' &eq; "
+                "call proxy_http_call 'up' {:method=GET,:path=/,:authority=a} null null 0 &et; at %s; %s = ?; "
+                "call proxy_log 2 'alive'; host tick maybe; host push 'eq' 'x' maybe; host answer maybe; expect nolog 'trapped'",
+                sections[i], h->call);
+            snprintf(title, sizeof(title), "everywhere: in %s", sections[i]);
+            one(t, &(cf_case_t){h->row, title, CF_ABI_0_2_1, script});
         }
     }
 }
@@ -74,8 +102,11 @@ static void run_all(const char *engine) {
     ordinary(&t);
     unsigned n_ordinary = t.run;
     hostile(&t);
+    unsigned n_hostile = t.run - n_ordinary;
+    everywhere(&t);
     cf_env_deinit(&env);
-    print_message("%s: %u conformance cases, %u of them hostile, %u failed\n", engine, t.run, t.run - n_ordinary, t.failed);
+    print_message("%s: %u conformance cases (%u hostile, %u of calls in each callback), %u failed\n", engine, t.run, n_hostile,
+                  t.run - n_ordinary - n_hostile, t.failed);
     assert_int_equal(t.failed, 0);
 }
 
