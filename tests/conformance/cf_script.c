@@ -418,6 +418,10 @@ static bool statement(compiler_t *c, char words[][512], size_t n) {
         c->s->traps = true;
         return true;
     }
+    if (strcmp(verb, "maytrap") == 0) {
+        c->s->may_trap = true;
+        return true;
+    }
     if (strcmp(verb, "malloc") == 0 && n == 2) {
         return set_malloc(c, words[1]);
     }

@@ -8,12 +8,14 @@
  *            @'text' (only the pointer); &slot (the address of an out parameter, filled with 0xaa before); *slot, **slot (its 32 or 64
  * bits, when the call is made) show P N = VALUE            the bytes at *P, length *N, are VALUE: 'text' or {pairs} show P N has 'text' u32
  * SLOT = NUMBER; u64 SLOT = NUMBER; nonzero SLOT; untouched SLOT args NUMBER...              the callback's arguments, the context first
+ *   maytrap (the VM may end anywhere, and what comes after it is not reached)
  *   return NUMBER; trap; reached (the statement was executed); never (it must not be)
  *   malloc ok|fail|wild|trap|grow
  * Texts know \0 \n \r \t \\ \' and \xHH.
  *
  * What the proxy does and must see, in order:
  *   message post|get|trailers|late|empty|early    how request and response look; before anything else (post when left out)
+ *   host dialect wasmx          before anything else, too
  *   host exchange|tick|run|answer|fail|timeout|gone|advance MS|free [early]|push 'name' 'data'|upstream NAME|refuse|prop PATH 'v'|loglevel
  * N exchange is implied before the first `host` or `expect` that needs it free early: the stream ends before anything of it came expect
  * outcome done|paused|reset expect status N; expect dead; expect start fails 'text' expect up|down|uptrailer|downtrailer KEY 'value'|none
@@ -56,6 +58,7 @@ typedef struct {
     size_t n_hosts;
     sl_buf_t words; /* of hosts; ceiling large, never moves after reserve */
     bool traps;     /* the VM is expected to end */
+    bool may_trap;
     char error[256];
 } cf_script_t;
 
