@@ -34,9 +34,9 @@ LDFLAGS_asan := -fsanitize=address,undefined
 EXTRA_INCLUDES_engine := -isystem $(WASMTIME)/include
 NEEDS_engine := $(WASMTIME_READY)
 
-EXTERNAL_LIBS := -L$(WASMTIME)/lib -lwasmtime -ljansson -lyaml -lpcre2-8 -lcrypto -lssl -lpthread -lm -ldl
-# Libraries that are never in the way of what does not need them.
-TEST_RPATH := -Wl,--as-needed -Wl,-rpath,$(ROOT)/$(WASMTIME)/lib
+# as-needed: a program that does not use a library does not need it at run time.
+EXTERNAL_LIBS := -Wl,--as-needed -L$(WASMTIME)/lib -lwasmtime -ljansson -lyaml -lpcre2-8 -lsqlite3 -lcrypto -lssl -lpthread -lm -ldl
+TEST_RPATH := -Wl,-rpath,$(ROOT)/$(WASMTIME)/lib
 
 compile_flags = $(WARN) $(CPPFLAGS_COMMON) $(call includes_of,$(2)) $(EXTRA_INCLUDES_$(2)) $(CFLAGS_$(1))
 
@@ -86,7 +86,7 @@ $(B)/modules/libwasmtime.so: $(WASMTIME_READY)
 $(B)/bin/sluice: $(B)/release/obj/cli/main.o $(call libs_for,release,cli) | $(B)/modules/libwasmtime.so
 	@mkdir -p $(@D)
 	@echo "  LINK    $@"
-	@$(CC) $(LDFLAGS_release) -o $@.$$$$ $< $(call link_libs,$^) $(EXTERNAL_LIBS) -Wl,--as-needed -Wl,-rpath,'$$ORIGIN/../modules:$$ORIGIN/../lib/sluice' && mv $@.$$$$ $@ || { rm -f $@.$$$$; exit 1; }
+	@$(CC) $(LDFLAGS_release) -o $@.$$$$ $< $(call link_libs,$^) $(EXTERNAL_LIBS) -Wl,-rpath,'$$ORIGIN/../modules:$$ORIGIN/../lib/sluice' && mv $@.$$$$ $@ || { rm -f $@.$$$$; exit 1; }
 -include $(B)/release/obj/cli/main.d
 
 $(B)/asan/bin/sluice: $(B)/asan/obj/cli/main.o $(call libs_for,asan,cli)
