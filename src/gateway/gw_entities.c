@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "gw_checks.h"
+#include "gw_json_schema.h"
 
 #define NAMES(...) ((const char *const[]){__VA_ARGS__, NULL})
 #define END_OF_FIELDS {.name = NULL}
@@ -382,22 +383,26 @@ static bool check_filter_name(const gw_validate_env_t *env, sl_str_t value, sl_e
     return false;
 }
 
-static const char *json_type_name(const json_t *value) {
-    static const char *const names[] = {"object", "array", "string", "integer", "number", "boolean", "boolean", "null"};
-    return value == NULL ? "null" : names[json_typeof(value)];
-}
+/* Without a schema of its own a filter takes text. */
+static const char text_schema[] = "{\"type\":[\"string\",\"null\"]}";
 
 static json_t *check_filter_config(gw_validation_t *v, const json_t *filter, const json_t *value) {
     sl_err_t text;
+    const gw_validate_env_t *env = v->env;
     const char *name = json_string_value(json_object_get(filter, "name"));
-    if (name == NULL || !check_filter_name(v->env, sl_cstr(name), &text)) {
+    if (name == NULL || !check_filter_name(env, sl_cstr(name), &text)) {
         return NULL; /* the name is the error */
     }
-    if (value == NULL || json_is_null(value) || json_is_string(value)) {
+    sl_str_t source = env->filter_schema != NULL ? env->filter_schema(env->ud, sl_cstr(name)) : SL_STR_NULL;
+    source = source.len > 0 ? source : SL_STR(text_schema);
+    json_t *schema = json_loadb(source.data, source.len, 0, NULL);
+    sl_status_t rc = schema != NULL ? gw_json_schema_validate(schema, value, &text) : SL_NO_MEMORY;
+    json_decref(schema);
+    if (rc == SL_OK) {
         return NULL;
     }
-    sl_err_set(&text, SL_INVALID, "wrong type: expected one of string, null, got %s", json_type_name(value));
-    return json_string(text.text);
+    v->failed = v->failed || rc == SL_NO_MEMORY;
+    return rc == SL_INVALID ? gw_text(text.text) : NULL;
 }
 
 static const gw_field_t filter_fields[] = {

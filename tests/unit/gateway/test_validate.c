@@ -283,7 +283,16 @@ static void test_a_config_without_schema_is_text_or_null(void **state) {
     assert_errors("filter_chains",
                   "{service: s, filters: [{name: add, config: {a: 1}}, {name: add, config: 1}, {name: add, config: null}]}",
                   "{\"filters\":[{\"config\":\"wrong type: expected one of string, null, got object\"},"
-                  "{\"config\":\"wrong type: expected one of string, null, got integer\"}]}");
+                  "{\"config\":\"wrong type: expected one of string, null, got number\"}]}");
+}
+
+static void test_a_config_with_a_schema_is_checked_against_it(void **state) {
+    (void)state;
+    assert_errors(
+        "filter_chains",
+        "{service: s, filters: [{name: typed}, {name: typed, config: {}}, {name: typed, config: {n: x}}, {name: typed, config: {n: 1}}]}",
+        "{\"filters\":[{\"config\":\"wrong type: expected object, got null\"},{\"config\":\"property n is required\"},"
+        "{\"config\":\"property n validation failed: wrong type: expected integer, got string\"}]}");
 }
 
 static void test_two_chains_on_one_parent_collide(void **state) {
@@ -642,6 +651,7 @@ int main(void) {
         cmocka_unit_test(test_a_chain_has_exactly_one_parent),
         cmocka_unit_test(test_filters_must_be_known_and_well_formed),
         cmocka_unit_test(test_a_config_without_schema_is_text_or_null),
+        cmocka_unit_test(test_a_config_with_a_schema_is_checked_against_it),
         cmocka_unit_test(test_two_chains_on_one_parent_collide),
         cmocka_unit_test(test_two_top_level_chains_with_ids_on_one_service_collide),
         cmocka_unit_test(test_the_state_of_wasm_is_reported_whatever_else_is_wrong),
