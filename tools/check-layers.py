@@ -29,10 +29,10 @@ NGINX_SEES = {"common": set(), "http": {"common"}, "stream": {"common"}, "gatewa
 # header pattern -> (where it may be included, in how many files of that place; None: any number)
 FOREIGN = [
     (r"wasmtime(/.*)?\.h|wasm\.h|wasi\.h", r"src/engine/engines/wasmtime\.c", 1),
-    (r"jansson\.h", r"src/(gateway/|node/|cli/)[^/]+\.[ch]", None),
+    (r"jansson\.h", r"src/(gateway/|store/|node/|cli/)[^/]+\.[ch]", None),
     (r"yaml\.h", r"src/gateway/[^/]+\.c", 1),
     (r"pcre2\.h", r"src/gateway/[^/]+\.c", 1),
-    (r"sqlite3\.h", r"src/store/[^/]+\.c", 1),
+    (r"sqlite3\.h", r"src/store/store_sqlite\.c", 1),
     (r"libpq-fe\.h", r"src/store/[^/]+\.c", 1),
     (r"nghttp2/.*\.h", r"src/[^/]+/.*\.c", 1),
     (r"ngx_.*\.h|nginx\.h", r"src/nginx/.*", None),
