@@ -26,6 +26,14 @@ typedef struct {
     unsigned right;
 } cf_hostile_t;
 
+/* A difference between the dialects, played in both. */
+typedef struct {
+    const char *name;  /* as in docs/reference/dialects.md */
+    const char *title; /* Envoy's | WasmX's */
+    cf_abi_t abi;
+    const char *envoy, *wasmx;
+} cf_difference_t;
+
 typedef struct {
     const char *name; /* "null", "wasmtime" */
     sl_engine_t *engine;
@@ -38,6 +46,7 @@ void cf_env_deinit(cf_env_t *env);
 /* true: as expected. false: what is wrong is in `why`. */
 bool cf_run_case(const cf_env_t *env, const cf_case_t *c, char *why, size_t why_size);
 
-extern const cf_hostile_t cf_hostiles[]; /* ends with a row of NULLs */
+extern const cf_difference_t cf_differences[]; /* ends with a row of NULLs */
+extern const cf_hostile_t cf_hostiles[];       /* ends with a row of NULLs */
 
 #endif

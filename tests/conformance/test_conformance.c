@@ -99,6 +99,17 @@ static void everywhere(tally_t *t) {
     }
 }
 
+static void dialects(tally_t *t) {
+    char script[4096];
+    for (const cf_difference_t *d = cf_differences; d->name != NULL; d++) {
+        if (selected(d->name, d->title)) {
+            one(t, &(cf_case_t){d->name, d->title, d->abi, d->envoy});
+            snprintf(script, sizeof(script), "host dialect wasmx; %s", d->wasmx);
+            one(t, &(cf_case_t){d->name, d->title, d->abi, script});
+        }
+    }
+}
+
 static void run_all(const char *engine) {
     cf_env_t env;
     sl_err_t err = {""};
@@ -107,6 +118,7 @@ static void run_all(const char *engine) {
     }
     tally_t t = {.env = &env};
     ordinary(&t);
+    dialects(&t);
     unsigned n_ordinary = t.run;
     hostile(&t);
     unsigned n_hostile = t.run - n_ordinary;

@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "cf_run.h"
 #include "sl_file.h"
 
 #define PW_ENV(name, sig, versions, ...) {#name, versions},
@@ -23,24 +24,29 @@ static const struct {
 };
 enum { N_ROWS = sizeof(rows) / sizeof(rows[0]) };
 
-static char text[128 * 1024];
+static char text[128 * 1024], dialects[64 * 1024];
 
-static int load(void **state) {
-    (void)state;
+static int load_file(const char *name, char *into, size_t size) {
     const char *root = getenv("SLUICE_ROOT");
     char path[1024];
     sl_buf_t buf;
     sl_err_t err;
-    snprintf(path, sizeof(path), "%s/docs/reference/abi.md", root != NULL ? root : ".");
-    sl_buf_init(&buf, sizeof(text) - 1);
+    snprintf(path, sizeof(path), "%s/docs/reference/%s", root != NULL ? root : ".", name);
+    sl_buf_init(&buf, size - 1);
     if (sl_file_read(path, &buf, &err) != SL_OK) {
         print_error("%s\n", err.text);
         sl_buf_deinit(&buf);
         return -1;
     }
-    memcpy(text, buf.data, buf.len);
+    memcpy(into, buf.data, buf.len);
     sl_buf_deinit(&buf);
     return 0;
+}
+
+static int load(void **state) {
+    (void)state;
+    int rc = load_file("abi.md", text, sizeof(text));
+    return rc == 0 ? load_file("dialects.md", dialects, sizeof(dialects)) : rc;
 }
 
 static void every_row_is_in_the_reference(void **state) {
@@ -95,11 +101,30 @@ static void the_reference_invents_nothing(void **state) {
     assert_int_equal(wrong, 0);
 }
 
+static void every_difference_of_the_dialects_is_in_the_reference_and_played(void **state) {
+    (void)state;
+    unsigned wrong = 0, rows_there = 0, rows_played = 0;
+    for (const cf_difference_t *d = cf_differences; d->name != NULL; d++, rows_played++) {
+        char row[128];
+        snprintf(row, sizeof(row), "\n| `%s` | ", d->name);
+        if (strstr(dialects, row) == NULL) {
+            wrong++;
+            print_error("docs/reference/dialects.md does not tell of %s\n", d->name);
+        }
+    }
+    for (const char *p = strstr(dialects, "\n| `"); p != NULL; p = strstr(p + 1, "\n| `")) {
+        rows_there++;
+    }
+    assert_int_equal(wrong, 0);
+    assert_int_equal(rows_there, rows_played);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_row_is_in_the_reference),
         cmocka_unit_test(the_reference_says_since_when_a_host_call_exists),
         cmocka_unit_test(the_reference_invents_nothing),
+        cmocka_unit_test(every_difference_of_the_dialects_is_in_the_reference_and_played),
     };
     return cmocka_run_group_tests(tests, load, NULL);
 }
