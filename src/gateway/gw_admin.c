@@ -279,7 +279,7 @@ static bool split_path(gw_admin_t *a) {
         }
         sl_str_t segment =
             len > 0 && a->n_segments < GW_ADMIN_MAX_SEGMENTS ? gw_admin_unescape(a, sl_str(path.data, len), false) : SL_STR_NULL;
-        if (segment.len == 0) {
+        if (segment.len == 0 || !sl_utf8_valid(segment, NULL)) {
             return false;
         }
         a->segments[a->n_segments++] = segment;

@@ -554,18 +554,23 @@ static bool is_text(const json_t *value, const char *text) {
     return json_is_string(value) && strcmp(json_string_value(value), text) == 0;
 }
 
-/* The algorithm and what it hashes are one choice: writing one of them settles the other. */
+/*
+ * The algorithm and what it hashes are one choice: writing one of them settles the other, the hash input last. Only consistent
+ * hashing over nothing, which is what is shown when just the algorithm was written, stays as it is.
+ */
 static void upstream_shorthand(gw_validation_t *v, json_t *input) {
-    json_t *algorithm = json_object_get(input, "algorithm");
-    json_t *hash_on = json_incref(json_object_get(input, "hash_on"));
-    if (is_text(algorithm, "least-connections") || is_text(algorithm, "latency")) {
+    const json_t *algorithm = json_object_get(input, "algorithm");
+    bool unhashed = is_text(algorithm, "least-connections") || is_text(algorithm, "latency");
+    bool hashing = is_text(algorithm, "consistent-hashing");
+    const json_t *hash_on = json_object_get(input, "hash_on");
+    if (json_is_string(hash_on)) {
+        bool none = is_text(hash_on, "none");
+        if (!none || !hashing) {
+            gw_member_set(v, input, "algorithm", json_string(none ? "round-robin" : "consistent-hashing"));
+        }
+    } else if (unhashed) {
         gw_member_set(v, input, "hash_on", json_null());
     }
-    if (json_is_string(hash_on)) {
-        gw_member_set(v, input, "algorithm", json_string(is_text(hash_on, "none") ? "round-robin" : "consistent-hashing"));
-        gw_member_set(v, input, "hash_on", json_incref(hash_on));
-    }
-    json_decref(hash_on);
 }
 
 static bool check_target(sl_str_t value, sl_err_t *err) {

@@ -200,6 +200,7 @@ static void test_names_in_paths_are_percent_decoded(void **state) {
     (void)state;
     json_decref(get_json("/services/my%2Dservice"));
     assert_call("GET", "/services/a%00b", 404, NOT_FOUND);
+    assert_call("PUT", "/services/a%ff", 404, NOT_FOUND);
 }
 
 static void test_collections_have_pages(void **state) {
