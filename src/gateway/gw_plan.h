@@ -35,7 +35,8 @@ typedef struct {
 sl_status_t gw_plan_build(const json_t *entities, const gw_plan_conf_t *conf, sl_buf_t *image, sl_err_t *err);
 
 /* Opens an image in memory (borrowed, 8-byte aligned, outlives the plan) or a file (mapped). SL_INVALID: damaged, text says where.
- * Reads every byte once (the digest); a caller with a deadline opens on another thread and takes the handle over. */
+ * Reads every byte once (the digest; about 35 ms for 100,000 routes): a caller with a deadline opens on another thread and takes
+ * the handle over. A plan file is replaced as a whole (sl_file_write_atomic), never changed in place: it stays mapped. */
 sl_status_t gw_plan_open(sl_str_t image, gw_plan_t **out, sl_err_t *err);
 sl_status_t gw_plan_open_file(const char *path, gw_plan_t **out, sl_err_t *err);
 void gw_plan_close(gw_plan_t *plan); /* frees what was built lazily (regexes); after the last request that uses it; NULL is fine */
@@ -116,7 +117,8 @@ typedef struct {
 /*
  * SL_NOT_FOUND: no route. SL_NO_MEMORY: the ceiling of `scratch`, or no memory for a regex. SL_FAILED: a regex of the route that would
  * have decided passed its match limit (a hostile path: answer 500 rather than another route).
- * `scratch` receives the normalised and the composed path (reset first; ceiling: its max).
+ * `scratch` receives the normalised and the composed path (reset first; ceiling: its max; five times the longest path and header
+ * value, plus three times the longest path of a service, always suffices).
  */
 sl_status_t gw_plan_match(const gw_plan_t *plan, const gw_match_in_t *in, sl_buf_t *scratch, gw_match_t *out);
 
