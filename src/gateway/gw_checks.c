@@ -438,6 +438,9 @@ static bool is_fixed_path(sl_str_t path) {
 #define RESERVED "!*'();:@&=+$,/?%#[]"
 
 void gw_path_migrate(sl_str_t path, sl_buf_t *out) {
+    if (path.len == 0) {
+        return;
+    }
     if (is_fixed_path(path)) {
         gw_path_normalize(path, out);
         return;

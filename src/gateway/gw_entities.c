@@ -5,6 +5,7 @@
 
 #include "gw_checks.h"
 #include "gw_json_schema.h"
+#include "gw_pem.h"
 
 #define NAMES(...) ((const char *const[]){__VA_ARGS__, NULL})
 #define END_OF_FIELDS {.name = NULL}
@@ -655,17 +656,44 @@ static const gw_field_t plugin_fields[] = {
 static const gw_field_t certificate_sni_element = {.type = GW_TYPE_STRING, .check = gw_check_sni_wildcard};
 static const gw_field_t certificate_fields[] = {
     FIELDS_HEAD,
-    {.name = "cert", .type = GW_TYPE_STRING, .required = true},
-    {.name = "key", .type = GW_TYPE_STRING, .required = true},
-    {.name = "cert_alt", .type = GW_TYPE_STRING},
-    {.name = "key_alt", .type = GW_TYPE_STRING},
+    {.name = "cert", .type = GW_TYPE_STRING, .required = true, .check = gw_pem_check_certificate},
+    {.name = "key", .type = GW_TYPE_STRING, .required = true, .check = gw_pem_check_key},
+    {.name = "cert_alt", .type = GW_TYPE_STRING, .check = gw_pem_check_certificate},
+    {.name = "key_alt", .type = GW_TYPE_STRING, .check = gw_pem_check_key},
     {.name = "snis", .type = GW_TYPE_SET, .elements = &certificate_sni_element, .transient = true},
     FIELD_TAGS,
     END_OF_FIELDS,
 };
 
+static sl_str_t text_at(const json_t *entity, const char *field) {
+    const json_t *value = json_object_get(entity, field);
+    return json_is_string(value) ? sl_str(json_string_value(value), json_string_length(value)) : SL_STR_NULL;
+}
+
+static void check_key_pair(gw_validation_t *v, const json_t *entity, json_t *errors) {
+    if (!gw_pem_key_fits(text_at(entity, "cert"), text_at(entity, "key"))) {
+        gw_error_add_entity(v, errors, "certificate does not match key");
+    }
+}
+
+static void check_alternative(gw_validation_t *v, const json_t *entity, json_t *errors) {
+    sl_str_t certificate = text_at(entity, "cert_alt"), key = text_at(entity, "key_alt");
+    if (certificate.len == 0 || key.len == 0) {
+        return;
+    }
+    if (!gw_pem_key_fits(certificate, key)) {
+        gw_error_add_entity(v, errors, "alternative certificate does not match key");
+    } else if (gw_pem_same_algorithm(text_at(entity, "cert"), certificate)) {
+        gw_error_add_entity(v, errors,
+                            "certificate and alternative certificate need to have different type (e.g. RSA and ECDSA), the provided "
+                            "certificates were both of the same type");
+    }
+}
+
 static const gw_entity_check_t certificate_checks[] = {
     {.kind = GW_CHECK_ALL_OR_NONE, .fields = NAMES("cert_alt", "key_alt")},
+    {.kind = GW_CHECK_CUSTOM, .fields = NAMES("cert", "key"), .run = check_key_pair},
+    {.kind = GW_CHECK_CUSTOM, .fields = NAMES("cert", "cert_alt", "key_alt"), .run = check_alternative},
     END_OF_CHECKS,
 };
 
@@ -679,17 +707,48 @@ static const gw_field_t sni_fields[] = {
 
 static const gw_field_t ca_certificate_fields[] = {
     FIELDS_HEAD,
-    {.name = "cert", .type = GW_TYPE_STRING, .required = true},
+    {.name = "cert", .type = GW_TYPE_STRING, .required = true, .check = gw_pem_check_certificate},
     {.name = "cert_digest", .type = GW_TYPE_STRING, .unique = true},
     FIELD_TAGS,
     END_OF_FIELDS,
+};
+
+/* The digest is always the certificate's own. */
+static void ca_certificate_shorthand(gw_validation_t *v, json_t *input) {
+    gw_pem_info_t info;
+    if (gw_pem_certificate_info(text_at(input, "cert"), &info)) {
+        gw_member_set(v, input, "cert_digest", json_string(info.digest));
+    }
+}
+
+static void check_ca_certificate(gw_validation_t *v, const json_t *entity, json_t *errors) {
+    gw_pem_info_t info;
+    if (!gw_pem_certificate_info(text_at(entity, "cert"), &info)) {
+        gw_error_add(v, errors, "cert", json_string("invalid certificate: not readable"));
+    } else if (info.count > 1) {
+        gw_error_add_entity(v, errors, "please submit only one certificate at a time");
+    } else if (info.not_after_s < v->env->now_s) {
+        gw_error_add_entity(v, errors, "certificate expired, \"Not After\" time is in the past");
+    } else if (!info.is_ca) {
+        gw_error_add_entity(v, errors, "certificate does not appear to be a CA because it is missing the \"CA\" basic constraint");
+    }
+}
+
+static const gw_entity_check_t ca_certificate_checks[] = {
+    {.kind = GW_CHECK_CUSTOM, .fields = NAMES("cert"), .run = check_ca_certificate},
+    END_OF_CHECKS,
 };
 
 /* ---- all of them ---------------------------------------------------------------------------------------------------- */
 
 const gw_entity_t gw_entities[] = {
     {.name = "certificates", .path = "certificates", .singular = "certificate", .fields = certificate_fields, .checks = certificate_checks},
-    {.name = "ca_certificates", .path = "ca_certificates", .singular = "ca_certificate", .fields = ca_certificate_fields},
+    {.name = "ca_certificates",
+     .path = "ca_certificates",
+     .singular = "ca_certificate",
+     .fields = ca_certificate_fields,
+     .checks = ca_certificate_checks,
+     .shorthand = ca_certificate_shorthand},
     {.name = "services",
      .path = "services",
      .singular = "service",
