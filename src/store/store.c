@@ -205,20 +205,31 @@ sl_status_t st_tx_clear(st_tx_t *tx, sl_err_t *err) {
 
 /* ---- reading -------------------------------------------------------------------------------------------------------------- */
 
-/* NUL was allowed on the way in, if the validator let it pass; a row that was written can be read. */
-static sl_status_t parse_row(const st_entity_t *row, json_t **out, sl_err_t *err) {
+static sl_status_t damaged_row(st_store_t *store, const st_entity_t *row, const char *what, sl_err_t *err) {
+    st_fault_set(store, ST_FAULT_DAMAGED, row->collection, row->id, SL_STR_NULL);
+    return sl_err_set(err, SL_IO, "the store is damaged: %.*s %.*s %s. Restore a backup or import an exported configuration",
+                      SL_FMT(row->collection), SL_FMT(row->id), what);
+}
+
+/* NUL was allowed on the way in, if the validator let it pass: what was written can be read. */
+static sl_status_t parse_row(st_store_t *store, const st_entity_t *row, json_t **out, sl_err_t *err) {
     json_error_t error;
     *out = json_loadb(row->json.data != NULL ? row->json.data : "", row->json.len, JSON_ALLOW_NUL, &error);
-    if (*out != NULL) {
+    if (*out == NULL) {
+        return json_error_code(&error) == json_error_out_of_memory ? sl_err_set(err, SL_NO_MEMORY, "out of memory")
+                                                                   : damaged_row(store, row, "is no JSON", err);
+    }
+    const char *id = json_string_value(json_object_get(*out, "id"));
+    if (id != NULL && sl_str_eq(sl_cstr(id), row->id) && gw_entity_find(row->collection) != NULL) {
         return SL_OK;
     }
-    if (json_error_code(&error) == json_error_out_of_memory) {
-        return sl_err_set(err, SL_NO_MEMORY, "out of memory");
-    }
-    return sl_err_set(err, SL_IO, "%.*s %.*s in the store is no JSON: %s", SL_FMT(row->collection), SL_FMT(row->id), error.text);
+    json_decref(*out);
+    *out = NULL;
+    return damaged_row(store, row, "holds another entity", err);
 }
 
 typedef struct {
+    st_store_t *store;
     json_t *entity;
     uint64_t revision;
 } one_t;
@@ -226,11 +237,11 @@ typedef struct {
 static sl_status_t take_one(void *ud, const st_entity_t *row, sl_err_t *err) {
     one_t *one = ud;
     one->revision = row->revision;
-    return one->entity == NULL ? parse_row(row, &one->entity, err) : SL_OK;
+    return one->entity == NULL ? parse_row(one->store, row, &one->entity, err) : SL_OK;
 }
 
 static sl_status_t read_one(st_tx_t *tx, const st_query_t *query, sl_str_t what, json_t **entity, uint64_t *revision, sl_err_t *err) {
-    one_t one = {NULL, 0};
+    one_t one = {.store = tx->store};
     sl_status_t rc = tx->store->ops->read(tx->store, query, take_one, &one, err);
     if (rc == SL_OK && one.entity == NULL) {
         rc = not_found(query->collection, what, err);
@@ -269,6 +280,7 @@ sl_status_t st_tx_find(st_tx_t *tx, sl_str_t collection, sl_str_t field, sl_str_
 }
 
 typedef struct {
+    st_store_t *store;
     json_t *list;
     size_t limit;
     bool more;
@@ -281,7 +293,7 @@ static sl_status_t take_listed(void *ud, const st_entity_t *row, sl_err_t *err) 
         listing->more = true;
         return SL_OK;
     }
-    sl_status_t rc = parse_row(row, &entity, err);
+    sl_status_t rc = parse_row(listing->store, row, &entity, err);
     if (rc == SL_OK && json_array_append_new(listing->list, entity) != 0) {
         rc = sl_err_set(err, SL_NO_MEMORY, "out of memory");
     }
@@ -334,7 +346,7 @@ sl_status_t st_tx_list(st_tx_t *tx, sl_str_t collection, const st_page_t *page, 
     if (rc != SL_OK) {
         return rc;
     }
-    listing_t listing = {.list = json_array(), .limit = page->limit};
+    listing_t listing = {.store = tx->store, .list = json_array(), .limit = page->limit};
     if (listing.list == NULL) {
         return sl_err_set(err, SL_NO_MEMORY, "out of memory");
     }
@@ -348,36 +360,43 @@ sl_status_t st_tx_list(st_tx_t *tx, sl_str_t collection, const st_page_t *page, 
     return SL_OK;
 }
 
+typedef struct {
+    st_store_t *store;
+    json_t *all;
+} load_t;
+
 static sl_status_t take_loaded(void *ud, const st_entity_t *row, sl_err_t *err) {
-    json_t *all = ud, *entity;
-    json_t *collection = json_object_get(all, row->collection.data);
+    load_t *load = ud;
+    json_t *entity, *collection;
+    sl_status_t rc = parse_row(load->store, row, &entity, err);
+    if (rc != SL_OK) {
+        return rc;
+    }
+    collection = json_object_get(load->all, row->collection.data);
     if (collection == NULL) {
         collection = json_object();
-        if (json_object_set_new(all, row->collection.data, collection) != 0) {
+        if (json_object_set_new(load->all, row->collection.data, collection) != 0) {
+            json_decref(entity);
             return sl_err_set(err, SL_NO_MEMORY, "out of memory");
         }
     }
-    sl_status_t rc = parse_row(row, &entity, err);
-    if (rc == SL_OK && json_object_set_new(collection, row->id.data, entity) != 0) {
-        rc = sl_err_set(err, SL_NO_MEMORY, "out of memory");
-    }
-    return rc;
+    return json_object_set_new(collection, row->id.data, entity) == 0 ? SL_OK : sl_err_set(err, SL_NO_MEMORY, "out of memory");
 }
 
 sl_status_t st_tx_load(st_tx_t *tx, json_t **entities, sl_err_t *err) {
     st_query_t query = {.collection = SL_STR_NULL};
+    load_t load = {.store = tx->store, .all = json_object()};
     *entities = NULL;
     forget_fault(tx->store);
-    json_t *all = json_object();
-    if (all == NULL) {
+    if (load.all == NULL) {
         return sl_err_set(err, SL_NO_MEMORY, "out of memory");
     }
-    sl_status_t rc = tx->store->ops->read(tx->store, &query, take_loaded, all, err);
+    sl_status_t rc = tx->store->ops->read(tx->store, &query, take_loaded, &load, err);
     if (rc != SL_OK) {
-        json_decref(all);
+        json_decref(load.all);
         return rc;
     }
-    *entities = all;
+    *entities = load.all;
     return SL_OK;
 }
 

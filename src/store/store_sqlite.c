@@ -520,6 +520,9 @@ static sl_status_t open_file(store_t *s, const st_conf_t *conf, sl_err_t *err) {
     sl_status_t rc = ensure_file(s, conf, err);
     rc = rc == SL_OK ? connect(s, s->path, conf->read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE, err) : rc;
     rc = rc == SL_OK ? check_owner(s, &format, err) : rc;
+    if (rc == SL_OK && !conf->read_only && sqlite3_db_readonly(s->db, "main") == 1) { /* SQLite is content with reading */
+        rc = not_writable(s, "the file may not be written", 0, err);
+    }
     if (rc != SL_OK) {
         return rc;
     }
