@@ -1,7 +1,7 @@
 /*
  * The Admin API as a pure function: request and current plan in, response out. No I/O and no event loop; what must be done
  * (replace the configuration) is an answer of the function, carried out by the caller, who then asks for the final response.
- * Any thread.
+ * Any thread. The answer to HEAD has the body that GET would have; who sends it leaves the body out.
  */
 #ifndef GW_ADMIN_H
 #define GW_ADMIN_H

@@ -6,7 +6,8 @@
 #include "gw_schema.h"
 #include "sl_digest.h"
 
-#define MESSAGE_MAX ((size_t)64 << 20)
+#define MESSAGE_MAX ((size_t)256 << 20) /* more than any document's longest key */
+#define LUA_MAX ((size_t)1 << 20)       /* of one printed table; then it is cut with "..." */
 
 /* ---- Lua tables as text ---------------------------------------------------------------------------------------------- */
 
@@ -63,13 +64,19 @@ static void indent(const char *space, size_t level, sl_buf_t *out) {
 }
 
 typedef struct {
-    bool compact;
+    bool compact, cut;
+    size_t end; /* of `out`: where no further entry begins */
     sl_buf_t *out;
 } lua_t;
 
-static void print_value(const lua_t *l, const json_t *value, size_t level);
+static void print_value(lua_t *l, const json_t *value, size_t level);
 
-static void print_entry(const lua_t *l, const char *prefix, const json_t *value, size_t level, bool *any) {
+static void print_entry(lua_t *l, const char *prefix, const json_t *value, size_t level, bool *any) {
+    if (l->out->len > l->end) {
+        sl_buf_append_cstr(l->out, l->cut ? "" : ",...");
+        l->cut = true;
+        return;
+    }
     sl_buf_append_cstr(l->out, *any ? "," : "");
     sl_buf_append_cstr(l->out, l->compact ? "" : "\n");
     indent(l->compact ? "" : "  ", level, l->out);
@@ -79,7 +86,7 @@ static void print_entry(const lua_t *l, const char *prefix, const json_t *value,
 }
 
 /* Positions are implicit up to the first hole, explicit after it: {"a",[3]="c"}. */
-static void print_list(const lua_t *l, const json_t *list, size_t level, bool *any) {
+static void print_list(lua_t *l, const json_t *list, size_t level, bool *any) {
     char prefix[40];
     size_t i;
     const json_t *value;
@@ -126,7 +133,7 @@ static void print_key(const lua_t *l, const char *key, sl_buf_t *prefix) {
     sl_buf_append_cstr(prefix, l->compact ? "=" : " = ");
 }
 
-static void print_map(const lua_t *l, const json_t *map, size_t level, bool *any) {
+static void print_map(lua_t *l, const json_t *map, size_t level, bool *any) {
     sl_buf_t prefix;
     const char **keys = sorted_keys(map);
     sl_buf_init(&prefix, MESSAGE_MAX);
@@ -142,7 +149,7 @@ static void print_map(const lua_t *l, const json_t *map, size_t level, bool *any
     free(keys);
 }
 
-static void print_value(const lua_t *l, const json_t *value, size_t level) {
+static void print_value(lua_t *l, const json_t *value, size_t level) {
     bool any = false;
     if (json_is_string(value)) {
         print_text(sl_str(json_string_value(value), json_string_length(value)), l->out);
@@ -166,7 +173,7 @@ static void print_value(const lua_t *l, const json_t *value, size_t level) {
 }
 
 void gw_lua_print(const json_t *value, bool compact, sl_buf_t *out) {
-    print_value(&(lua_t){compact, out}, value, 0);
+    print_value(&(lua_t){compact, false, out->len + LUA_MAX, out}, value, 0);
 }
 
 /* ---- messages ---------------------------------------------------------------------------------------------------------- */

@@ -2,6 +2,7 @@
 #include "gw_errors.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "gw_schema.h"
 #include "sl_digest.h"
@@ -201,14 +202,40 @@ static bool flatten_list(flat_t *f, const gw_entity_t *kind, const place_t *pare
     return all;
 }
 
-static bool is_labelled(const gw_entity_t *kind, const json_t *entity, const char *label) {
-    const char *key = kind->endpoint_key != NULL ? json_string_value(json_object_get(entity, kind->endpoint_key)) : NULL;
-    const char *id = json_string_value(json_object_get(entity, "id"));
-    return (key != NULL && strcmp(key, label) == 0) || (id != NULL && strcmp(id, label) == 0);
+/* All entities of one kind, anywhere in the document, by key and by id. */
+typedef struct {
+    const gw_entity_t *kind;
+    place_t *places;
+    size_t n, cap;
+    json_t *by_label; /* -> position in `places` */
+    bool failed;
+} index_t;
+
+static void add_label(index_t *x, const json_t *label, size_t at) {
+    if (json_is_string(label) && json_object_set_new(x->by_label, json_string_value(label), json_integer((json_int_t)at)) != 0) {
+        x->failed = true;
+    }
 }
 
-/* The last entity of a kind with this key or id, anywhere in the document: of two with one key, the later one is to blame. */
-static void find_labelled(const json_t *collections, const place_t *parent, const gw_entity_t *kind, const char *label, place_t *found) {
+static void add_place(index_t *x, const place_t *place) {
+    if (x->n == x->cap) {
+        size_t cap = x->cap == 0 ? 64 : x->cap * 2;
+        place_t *places = realloc(x->places, cap * sizeof(*places));
+        if (places == NULL) {
+            x->failed = true;
+            return;
+        }
+        x->places = places;
+        x->cap = cap;
+    }
+    x->places[x->n] = *place;
+    /* of two with one key the later one is to blame, so it may take the place of the first */
+    add_label(x, json_object_get(place->entity, "id"), x->n);
+    add_label(x, x->kind->endpoint_key != NULL ? json_object_get(place->entity, x->kind->endpoint_key) : NULL, x->n);
+    x->n++;
+}
+
+static void index_collections(index_t *x, const json_t *collections, const place_t *parent) {
     const char *key;
     size_t i;
     json_t *list, *entity;
@@ -219,31 +246,45 @@ static void find_labelled(const json_t *collections, const place_t *parent, cons
         }
         json_array_foreach(list, i, entity) {
             place_t place = {here, parent != NULL ? parent->kind : NULL, entity, parent != NULL ? parent->entity : NULL};
-            if (here == kind && is_labelled(kind, entity, label)) {
-                *found = place;
+            if (here == x->kind && json_is_object(entity)) {
+                add_place(x, &place);
             }
-            find_labelled(entity, &place, kind, label, found);
+            index_collections(x, entity, &place);
         }
     }
 }
 
+static bool flatten_label(flat_t *f, const index_t *x, const char *label, json_t *error) {
+    const json_t *at = json_object_get(x->by_label, label);
+    if (at == NULL) {
+        return false;
+    }
+    json_t *own = json_is_array(error) ? json_pack("{s:O}", "@entity", error) : json_incref(error);
+    flatten_own(f, &x->places[json_integer_value(at)], own);
+    f->failed = f->failed || own == NULL;
+    json_decref(own);
+    return true;
+}
+
+/* Errors under a name instead of a position. */
 static bool flatten_labels(flat_t *f, const gw_entity_t *kind, json_t *errors) {
+    index_t x = {.kind = kind, .by_label = json_object()};
     const char *label;
     void *next;
     json_t *error;
     bool all = true;
+    index_collections(&x, f->doc, NULL);
+    x.failed = x.failed || x.by_label == NULL;
     json_object_foreach_safe(errors, next, label, error) {
-        place_t place = {0};
-        find_labelled(f->doc, NULL, kind, label, &place);
-        if (place.entity == NULL) {
+        if (!x.failed && flatten_label(f, &x, label, error)) {
+            json_object_del(errors, label);
+        } else {
             all = false;
-            continue;
         }
-        json_t *own = json_is_array(error) ? json_pack("{s:O}", "@entity", error) : json_incref(error);
-        flatten_own(f, &place, own);
-        json_decref(own);
-        json_object_del(errors, label);
     }
+    f->failed = f->failed || x.failed;
+    free(x.places);
+    json_decref(x.by_label);
     return all;
 }
 

@@ -159,6 +159,37 @@ static void test_lines_for_people_carry_the_path(void **state) {
     json_decref(fields);
 }
 
+static void test_endless_messages_are_cut(void **state) {
+    (void)state;
+    json_t *fields = json_object(), *list = json_array();
+    for (int i = 0; i < 100000; i++) {
+        json_array_append_new(list, json_pack("{s:s}", "host", "required field missing"));
+    }
+    json_object_set_new(fields, "services", list);
+    json_t *error = gw_config_error(fields, NULL);
+    size_t len = json_string_length(json_object_get(error, "message"));
+    assert_true(len > 1000000 && len < 1100000);
+    assert_non_null(strstr(json_string_value(json_object_get(error, "message")), ",...}"));
+    assert_int_equal(json_array_size(json_object_get(json_object_get(error, "fields"), "services")), 100000);
+    json_decref(error);
+    json_decref(fields);
+}
+
+static void test_many_bad_references_are_flattened_quickly(void **state) {
+    (void)state;
+    sl_buf_t text;
+    sl_buf_init(&text, 1 << 24);
+    sl_buf_append_cstr(&text, HEAD "routes:\n");
+    for (int i = 0; i < 20000; i++) {
+        sl_buf_printf(&text, "- {name: r%d, paths: [/], service: ghost}\n", i);
+    }
+    json_t *error = error_of(sl_buf_cstr(&text), true);
+    assert_int_equal(json_array_size(json_object_get(error, "flattened_errors")), 20000);
+    test_json_equal(json_object_get(error, "fields"), "{}");
+    json_decref(error);
+    sl_buf_deinit(&text);
+}
+
 static void test_texts_cut_inside_a_character_stay_valid(void **state) {
     (void)state;
     sl_buf_t text;
@@ -188,6 +219,8 @@ int main(void) {
         cmocka_unit_test(test_collisions_and_bad_references_are_flattened_too),
         cmocka_unit_test(test_what_belongs_to_no_entity_stays_in_fields),
         cmocka_unit_test(test_lines_for_people_carry_the_path),
+        cmocka_unit_test(test_endless_messages_are_cut),
+        cmocka_unit_test(test_many_bad_references_are_flattened_quickly),
         cmocka_unit_test(test_texts_cut_inside_a_character_stay_valid),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
