@@ -71,8 +71,8 @@ typedef struct {
     char magic[8];
     uint32_t format;
     uint32_t n_sections;
-    uint64_t size;       /* of the whole image, bytes */
-    uint8_t sha256[32];  /* of everything that follows this member */
+    uint64_t size;      /* of the whole image, bytes */
+    uint8_t sha256[32]; /* of everything that follows this member */
     uint64_t generation;
     gw_ref_t config_hash;
     gw_ref_t config_text;
@@ -91,7 +91,13 @@ typedef struct {
     int32_t tls_verify;
 } gw_img_service_t;
 
-enum { GW_ROUTE_STRIP_PATH = 1, GW_ROUTE_PRESERVE_HOST = 2, GW_ROUTE_REQUEST_BUFFERING = 4, GW_ROUTE_RESPONSE_BUFFERING = 8, GW_ROUTE_PATH_V1 = 16 };
+enum {
+    GW_ROUTE_STRIP_PATH = 1,
+    GW_ROUTE_PRESERVE_HOST = 2,
+    GW_ROUTE_REQUEST_BUFFERING = 4,
+    GW_ROUTE_RESPONSE_BUFFERING = 8,
+    GW_ROUTE_PATH_V1 = 16
+};
 
 typedef struct {
     gw_ref_t id, name;
@@ -163,11 +169,11 @@ typedef struct {
 } gw_img_probe_t;
 
 typedef struct {
-    gw_ref_t label; /* what this node adds to its parent's key; its first byte tells it from its siblings */
-    uint32_t child; /* first child, in the same section, after this node */
+    gw_ref_t label;      /* what this node adds to its parent's key; its first byte tells it from its siblings */
+    uint32_t child;      /* first child, in the same section, after this node */
     uint32_t n_children; /* sorted by first byte */
-    uint32_t value; /* or GW_NONE */
-    uint32_t up;    /* nearest ancestor with a value, or GW_NONE */
+    uint32_t value;      /* or GW_NONE */
+    uint32_t up;         /* nearest ancestor with a value, or GW_NONE */
 } gw_img_node_t;
 
 typedef struct {
