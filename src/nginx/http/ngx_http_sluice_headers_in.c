@@ -451,14 +451,38 @@ static sl_status_t pseudo_edit(ngx_http_sluice_ctx_t *ctx, pw_map_op_t op, sl_st
 
 /* ---- the map ------------------------------------------------------------------------------------------------------------------------ */
 
+/* In Envoy's view, Host is :authority, and not listed twice. */
+static ngx_uint_t hidden(const ngx_http_sluice_ctx_t *ctx, const ngx_table_elt_t *h) {
+    return h->hash == 0 || (h == ctx->request->headers_in.host && ctx->dialect == PW_DIALECT_ENVOY);
+}
+
 sl_status_t ngx_http_sluice_in_each(ngx_http_sluice_ctx_t *ctx, ngx_http_sluice_each_pt each, void *ud) {
     for (ngx_uint_t i = 0; i < N_PSEUDO; i++) {
         if (!each(ud, pseudo[i].name, pseudo[i].get(ctx))) {
             return SL_OK;
         }
     }
-    (void)ngx_http_sluice_list_each(&ctx->request->headers_in.headers, each, ud);
+    for (const ngx_list_part_t *part = &ctx->request->headers_in.headers.part; part != NULL; part = part->next) {
+        const ngx_table_elt_t *h = part->elts;
+        for (ngx_uint_t i = 0; i < part->nelts; i++) {
+            if (!hidden(ctx, &h[i]) && !each(ud, ngx_sluice_str(&h[i].key), ngx_sluice_str(&h[i].value))) {
+                return SL_OK;
+            }
+        }
+    }
     return SL_OK;
+}
+
+size_t ngx_http_sluice_in_count(ngx_http_sluice_ctx_t *ctx) {
+    size_t n = N_PSEUDO;
+
+    for (const ngx_list_part_t *part = &ctx->request->headers_in.headers.part; part != NULL; part = part->next) {
+        const ngx_table_elt_t *h = part->elts;
+        for (ngx_uint_t i = 0; i < part->nelts; i++) {
+            n += !hidden(ctx, &h[i]);
+        }
+    }
+    return n;
 }
 
 sl_status_t ngx_http_sluice_in_get(ngx_http_sluice_ctx_t *ctx, sl_str_t key, sl_str_t *value) {

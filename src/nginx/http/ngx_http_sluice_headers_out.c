@@ -376,6 +376,24 @@ sl_status_t ngx_http_sluice_out_each(ngx_http_sluice_ctx_t *ctx, ngx_http_sluice
     return SL_OK;
 }
 
+size_t ngx_http_sluice_out_count(ngx_http_sluice_ctx_t *ctx) {
+    const ngx_http_headers_out_t *out = &ctx->request->headers_out;
+    size_t n = 1;
+
+    if (!available(ctx)) {
+        return 0;
+    }
+    n += (out->content_type.len != 0) + (out->content_length_n >= 0) + (out->last_modified == NULL && out->last_modified_time != -1) +
+         (out->server == NULL) + (out->date == NULL);
+    for (const ngx_list_part_t *part = &out->headers.part; part != NULL; part = part->next) {
+        const ngx_table_elt_t *h = part->elts;
+        for (ngx_uint_t i = 0; i < part->nelts; i++) {
+            n += h[i].hash != 0 && &h[i] != out->content_length;
+        }
+    }
+    return n;
+}
+
 sl_status_t ngx_http_sluice_out_get(ngx_http_sluice_ctx_t *ctx, sl_str_t key, sl_str_t *value) {
     const known_t *k;
     ngx_table_elt_t *h;

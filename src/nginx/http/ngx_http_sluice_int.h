@@ -69,7 +69,8 @@ struct ngx_http_sluice_ctx_s {
     ngx_chain_t *resp_in;    /* links of ours at our place, while filters want no more */
     ngx_chain_t *resp_free, *resp_busy;
     ngx_chain_t *reply_body;
-    off_t resp_out_bytes;
+    off_t resp_length; /* Content-Length before filters saw it; -1: none */
+    off_t resp_in_bytes, resp_out_bytes;
 
     unsigned attached : 1;
     unsigned woken_request : 1;
@@ -91,6 +92,8 @@ struct ngx_http_sluice_ctx_s {
     unsigned resp_released : 1;    /* filters have released the headers */
     unsigned resp_header_passed : 1;
     unsigned resp_eos : 1;         /* its end has been told */
+    unsigned resp_end_out : 1;     /* and released */
+    unsigned resp_last_in : 1;     /* nginx's last buffer has come */
     unsigned resp_last_out : 1;    /* the last buffer has been passed on */
     unsigned resp_flush : 1;       /* a flush was asked for while nothing could go on */
     unsigned resp_changed : 1;
@@ -157,9 +160,11 @@ void ngx_http_sluice_abort(ngx_http_request_t *r, ngx_int_t rc);
 typedef bool (*ngx_http_sluice_each_pt)(void *ud, sl_str_t key, sl_str_t value);
 
 sl_status_t ngx_http_sluice_in_each(ngx_http_sluice_ctx_t *ctx, ngx_http_sluice_each_pt each, void *ud);
+size_t ngx_http_sluice_in_count(ngx_http_sluice_ctx_t *ctx);
 sl_status_t ngx_http_sluice_in_get(ngx_http_sluice_ctx_t *ctx, sl_str_t key, sl_str_t *value);
 sl_status_t ngx_http_sluice_in_edit(ngx_http_sluice_ctx_t *ctx, pw_map_op_t op, sl_str_t key, sl_str_t value);
 sl_status_t ngx_http_sluice_out_each(ngx_http_sluice_ctx_t *ctx, ngx_http_sluice_each_pt each, void *ud);
+size_t ngx_http_sluice_out_count(ngx_http_sluice_ctx_t *ctx);
 sl_status_t ngx_http_sluice_out_get(ngx_http_sluice_ctx_t *ctx, sl_str_t key, sl_str_t *value);
 sl_status_t ngx_http_sluice_out_edit(ngx_http_sluice_ctx_t *ctx, pw_map_op_t op, sl_str_t key, sl_str_t value);
 /* The same without asking whether a response is there: for our own answers. */

@@ -86,6 +86,29 @@ static sl_status_t map_edit(void *stream, pw_map_t map, pw_map_op_t op, sl_str_t
     }
 }
 
+static bool count_pair(void *ud, sl_str_t key, sl_str_t value) {
+    ++*(size_t *)ud;
+    return true;
+}
+
+static size_t map_count(void *stream, pw_map_t map) {
+    ngx_http_sluice_ctx_t *ctx = stream;
+    size_t n = 0;
+
+    if (ctx->request->pool == NULL) {
+        return 0;
+    }
+    switch (map) {
+    case PW_MAP_REQUEST_HEADERS:
+        return ngx_http_sluice_in_count(ctx);
+    case PW_MAP_RESPONSE_HEADERS:
+        return ngx_http_sluice_out_count(ctx);
+    default:
+        (void)map_each(ctx, map, count_pair, &n);
+        return n;
+    }
+}
+
 /* The location has been chosen when filters run; what a filter changes reaches the upstream all the same. */
 static sl_status_t clear_route_cache(void *stream) {
     return SL_OK;
@@ -111,6 +134,7 @@ void ngx_http_sluice_ops_init(void) {
     ngx_sluice_ops.map_each = map_each;
     ngx_sluice_ops.map_get = map_get;
     ngx_sluice_ops.map_edit = map_edit;
+    ngx_sluice_ops.map_count = map_count;
     ngx_sluice_ops.property_get = ngx_http_sluice_property_get;
     ngx_sluice_ops.property_set = ngx_http_sluice_property_set;
     ngx_sluice_ops.clear_route_cache = clear_route_cache;

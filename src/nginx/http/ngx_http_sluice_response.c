@@ -191,6 +191,7 @@ static ngx_int_t first_headers(ngx_http_sluice_ctx_t *ctx) {
     }
     eos = no_body(r);
     ctx->resp_eos = eos;
+    ctx->resp_length = r->expect_trailers ? -1 : r->headers_out.content_length_n;
     ctx->resp_wants_body = !eos && (pw_chain_wants_body(ctx->chain, PW_DIR_RESPONSE) || pw_chain_wants_trailers(ctx->chain, PW_DIR_RESPONSE));
     if (ctx->resp_wants_body) {
         r->filter_need_in_memory = 1;
@@ -296,18 +297,16 @@ typedef struct {
 } batch_t;
 
 /* The buffers of the batch, as they are. Without the mark of the end where that has to wait. */
-static ngx_int_t out_input(ngx_http_sluice_ctx_t *ctx, batch_t *batch, ngx_uint_t eos, ngx_chain_t **out) {
+static void out_input(ngx_http_sluice_ctx_t *ctx, batch_t *batch, ngx_uint_t last, ngx_chain_t **out) {
     ngx_chain_t *cl;
 
-    if (!eos && batch->last) {
-        for (cl = batch->links; cl != NULL; cl = cl->next) {
-            cl->buf->last_buf = 0;
-            cl->buf->last_in_chain = 0;
-        }
-    }
     while (batch->links != NULL) {
         cl = batch->links;
         batch->links = cl->next;
+        if (!last) {
+            cl->buf->last_buf = 0;
+            cl->buf->last_in_chain = 0;
+        }
         if (ngx_buf_size(cl->buf) == 0 && !ngx_buf_special(cl->buf)) {
             ngx_free_chain(ctx->request->pool, cl);
             continue;
@@ -316,14 +315,12 @@ static ngx_int_t out_input(ngx_http_sluice_ctx_t *ctx, batch_t *batch, ngx_uint_
         *out = cl;
         out = &cl->next;
     }
-    return NGX_OK;
 }
 
-static ngx_int_t out_data(ngx_http_sluice_ctx_t *ctx, sl_str_t data, ngx_uint_t flush, ngx_uint_t eos, ngx_chain_t **out) {
-    ngx_http_request_t *r = ctx->request;
+static ngx_int_t out_data(ngx_http_sluice_ctx_t *ctx, sl_str_t data, ngx_uint_t flush, ngx_uint_t last, ngx_chain_t **out) {
     ngx_buf_t *b;
 
-    if (data.len == 0 && !flush && !eos) {
+    if (data.len == 0 && !flush && !last) {
         return NGX_OK;
     }
     b = data.len != 0 ? out_buffer(ctx, data, out) : out_special(ctx, out);
@@ -331,20 +328,20 @@ static ngx_int_t out_data(ngx_http_sluice_ctx_t *ctx, sl_str_t data, ngx_uint_t 
         return NGX_ERROR;
     }
     b->flush = flush;
-    b->last_in_chain = eos;
-    b->last_buf = eos && r == r->main;
+    b->last_in_chain = last;
+    b->last_buf = last && ctx->request == ctx->request->main;
     return NGX_OK;
 }
 
 /* A Content-Length that has gone out binds. */
-static ngx_int_t check_length(ngx_http_sluice_ctx_t *ctx, ngx_uint_t eos) {
+static ngx_int_t check_length(ngx_http_sluice_ctx_t *ctx) {
     ngx_http_request_t *r = ctx->request;
     off_t length = r->headers_out.content_length_n;
 
     if (!ctx->resp_changed || length < 0 || r->chunked || r->header_only || r->headers_out.status == NGX_HTTP_PARTIAL_CONTENT) {
         return NGX_OK;
     }
-    if (ctx->resp_out_bytes > length || (eos && ctx->resp_out_bytes < length)) {
+    if (ctx->resp_out_bytes > length || (ctx->resp_end_out && ctx->resp_out_bytes < length)) {
         ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
                       "[proxy-wasm] a filter has changed the response body after its length, %O, had been sent: remove content-length in "
                       "the headers callback",
@@ -354,15 +351,12 @@ static ngx_int_t check_length(ngx_http_sluice_ctx_t *ctx, ngx_uint_t eos) {
     return NGX_OK;
 }
 
-static ngx_int_t send_out(ngx_http_sluice_ctx_t *ctx, ngx_chain_t *out, ngx_uint_t eos) {
+static ngx_int_t send_out(ngx_http_sluice_ctx_t *ctx, ngx_chain_t *out) {
     ngx_http_request_t *r = ctx->request;
     ngx_int_t rc;
 
-    if (check_length(ctx, eos) != NGX_OK) {
+    if (check_length(ctx) != NGX_OK) {
         return NGX_ERROR;
-    }
-    if (eos) {
-        ctx->resp_last_out = 1;
     }
     if (out == NULL) {
         return NGX_OK;
@@ -372,44 +366,59 @@ static ngx_int_t send_out(ngx_http_sluice_ctx_t *ctx, ngx_chain_t *out, ngx_uint
     return rc;
 }
 
-/* Headers first, where they still wait. They go with the first thing that goes. */
-static ngx_int_t headers_before(ngx_http_sluice_ctx_t *ctx, const pw_out_t *out, size_t len, ngx_uint_t eos) {
+/* Headers first, where they still wait: they go with the first thing that goes. */
+static ngx_int_t headers_before(ngx_http_sluice_ctx_t *ctx, size_t len) {
     ngx_int_t rc;
 
     if (ctx->resp_header_passed) {
         return NGX_OK;
     }
     if (ctx->resp_changed) {
-        changed_headers(ctx, eos ? (off_t)len : -1);
+        changed_headers(ctx, ctx->resp_end_out ? (off_t)len : -1);
     }
     rc = pass_headers(ctx);
     return rc == NGX_ERROR || rc > NGX_OK || ctx->request->header_only ? NGX_ERROR : NGX_OK;
 }
 
+static ngx_int_t emit_now(ngx_http_sluice_ctx_t *ctx, const pw_out_t *po, batch_t *batch, size_t len, ngx_uint_t flush) {
+    ngx_uint_t last = ctx->resp_end_out && ctx->resp_last_in && !ctx->resp_last_out;
+    ngx_chain_t *out = NULL;
+
+    if (headers_before(ctx, len) != NGX_OK) {
+        return NGX_ERROR;
+    }
+    ctx->resp_flush = 0;
+    ctx->resp_last_out |= last;
+    ctx->resp_out_bytes += (off_t)len;
+    if (batch != NULL && po->input) {
+        out_input(ctx, batch, last, &out);
+    } else if (out_data(ctx, po->data, flush, last, &out) != NGX_OK) {
+        return NGX_ERROR;
+    }
+    return send_out(ctx, out);
+}
+
+static void batch_used(ngx_http_sluice_ctx_t *ctx, batch_t *batch) {
+    ngx_http_sluice_consume(batch->links);
+    ngx_http_sluice_links_free(ctx->request->pool, &batch->links);
+}
+
 /* Carries out what a call into the stream has released. batch NULL: it was a resume. */
 static ngx_int_t emit(ngx_http_sluice_ctx_t *ctx, const pw_out_t *po, batch_t *batch) {
-    ngx_uint_t input = batch != NULL && po->input, eos = po->eos && ctx->resp_eos && !ctx->resp_last_out;
     ngx_uint_t flush = ctx->resp_flush || (batch != NULL && batch->flush);
-    size_t len = input ? batch->bytes : po->data.len;
-    ngx_chain_t *out = NULL;
-    ngx_int_t rc;
+    size_t len = batch != NULL && po->input ? batch->bytes : po->data.len;
+    ngx_int_t rc = NGX_OK;
 
     ctx->resp_changed |= po->changed;
     ctx->resp_released |= po->headers;
-    if (!ctx->resp_released || (!ctx->resp_header_passed && len == 0 && !eos)) {
-        ctx->resp_flush = flush;
-        rc = NGX_OK;
-    } else if (headers_before(ctx, po, len, eos) != NGX_OK) {
-        rc = NGX_ERROR;
+    ctx->resp_end_out |= po->eos && ctx->resp_eos;
+    if (ctx->resp_released && (ctx->resp_header_passed || len != 0 || ctx->resp_end_out)) {
+        rc = emit_now(ctx, po, batch, len, flush);
     } else {
-        ctx->resp_flush = 0;
-        ctx->resp_out_bytes += (off_t)len;
-        rc = input ? out_input(ctx, batch, eos, &out) : out_data(ctx, po->data, flush, eos, &out);
-        rc = rc == NGX_OK ? send_out(ctx, out, eos) : rc;
+        ctx->resp_flush = flush;
     }
-    if (batch != NULL && batch->links != NULL) {
-        ngx_http_sluice_consume(batch->links);
-        ngx_http_sluice_links_free(ctx->request->pool, &batch->links);
+    if (batch != NULL) {
+        batch_used(ctx, batch);
     }
     return rc;
 }
@@ -450,20 +459,24 @@ static ngx_uint_t has_trailers(ngx_http_request_t *r) {
 }
 
 static ngx_int_t verdict_body(ngx_http_sluice_ctx_t *ctx, pw_verdict_t verdict, const pw_out_t *out, batch_t *batch) {
-    if (batch != NULL && verdict != PW_CONTINUE && verdict != PW_WAIT) {
-        ngx_http_sluice_consume(batch->links);
-        ngx_http_sluice_links_free(ctx->request->pool, &batch->links);
-    }
-    switch (verdict) {
-    case PW_REPLY:
-        return ctx->resp_header_passed ? NGX_ERROR : replace(ctx, 0);
-    case PW_RESET:
-        return NGX_ERROR;
-    case PW_FAIL:
-        return ctx->resp_header_passed ? NGX_ERROR : replace(ctx, failure_status(ctx));
-    default:
+    if (verdict == PW_CONTINUE || verdict == PW_WAIT) {
         return emit(ctx, out, batch);
     }
+    if (batch != NULL) {
+        batch_used(ctx, batch);
+    }
+    if (verdict == PW_RESET || ctx->resp_header_passed) {
+        return NGX_ERROR;
+    }
+    return replace(ctx, verdict == PW_FAIL ? failure_status(ctx) : 0);
+}
+
+/* The end has been told with the bytes before: only nginx's mark of it is left. */
+static ngx_int_t after_end(ngx_http_sluice_ctx_t *ctx, batch_t *batch) {
+    pw_out_t none = {0};
+
+    ctx->resp_changed |= batch->bytes != 0;
+    return emit(ctx, &none, batch);
 }
 
 static ngx_int_t give_batch(ngx_http_sluice_ctx_t *ctx, ngx_chain_t **in) {
@@ -476,9 +489,15 @@ static ngx_int_t give_batch(ngx_http_sluice_ctx_t *ctx, ngx_chain_t **in) {
     if (batch_take(ctx, in, &batch) != NGX_OK) {
         return NGX_ERROR;
     }
+    ctx->resp_last_in |= batch.last;
+    if (ctx->resp_eos) {
+        return after_end(ctx, &batch);
+    }
+    ctx->resp_in_bytes += (off_t)batch.bytes;
     trailers = batch.last && has_trailers(ctx->request);
-    ctx->resp_eos |= batch.last;
-    verdict = pw_stream_body(ctx->stream.pw, PW_DIR_RESPONSE, batch.segs, batch.n, batch.last && !trailers, &out);
+    /* A length that is used up is the end as well, before nginx says so. */
+    ctx->resp_eos = batch.last || (ctx->resp_length >= 0 && ctx->resp_in_bytes >= ctx->resp_length);
+    verdict = pw_stream_body(ctx->stream.pw, PW_DIR_RESPONSE, batch.segs, batch.n, ctx->resp_eos && !trailers, &out);
     rc = verdict_body(ctx, verdict, &out, &batch);
     if (!trailers || rc == NGX_ERROR || ctx->resp_drop) {
         return rc;
