@@ -26,9 +26,9 @@ typedef struct {
 
 /* Ceilings for hostile documents. Zero members mean the default in brackets. */
 typedef struct {
-    size_t max_bytes;  /* of text [64 MiB] */
-    size_t max_depth;  /* of nesting [64] */
-    size_t max_nodes;  /* after alias expansion [4,000,000] */
+    size_t max_bytes; /* of text [64 MiB] */
+    size_t max_depth; /* of nesting [64] */
+    size_t max_nodes; /* after alias expansion [4,000,000] */
 } gw_limits_t;
 
 typedef enum { GW_TEXT_AUTO, GW_TEXT_JSON, GW_TEXT_YAML } gw_text_t;

@@ -290,7 +290,8 @@ static void check_document(doc_t *d, const json_t *doc) {
         if (kind == NULL) {
             const char *what = meta_error(key, value);
             if (what != NULL) {
-                set_member(d, d->errors, key, json_string(what));
+                /* the errors of the whole are a list */
+                set_member(d, d->errors, key, strcmp(key, "@entity") == 0 ? json_pack("[s]", what) : json_string(what));
             }
             continue;
         }

@@ -561,7 +561,9 @@ static void check_unknown(gw_validation_t *v, const gw_field_t *fields, const js
     const char *key;
     json_t *value;
     json_object_foreach((json_t *)in, key, value) {
-        if (is_shorthand_key(v, fields, key)) {
+        if (strcmp(key, "@entity") == 0) {
+            gw_error_add_entity(v, errors, "unknown field '@entity'"); /* its name is where errors of the whole go */
+        } else if (is_shorthand_key(v, fields, key)) {
             gw_error_add(v, errors, key, json_string("expected a string"));
         } else if (!is_known_key(v, fields, key)) {
             gw_error_add(v, errors, key, json_string("unknown field"));

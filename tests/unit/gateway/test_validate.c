@@ -426,6 +426,12 @@ static void test_unknown_and_refused_keys_are_named(void **state) {
                            "\"_comment\":\"expected a string\",\"_ignore\":\"expected an array\"}");
 }
 
+static void test_a_field_called_like_the_place_of_entity_errors_is_unknown(void **state) {
+    (void)state;
+    assert_errors("services", "{'@entity': {x: 1}, host: h}", "{\"@entity\":[\"unknown field '@entity'\"]}");
+    assert_document_errors(HEAD "'@entity': 1", "{\"@entity\":[\"unknown field\"]}");
+}
+
 static void test_comments_and_ignored_things_are_allowed_everywhere(void **state) {
     (void)state;
     json_t *entities =
@@ -664,6 +670,7 @@ int main(void) {
         cmocka_unit_test(test_plugins_are_refused_by_name),
         cmocka_unit_test(test_the_format_version_is_a_known_text),
         cmocka_unit_test(test_unknown_and_refused_keys_are_named),
+        cmocka_unit_test(test_a_field_called_like_the_place_of_entity_errors_is_unknown),
         cmocka_unit_test(test_comments_and_ignored_things_are_allowed_everywhere),
         cmocka_unit_test(test_collections_are_lists_of_records),
         cmocka_unit_test(test_positions_of_errors_are_kept),
