@@ -39,6 +39,8 @@ int cmd_version(const cli_options_t *o);
 
 /* "Error: <text>" on stderr; returns 1. */
 int cli_fail(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* The same with the text of err; prints nothing where there is none, because it has been printed. */
+int cli_fail_err(const sl_err_t *err);
 void cli_warn(const char *line);
 
 /* Settings with the options applied; the text of a failure is printed. */
@@ -48,6 +50,8 @@ sl_status_t cli_running_settings(const cli_options_t *o, settings_t **out);
 
 /* The prefix as an absolute path without a trailing slash. */
 sl_status_t cli_prefix(const settings_t *s, char out[CLI_PATH_MAX], sl_err_t *err);
+/* Whether `pid` is the master of the gateway on this prefix. */
+bool cli_is_running(const char *prefix, long pid);
 /* The master's pid, 0 when no gateway runs on this prefix. */
 long cli_running_pid(const char *prefix);
 

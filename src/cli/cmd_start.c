@@ -85,12 +85,13 @@ int cmd_start(const cli_options_t *o) {
     sl_err_t err = {.text = ""};
     sl_status_t rc = prepare_check(s, &p, &err);
     if (rc == SL_OK && cli_running_pid(p.prefix) != 0) {
-        rc = sl_err_set(&err, SL_CONFLICT, "Sluice is already running in %s", p.prefix);
+        rc = sl_err_set(&err, SL_CONFLICT, "Sluice is already running in %s; stop it first, or set SLUICE_PREFIX to another folder",
+                        p.prefix);
     }
-    rc = rc == SL_OK ? listens_probe(&p.proxy, "PROXY_LISTEN", &err) : rc;
-    rc = rc == SL_OK ? listens_probe(&p.admin, "ADMIN_LISTEN", &err) : rc;
+    rc = rc == SL_OK ? listens_probe(&p.proxy, "PROXY_LISTEN", NULL, &err) : rc;
+    rc = rc == SL_OK ? listens_probe(&p.admin, "ADMIN_LISTEN", NULL, &err) : rc;
     rc = rc == SL_OK ? prepare_prefix(s, &p, &err) : rc;
-    int code = rc == SL_OK ? launch(s, &p) : cli_fail("%s", err.text);
+    int code = rc == SL_OK ? launch(s, &p) : cli_fail_err(&err);
     settings_free(s);
     return code;
 }

@@ -29,9 +29,9 @@ static long running(const cli_options_t *o, char prefix[CLI_PATH_MAX]) {
     return pid;
 }
 
-static bool wait_gone(long pid, int seconds) {
+static bool wait_gone(const char *prefix, long pid, int seconds) {
     for (int i = 0; i < seconds * 100; i++) {
-        if (kill((pid_t)pid, 0) != 0 && errno == ESRCH) {
+        if (!cli_is_running(prefix, pid)) {
             return true;
         }
         nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
@@ -48,7 +48,8 @@ static int stop_with(const cli_options_t *o, int sig, int seconds, const char *d
     if (kill((pid_t)pid, sig) != 0) {
         return cli_fail("cannot signal process %ld: %s", pid, strerror(errno));
     }
-    if (wait_gone(pid, o->timeout_s > 0 ? o->timeout_s : seconds)) {
+    seconds = o->timeout_s > 0 ? o->timeout_s : seconds;
+    if (wait_gone(prefix, pid, seconds)) {
         puts(done);
         return 0;
     }
@@ -56,7 +57,7 @@ static int stop_with(const cli_options_t *o, int sig, int seconds, const char *d
         return cli_fail("process %ld is still there after %d s", pid, seconds);
     }
     kill((pid_t)pid, SIGTERM);
-    if (!wait_gone(pid, 10)) {
+    if (!wait_gone(prefix, pid, 10)) {
         return cli_fail("process %ld does not stop", pid);
     }
     puts("Timeout, Sluice stopped forcefully");
@@ -90,13 +91,13 @@ int cmd_reload(const cli_options_t *o) {
     static prepared_t p;
     sl_err_t err = {.text = ""};
     sl_status_t rc = prepare_check(s, &p, &err);
-    rc = rc == SL_OK ? prepare_prefix(s, &p, &err) : rc;
+    rc = rc == SL_OK ? prepare_reload(s, &p, &err) : rc;
     if (rc == SL_OK && kill((pid_t)pid, SIGHUP) != 0) {
         rc = sl_err_set(&err, SL_FAILED, "cannot signal process %ld: %s", pid, strerror(errno));
     }
     settings_free(s);
     if (rc != SL_OK) {
-        return cli_fail("%s", err.text);
+        return cli_fail_err(&err);
     }
     puts("Sluice reloaded");
     return 0;

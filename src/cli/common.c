@@ -61,6 +61,37 @@ sl_status_t cli_prefix(const settings_t *s, char out[CLI_PATH_MAX], sl_err_t *er
     return SL_OK;
 }
 
+/* The words of a process, blanks between them; false when they cannot be known. A process that is only waited for has none. */
+static bool command_line(long pid, char *out, size_t size) {
+    char path[64];
+    snprintf(path, sizeof(path), "/proc/%ld/cmdline", pid);
+    FILE *f = fopen(path, "re");
+    if (f == NULL) {
+        return false;
+    }
+    size_t n = fread(out, 1, size - 1, f);
+    bool whole = ferror(f) == 0;
+    fclose(f);
+    for (size_t i = 0; i < n; i++) {
+        out[i] = out[i] == '\0' ? ' ' : out[i];
+    }
+    out[n] = '\0';
+    return whole;
+}
+
+bool cli_is_running(const char *prefix, long pid) {
+    if (pid <= 1 || (kill((pid_t)pid, 0) != 0 && errno == ESRCH)) {
+        return false;
+    }
+    /* A pid file may be older than the machine's last start, and its number somebody else's by now. */
+    char words[3 * CLI_PATH_MAX], ours[CLI_PATH_MAX + 8];
+    if (!command_line(pid, words, sizeof(words))) {
+        return true;
+    }
+    snprintf(ours, sizeof(ours), " -p %s ", prefix);
+    return strstr(words, ours) != NULL;
+}
+
 long cli_running_pid(const char *prefix) {
     char path[CLI_PATH_MAX + 32];
     snprintf(path, sizeof(path), "%s/pids/nginx.pid", prefix);
@@ -71,5 +102,5 @@ long cli_running_pid(const char *prefix) {
         pid = strtol(b.data, NULL, 10);
     }
     sl_buf_deinit(&b);
-    return pid > 1 && (kill((pid_t)pid, 0) == 0 || errno == EPERM) ? pid : 0;
+    return cli_is_running(prefix, pid) ? pid : 0;
 }

@@ -148,10 +148,21 @@ static int open_and_bind(const char *address) {
     return rc;
 }
 
-sl_status_t listens_probe(const listens_t *l, const char *variable, sl_err_t *err) {
+static bool has_listen(const char *conf, const char *address) {
+    char line[sizeof(((listen_t *)NULL)->address) + 16];
+    int n = snprintf(line, sizeof(line), "listen %s", address);
+    for (const char *p = conf; p != NULL && (p = strstr(p, line)) != NULL; p += n) {
+        if (p[n] == ' ' || p[n] == ';') {
+            return true;
+        }
+    }
+    return false;
+}
+
+sl_status_t listens_probe(const listens_t *l, const char *variable, const char *conf, sl_err_t *err) {
     for (size_t i = 0; i < l->n; i++) {
         const char *address = l->at[i].address;
-        if (strncmp(address, "unix:", 5) == 0) {
+        if (strncmp(address, "unix:", 5) == 0 || has_listen(conf, address)) {
             continue;
         }
         int rc = open_and_bind(address);

@@ -28,6 +28,10 @@ int cli_fail(const char *fmt, ...) {
     return 1;
 }
 
+int cli_fail_err(const sl_err_t *err) {
+    return err->text[0] != '\0' ? cli_fail("%s", err->text) : 1;
+}
+
 void cli_warn(const char *line) {
     fprintf(stderr, "Warning: %s\n", line);
 }
@@ -67,6 +71,9 @@ static bool take_options(int argc, char **argv, cli_options_t *o) {
             break;
         case 't':
             o->timeout_s = atoi(optarg);
+            if (optarg[strspn(optarg, "0123456789")] != '\0' || o->timeout_s <= 0) {
+                return false;
+            }
             break;
         case 'f':
             o->filters = optarg;

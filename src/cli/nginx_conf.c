@@ -235,7 +235,7 @@ sl_status_t nginx_conf_render(const settings_t *s, const prepared_t *p, sl_buf_t
     main_block(b, s, p);
     events_block(b, s);
     sl_buf_append_cstr(b, "http {\n    sluice_gateway ");
-    path_word(b, p, "sluice.json");
+    path_word(b, p, p->draft ? "sluice.json.draft" : "sluice.json");
     sl_buf_append_cstr(
         b, ";\n    log_format sluice '$remote_addr - $remote_user [$time_local] \"$request\" $status $body_bytes_sent \"$http_referer\" "
            "\"$http_user_agent\" kong_request_id: \"$sluice_request_id\"';\n"

@@ -14,6 +14,7 @@
 #include "sl_digest.h"
 #include "sl_file.h"
 
+#define DRAFT ".draft"
 #define DECLARATIVE_MAX_BYTES ((size_t)256 * 1024 * 1024)
 
 /* ---- what a start needs ------------------------------------------------------------------------------------------------ */
@@ -221,7 +222,7 @@ static sl_status_t write_json(const settings_t *s, const prepared_t *p, sl_err_t
                   "wasm_backtraces", settings_on(s, "wasm_backtraces"), "configuration", settings_json(s));
     char *text = o != NULL ? json_dumps(o, JSON_INDENT(2) | JSON_PRESERVE_ORDER) : NULL;
     char path[4200];
-    snprintf(path, sizeof(path), "%s/sluice.json", p->prefix);
+    snprintf(path, sizeof(path), "%s/sluice.json%s", p->prefix, p->draft ? DRAFT : "");
     sl_status_t rc = text != NULL ? sl_file_write_atomic(path, sl_cstr(text), 0644, err)
                                   : sl_err_set(err, SL_FAILED, "sluice.json: out of memory, or a setting is not UTF-8");
     free(text);
@@ -235,7 +236,7 @@ static sl_status_t write_conf(const settings_t *s, const prepared_t *p, sl_err_t
     sl_status_t rc = nginx_conf_render(s, p, &b, err);
     if (rc == SL_OK) {
         char path[4200];
-        snprintf(path, sizeof(path), "%s/nginx.conf", p->prefix);
+        snprintf(path, sizeof(path), "%s/nginx.conf%s", p->prefix, p->draft ? DRAFT : "");
         rc = sl_file_write_atomic(path, sl_buf_str(&b), 0644, err);
     }
     sl_buf_deinit(&b);
@@ -260,21 +261,23 @@ static void cache_note(void *ud, const char *text) {
     cli_warn(text);
 }
 
-/* Prints every problem as a line of its own. */
+/* Every problem is a line of its own; the last of them is left to the caller. */
 static sl_status_t print_fields(const char *name, json_t *fields, sl_err_t *err) {
     sl_buf_t lines;
     sl_buf_init(&lines, 16 * 1024 * 1024);
     gw_config_error_lines(fields, &lines);
     const char *p = sl_buf_cstr(&lines);
-    size_t n = 0;
-    while (p != NULL && *p != '\0') {
+    sl_err_set(err, SL_INVALID, "%s: not a valid configuration", name);
+    for (bool first = true; p != NULL && *p != '\0'; first = false) {
         size_t len = strcspn(p, "\n");
-        fprintf(stderr, "Error: %s: %.*s\n", name, (int)len, p);
-        n++;
+        if (!first) {
+            cli_fail("%s", err->text);
+        }
+        sl_err_set(err, SL_INVALID, "%s: %.*s", name, (int)len, p);
         p += len + (p[len] == '\n');
     }
     sl_buf_deinit(&lines);
-    return sl_err_set(err, SL_INVALID, "%s: %zu problem%s; nothing was changed", name, n, n == 1 ? "" : "s");
+    return SL_INVALID;
 }
 
 static sl_status_t parse_and_validate(const nd_node_t *node, const char *name, sl_str_t text, json_t **doc, json_t **entities,
@@ -405,7 +408,7 @@ static int become_worker_and_plan(const settings_t *s, const prepared_t *p, cons
     return 0;
 }
 
-sl_status_t prepare_plan(const settings_t *s, const prepared_t *p, sl_err_t *err) {
+static sl_status_t prepare_plan(const settings_t *s, const prepared_t *p, sl_err_t *err) {
     sl_buf_t text;
     sl_buf_init(&text, DECLARATIVE_MAX_BYTES);
     const char *name;
@@ -425,21 +428,105 @@ sl_status_t prepare_plan(const settings_t *s, const prepared_t *p, sl_err_t *err
             rc = sl_err_set(err, SL_FAILED, "preparing the configuration was ended by signal %d", WTERMSIG(status));
         } else if (WEXITSTATUS(status) != 0) {
             /* The child has printed why. */
-            rc = sl_err_set(err, SL_INVALID, "the configuration was refused");
+            rc = sl_err_set(err, SL_INVALID, "%s", "");
         }
     }
     sl_buf_deinit(&text);
     return rc;
 }
 
-sl_status_t prepare_prefix(const settings_t *s, prepared_t *p, sl_err_t *err) {
-    char env[4200];
-    snprintf(env, sizeof(env), "%s/.sluice_env", p->prefix);
+static sl_status_t write_files(const settings_t *s, const prepared_t *p, sl_err_t *err) {
+    sl_status_t rc = write_json(s, p, err);
+    return rc == SL_OK ? write_conf(s, p, err) : rc;
+}
+
+static sl_status_t make_prefix(const settings_t *s, prepared_t *p, sl_err_t *err) {
     sl_status_t rc = make_folders(p, err);
     rc = rc == SL_OK ? node_id(s, p, err) : rc;
-    rc = rc == SL_OK ? certificates(s, p, err) : rc;
-    rc = rc == SL_OK ? prepare_plan(s, p, err) : rc;
-    rc = rc == SL_OK ? write_json(s, p, err) : rc;
-    rc = rc == SL_OK ? write_conf(s, p, err) : rc;
+    return rc == SL_OK ? certificates(s, p, err) : rc;
+}
+
+static sl_status_t commit(const settings_t *s, const prepared_t *p, sl_err_t *err) {
+    char env[4200];
+    snprintf(env, sizeof(env), "%s/.sluice_env", p->prefix);
+    sl_status_t rc = prepare_plan(s, p, err);
+    rc = rc == SL_OK ? write_files(s, p, err) : rc;
     return rc == SL_OK ? settings_save(s, env, err) : rc;
+}
+
+sl_status_t prepare_prefix(const settings_t *s, prepared_t *p, sl_err_t *err) {
+    sl_status_t rc = make_prefix(s, p, err);
+    return rc == SL_OK ? commit(s, p, err) : rc;
+}
+
+/* ---- reload ------------------------------------------------------------------------------------------------------------------ */
+
+/* Runs `nginx -t` on the drafts; what it says first becomes the error. */
+static sl_status_t ask_nginx(const prepared_t *p, sl_err_t *err) {
+    char conf[4200], line[1024] = "";
+    int fds[2];
+    snprintf(conf, sizeof(conf), "%s/nginx.conf" DRAFT, p->prefix);
+    if (pipe(fds) != 0) {
+        return sl_err_set(err, SL_FAILED, "cannot make a pipe: %s", strerror(errno));
+    }
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0) {
+        dup2(fds[1], STDERR_FILENO);
+        close(fds[0]);
+        close(fds[1]);
+        execl(p->nginx, p->nginx, "-t", "-q", "-p", p->prefix, "-c", conf, "-e", "stderr", (char *)NULL);
+        _exit(127);
+    }
+    close(fds[1]);
+    FILE *said = fdopen(fds[0], "r");
+    if (said != NULL) {
+        char rest[1024];
+        if (fgets(line, sizeof(line), said) == NULL) {
+            line[0] = '\0';
+        }
+        while (fgets(rest, sizeof(rest), said) != NULL) {
+        }
+        fclose(said);
+    }
+    int status = 1;
+    if (pid < 0 || waitpid(pid, &status, 0) < 0) {
+        return sl_err_set(err, SL_FAILED, "cannot start %s: %s", p->nginx, strerror(errno));
+    }
+    line[strcspn(line, "\r\n")] = '\0';
+    return status == 0 ? SL_OK : sl_err_set(err, SL_INVALID, "nginx refuses the new settings: %s", line[0] != '\0' ? line : "it was ended");
+}
+
+static sl_status_t try_drafts(const settings_t *s, prepared_t *p, sl_err_t *err) {
+    p->draft = true;
+    sl_status_t rc = write_files(s, p, err);
+    rc = rc == SL_OK ? ask_nginx(p, err) : rc;
+    p->draft = false;
+    static const char *const names[] = {"sluice.json" DRAFT, "nginx.conf" DRAFT};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        char path[4200];
+        snprintf(path, sizeof(path), "%s/%s", p->prefix, names[i]);
+        unlink(path);
+    }
+    return rc;
+}
+
+/* Those listeners that the running gateway does not have must be free. */
+static sl_status_t probe_new(const prepared_t *p, sl_err_t *err) {
+    char path[4200];
+    snprintf(path, sizeof(path), "%s/nginx.conf", p->prefix);
+    sl_buf_t old;
+    sl_buf_init(&old, 4 * 1024 * 1024);
+    const char *text = sl_file_read(path, &old, NULL) == SL_OK ? sl_buf_cstr(&old) : NULL;
+    sl_status_t rc = listens_probe(&p->proxy, "PROXY_LISTEN", text, err);
+    rc = rc == SL_OK ? listens_probe(&p->admin, "ADMIN_LISTEN", text, err) : rc;
+    sl_buf_deinit(&old);
+    return rc;
+}
+
+sl_status_t prepare_reload(const settings_t *s, prepared_t *p, sl_err_t *err) {
+    sl_status_t rc = probe_new(p, err);
+    rc = rc == SL_OK ? make_prefix(s, p, err) : rc;
+    rc = rc == SL_OK ? try_drafts(s, p, err) : rc;
+    return rc == SL_OK ? commit(s, p, err) : rc;
 }

@@ -25,14 +25,18 @@ typedef struct {
     gid_t gid;
     char node_id[37];
     listens_t proxy, admin;
+    bool draft; /* files are written beside those in use, for a try */
 } prepared_t;
 
 /* Finds and checks what a start needs: binary, module, user, listen values, database mode. Changes nothing. */
 sl_status_t prepare_check(const settings_t *s, prepared_t *p, sl_err_t *err);
-/* Folders, node id, certificates, plan, nginx.conf, sluice.json. Problems of the declarative file are printed line by line. */
+/*
+ * Folders, node id, certificates, plan, nginx.conf, sluice.json. Problems of the declarative file are printed line by line, but for
+ * the last one, which is in err; err->text is empty when all have been printed.
+ */
 sl_status_t prepare_prefix(const settings_t *s, prepared_t *p, sl_err_t *err);
-/* Only the plan: what a reload needs besides the files. */
-sl_status_t prepare_plan(const settings_t *s, const prepared_t *p, sl_err_t *err);
+/* The same under a running gateway: nothing of it is touched before nginx and the filters have accepted the new settings. */
+sl_status_t prepare_reload(const settings_t *s, prepared_t *p, sl_err_t *err);
 
 /* Validates a declarative file and tries its filters; writes nothing. */
 sl_status_t prepare_check_file(const settings_t *s, const char *path, sl_err_t *err);

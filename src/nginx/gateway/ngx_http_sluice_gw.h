@@ -111,6 +111,7 @@ typedef struct {
 } ngx_http_sluice_gw_ctx_t;
 
 ngx_http_sluice_gw_ctx_t *ngx_http_sluice_gw_ctx(ngx_http_request_t *r); /* also after an internal redirect; NULL: none */
+void ngx_http_sluice_gw_match_deinit(void);                              /* at the worker's end */
 ngx_int_t ngx_http_sluice_gw_rewrite_handler(ngx_http_request_t *r);
 ngx_int_t ngx_http_sluice_gw_access_handler(ngx_http_request_t *r);
 ngx_int_t ngx_http_sluice_gw_precontent_handler(ngx_http_request_t *r);
@@ -131,6 +132,7 @@ unsigned ngx_http_sluice_gw_peer_trusted(ngx_http_request_t *r); /* trusted_ips 
 unsigned ngx_http_sluice_gw_is_tls(ngx_http_request_t *r);
 ngx_str_t ngx_http_sluice_gw_host(ngx_http_request_t *r); /* as sent, with its port; may be empty */
 ngx_int_t ngx_http_sluice_gw_add_header(ngx_http_request_t *r, const char *name, ngx_str_t value); /* to the response; borrows both */
+ngx_int_t ngx_http_sluice_gw_set_server(ngx_http_request_t *r, ngx_str_t value); /* empty: the response has no Server, not even nginx's */
 /* b, or "a, b" when there is an a. */
 ngx_int_t ngx_http_sluice_gw_join(ngx_http_request_t *r, ngx_table_elt_t *a, ngx_str_t b, ngx_str_t *out);
 

@@ -83,19 +83,8 @@ static ngx_int_t common_headers(ngx_http_request_t *r) {
     if ((mcf->tokens & NGX_HTTP_SLUICE_GW_LATENCY) && add_header(r, SL_STR("X-Kong-Admin-Latency"), sl_cstr(ms)) != NGX_OK) {
         return NGX_ERROR;
     }
-    if (!(mcf->tokens & NGX_HTTP_SLUICE_GW_SERVER_TOKENS)) {
-        return NGX_OK;
-    }
-    ngx_table_elt_t *h = ngx_list_push(&r->headers_out.headers);
-    if (h == NULL) {
-        return NGX_ERROR;
-    }
-    ngx_memzero(h, sizeof(*h));
-    h->hash = 1;
-    ngx_str_set(&h->key, "Server");
-    h->value = mcf->server;
-    r->headers_out.server = h;
-    return NGX_OK;
+    ngx_str_t none = ngx_null_string;
+    return ngx_http_sluice_gw_set_server(r, (mcf->tokens & NGX_HTTP_SLUICE_GW_SERVER_TOKENS) ? mcf->server : none);
 }
 
 /* The response's bytes move into the request's pool. */

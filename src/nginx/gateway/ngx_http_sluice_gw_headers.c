@@ -52,12 +52,20 @@ static ngx_int_t add_via(ngx_http_request_t *r, ngx_http_sluice_gw_main_conf_t *
     return ngx_http_sluice_gw_add_header(r, "Via", value);
 }
 
+/* Ours only where the upstream or a filter sent none. */
+static ngx_int_t add_server(ngx_http_request_t *r, ngx_http_sluice_gw_main_conf_t *mcf) {
+    ngx_str_t none = ngx_null_string;
+    if (r->headers_out.server != NULL || response_header(r, "server") != NULL) {
+        return NGX_OK;
+    }
+    return ngx_http_sluice_gw_set_server(r, (mcf->tokens & NGX_HTTP_SLUICE_GW_SERVER_TOKENS) ? mcf->server : none);
+}
+
 static ngx_int_t proxied_headers(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx, ngx_http_sluice_gw_main_conf_t *mcf) {
     if ((mcf->tokens & NGX_HTTP_SLUICE_GW_VIA) && add_via(r, mcf) != NGX_OK) {
         return NGX_ERROR;
     }
-    if ((mcf->tokens & NGX_HTTP_SLUICE_GW_SERVER_TOKENS) && r->headers_out.server == NULL && response_header(r, "server") == NULL &&
-        ngx_http_sluice_gw_add_header(r, "Server", mcf->server) != NGX_OK) {
+    if (add_server(r, mcf) != NGX_OK) {
         return NGX_ERROR;
     }
     if (mcf->tokens & NGX_HTTP_SLUICE_GW_LATENCY) {
@@ -75,18 +83,8 @@ static ngx_int_t proxied_headers(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t
 }
 
 static ngx_int_t own_headers(ngx_http_request_t *r, ngx_http_sluice_gw_main_conf_t *mcf) {
-    if (mcf->tokens & NGX_HTTP_SLUICE_GW_SERVER_TOKENS) {
-        if (response_header(r, "server") == NULL) {
-            ngx_table_elt_t *h = ngx_list_push(&r->headers_out.headers);
-            if (h == NULL) {
-                return NGX_ERROR;
-            }
-            ngx_memzero(h, sizeof(*h));
-            h->hash = 1;
-            ngx_str_set(&h->key, "Server");
-            h->value = mcf->server;
-            r->headers_out.server = h;
-        }
+    if (add_server(r, mcf) != NGX_OK) {
+        return NGX_ERROR;
     }
     return (mcf->tokens & NGX_HTTP_SLUICE_GW_LATENCY) ? add_ms(r, "X-Kong-Response-Latency", since_start(r)) : NGX_OK;
 }

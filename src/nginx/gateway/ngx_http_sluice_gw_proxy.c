@@ -93,9 +93,15 @@ static ngx_int_t dup_str(ngx_pool_t *pool, sl_str_t s, ngx_str_t *out) {
     return NGX_OK;
 }
 
+static sl_buf_t scratch; /* of match(): one request at a time on a worker's thread */
+
+void ngx_http_sluice_gw_match_deinit(void) {
+    sl_buf_deinit(&scratch);
+    ngx_memzero(&scratch, sizeof(scratch));
+}
+
 /* NGX_OK, NGX_DECLINED (no route), NGX_ERROR. Fills route, service and the composed path. */
 static ngx_int_t match(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx) {
-    static sl_buf_t scratch; /* one request at a time on a worker's thread */
     if (scratch.max == 0) {
         sl_buf_init(&scratch, 1024 * 1024);
     }

@@ -63,6 +63,20 @@ ngx_int_t ngx_http_sluice_gw_add_header(ngx_http_request_t *r, const char *name,
     return NGX_OK;
 }
 
+/* A header that is in place but not sent keeps nginx from adding its own. */
+ngx_int_t ngx_http_sluice_gw_set_server(ngx_http_request_t *r, ngx_str_t value) {
+    ngx_table_elt_t *h = ngx_list_push(&r->headers_out.headers);
+    if (h == NULL) {
+        return NGX_ERROR;
+    }
+    ngx_memzero(h, sizeof(*h));
+    h->hash = value.len != 0;
+    ngx_str_set(&h->key, "Server");
+    h->value = value;
+    r->headers_out.server = h;
+    return NGX_OK;
+}
+
 /* a, or "a, b" when there is an a already. */
 ngx_int_t ngx_http_sluice_gw_join(ngx_http_request_t *r, ngx_table_elt_t *a, ngx_str_t b, ngx_str_t *out) {
     if (a == NULL || a->value.len == 0) {

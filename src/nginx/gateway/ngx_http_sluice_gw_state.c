@@ -352,6 +352,13 @@ static void announce(void) {
     }
 }
 
+/* This worker is none of those that take over new generations. */
+static void leave(void) {
+    if (gw.slot < NGX_HTTP_SLUICE_GW_MAX_WORKERS) {
+        (void)ngx_atomic_cmp_set(&gw.shm->workers[gw.slot].pid, (ngx_atomic_uint_t)ngx_pid, 0);
+    }
+}
+
 static void refuse(uint64_t generation, const sl_err_t *err) {
     ngx_log_error(NGX_LOG_EMERG, ngx_cycle->log, 0, "[sluice] generation %uL cannot be served by this worker, %s: %s", generation,
                   gw.current != NULL ? "the one before goes on" : "requests get 503", err->text);
@@ -438,6 +445,7 @@ static void wake_handler(ngx_event_t *ev) {
 
 static void poll_handler(ngx_event_t *ev) {
     if (ngx_exiting || ngx_quit || ngx_terminate) {
+        leave(); /* who waits for all workers need not wait for this one's last requests */
         return;
     }
     look(STEP_MS);
@@ -510,9 +518,7 @@ void ngx_http_sluice_gw_exit_worker(ngx_cycle_t *cycle) {
     if (gw.mcf == NULL) {
         return;
     }
-    if (gw.slot < NGX_HTTP_SLUICE_GW_MAX_WORKERS && gw.shm->workers[gw.slot].pid == (ngx_atomic_uint_t)ngx_pid) {
-        gw.shm->workers[gw.slot].pid = 0;
-    }
+    leave();
     (void)ngx_atomic_cmp_set(&gw.shm->loader, (ngx_atomic_uint_t)ngx_pid, 0);
     if (gw.next != NULL) {
         gen_free(gw.next);
@@ -525,6 +531,7 @@ void ngx_http_sluice_gw_exit_worker(ngx_cycle_t *cycle) {
     }
     nd_filters_free(gw.filters);
     sl_cache_free(gw.cache);
+    ngx_http_sluice_gw_match_deinit();
     ngx_memzero(&gw, sizeof(gw));
 }
 
