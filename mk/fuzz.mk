@@ -5,7 +5,7 @@ FUZZ_SRC := $(sort $(wildcard fuzz/fuzz_*.c))
 FUZZERS := $(FUZZ_SRC:fuzz/fuzz_%.c=%)
 FUZZ_REPLAY := $(FUZZ_SRC:fuzz/%.c=$(B)/asan/fuzz/%)
 FUZZ_SECONDS ?= 60
-FUZZ_LAYERS := node memhost proxywasm engine gateway store base
+FUZZ_LAYERS := node memhost proxywasm engine gateway store shm base
 FUZZ_INCLUDES := $(addprefix -Isrc/,$(FUZZ_LAYERS)) -Ifuzz
 FUZZ_LIBS := $(foreach l,$(LINK_ORDER),$(if $(filter $(l),$(FUZZ_LAYERS)),lib$(l).a))
 FUZZ_FLAGS := $(WARN) $(CPPFLAGS_COMMON) $(FUZZ_INCLUDES) $(CFLAGS_asan)

@@ -2,10 +2,11 @@
 # it may see. Sources are found by wildcard; a folder may be empty.
 
 FLAVORS := release asan
-LAYERS := base engine proxywasm memhost gateway store node cli
+LAYERS := base shm engine proxywasm memhost gateway store node cli
 
 # layer -> the folders whose headers it may include, itself first
 SEES_base := base
+SEES_shm := shm base
 SEES_engine := engine base
 SEES_proxywasm := proxywasm engine base
 SEES_memhost := memhost proxywasm engine base
@@ -13,10 +14,10 @@ SEES_gateway := gateway base
 SEES_store := store gateway base
 SEES_node := node memhost proxywasm engine gateway base
 SEES_cli := cli node memhost proxywasm engine gateway store base
-SEES_nginx := node memhost proxywasm engine gateway store base
+SEES_nginx := node shm memhost proxywasm engine gateway store base
 
 # In link order: each before what it calls.
-LINK_ORDER := cli node memhost proxywasm engine store gateway base
+LINK_ORDER := cli node memhost proxywasm engine store gateway shm base
 
 sources_of = $(sort $(shell find src/$(1) -name '*.c' 2>/dev/null))
 headers_of = $(sort $(shell find src/$(1) -name '*.h' 2>/dev/null))
