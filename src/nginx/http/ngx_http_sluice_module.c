@@ -127,14 +127,15 @@ static ngx_int_t add_handler(ngx_http_core_main_conf_t *cmcf, ngx_uint_t phase, 
     return NGX_OK;
 }
 
+/* Subrequests have a log phase only with log_subrequest on; their filters log with the main request at the latest. */
 static ngx_int_t log_handler(ngx_http_request_t *r) {
     for (ngx_http_sluice_ctx_t *ctx = ngx_http_sluice_ctx_all(r); ctx != NULL; ctx = ctx->next) {
-        if (ctx->request != r || ctx->logged) {
+        if ((ctx->request != r && r != r->main) || ctx->logged) {
             continue;
         }
         ctx->logged = 1;
         if (ctx->hooks != NULL && ctx->hooks->log != NULL) {
-            ctx->hooks->log(r, ctx->data);
+            ctx->hooks->log(ctx->request, ctx->data);
         }
         if (ctx->stream.pw != NULL) {
             pw_stream_log(ctx->stream.pw);

@@ -338,7 +338,7 @@ static ngx_int_t check_length(ngx_http_sluice_ctx_t *ctx) {
     ngx_http_request_t *r = ctx->request;
     off_t length = r->headers_out.content_length_n;
 
-    if (!ctx->resp_changed || length < 0 || r->chunked || r->header_only || r->headers_out.status == NGX_HTTP_PARTIAL_CONTENT) {
+    if (!ctx->resp_changed || r != r->main || length < 0 || r->chunked || r->header_only || r->headers_out.status == NGX_HTTP_PARTIAL_CONTENT) {
         return NGX_OK;
     }
     if (ctx->resp_out_bytes > length || (ctx->resp_end_out && ctx->resp_out_bytes < length)) {
