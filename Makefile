@@ -25,6 +25,7 @@ help: ## this list
 	@echo "Sluice: build/bin/sluice and build/modules/ngx_http_sluice_module.so"
 	@grep -hE '^[a-z<>-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z<>-]+):.*## (.*)/  \1|\2/' | sort | awk -F'|' '{ printf "%-20s%s\n", $$1, $$2 }'
 	@printf '  %-20s%s\n' 'fuzz-<name>' 'builds and runs one fuzzer for FUZZ_SECONDS (60): $(FUZZERS)'
+	@printf '  %-20s%s\n' 'bench-<name>' 'measures one library: $(BENCH_NAMES)'
 
 include mk/deps.mk
 include mk/libs.mk
@@ -32,19 +33,17 @@ include mk/nginx.mk
 include mk/filters.mk
 include mk/fuzz.mk
 include mk/tests.mk
+include mk/bench.mk
 include mk/lint.mk
 
 all: $(B)/bin/sluice $(MODULE) compile_commands.json ## builds the command line, the nginx module and compile_commands.json
 
-.PHONY: run doctor bench clean distclean
+.PHONY: run doctor clean distclean
 run: all $(RUN_FILTER) ## builds, starts upstream and gateway on examples/hello, makes one request (ONCE=1: then stops)
 	@RUN_NGINX=$(NGINX) RUN_FILTER=$(RUN_FILTER) tools/run.sh
 
 doctor: ## what was found, with versions, and what is missing
 	@tools/doctor.sh
-
-bench: all $(B)/deps/.packages-bench $(BENCH_FILTERS) ## instructions per request: plain nginx, add_header, our filters (cachegrind)
-	@python3 bench/instructions.py $(BENCH_ARGS)
 
 PREFIX ?= /usr/local
 .PHONY: install

@@ -21,13 +21,14 @@ $(foreach l,$(LAYERS),$(if $(call sources_of,$(l)),$(eval $(call lint_rules,$(l)
 $(foreach l,$(TEST_LAYERS) conformance,$(if $(TEST_SRC_$(l))$(TEST_HELPER_$(l)),$(eval $(call lint_rules,$(l),$(TEST_SRC_$(l)) $(TEST_HELPER_$(l)),$(TEST_FLAGS_$(l))))))
 $(if $(SUPPORT_SRC),$(eval $(call lint_rules,support,$(SUPPORT_SRC),$(FLAGS_support))))
 $(eval $(call lint_rules,fuzz,$(sort $(wildcard fuzz/*.c)),$(FUZZ_FLAGS)))
+$(if $(BENCH_SRC),$(eval $(call lint_rules,bench,$(BENCH_SRC),$(BENCH_FLAGS))))
 $(if $(FILTER_C),$(eval $(call lint_rules,filters,$(FILTER_C),$(WASM_CFLAGS))))
 $(if $(NGINX_SRC),$(eval $(call lint_rules,nginx,$(NGINX_SRC),$(NGINX_FLAGS))))
 # Debian's nginx as configured for the module has the headers that configure makes.
 $(patsubst %.c,$(B)/lint/%.ok,$(NGINX_SRC)): $(MODULE_debian)
 -include $(LINT_OK:.ok=.d)
 
-FORMATTED = $(shell git ls-files -co --exclude-standard -- 'src/*.[ch]' 'tests/*.[ch]' 'fuzz/*.[ch]' 'sdk/*.[ch]' 'templates/*.[ch]' 2>/dev/null)
+FORMATTED = $(shell git ls-files -co --exclude-standard -- 'src/*.[ch]' 'tests/*.[ch]' 'fuzz/*.[ch]' 'bench/*.[ch]' 'sdk/*.[ch]' 'templates/*.[ch]' 2>/dev/null)
 
 .PHONY: lint lint-clang lint-layers lint-format lint-scripts format
 lint: lint-clang lint-layers lint-format lint-scripts ## warnings of clang, layers, format, texts
