@@ -27,11 +27,11 @@ typedef struct pw_stream_s pw_stream_t;
 
 /* Ceilings; zero members mean the default in brackets. */
 typedef struct {
-    uint64_t vm_memory_bytes;    /* linear memory of a VM [1 GiB] */
-    size_t body_buffer_bytes;    /* held for one filter and direction [1 MiB] */
-    size_t log_line_bytes;       /* [4096] */
-    size_t property_bytes;       /* all that filters keep with one stream by set_property [64 KiB] */
-    uint32_t calls_per_stream;   /* in flight [64] */
+    uint64_t vm_memory_bytes;  /* linear memory of a VM [1 GiB] */
+    size_t body_buffer_bytes;  /* held for one filter and direction [1 MiB] */
+    size_t log_line_bytes;     /* [4096] */
+    size_t property_bytes;     /* all that filters keep with one stream by set_property [64 KiB] */
+    uint32_t calls_per_stream; /* in flight [64] */
 } pw_limits_t;
 
 pw_worker_t *pw_worker_new(const pw_host_ops_t *ops, void *host_worker, const pw_limits_t *limits); /* NULL: no memory */
@@ -44,15 +44,15 @@ void *pw_worker_host(const pw_worker_t *worker);
 typedef enum { PW_DIALECT_ENVOY, PW_DIALECT_WASMX } pw_dialect_t;
 
 typedef struct {
-    sl_str_t name;          /* for logs, plugin_name and metrics */
-    sl_str_t root_id;       /* plugin_root_id; may be empty */
-    sl_str_t vm_id;         /* may be empty; name space of shared data */
-    sl_str_t vm_config;     /* for on_vm_start */
-    sl_str_t config;        /* for on_configure */
-    sl_module_t *module;    /* the filter takes its own reference */
+    sl_str_t name;       /* for logs, plugin_name and metrics */
+    sl_str_t root_id;    /* plugin_root_id; may be empty */
+    sl_str_t vm_id;      /* may be empty; name space of shared data */
+    sl_str_t vm_config;  /* for on_vm_start */
+    sl_str_t config;     /* for on_configure */
+    sl_module_t *module; /* the filter takes its own reference */
     pw_dialect_t dialect;
     bool headers_stop_iteration; /* Pause (1) in a headers callback lets this filter's body callbacks run */
-    const pw_pair_t *env;   /* WASI environment */
+    const pw_pair_t *env;        /* WASI environment */
     size_t n_env;
 } pw_filter_conf_t;
 
@@ -79,7 +79,7 @@ pw_filter_t *pw_root_filter(pw_root_t *root);
 /* The answer of a call out. Borrowed for the duration. failed: no response at all (on_http_call_response gets 0, 0, 0). */
 typedef struct {
     bool failed;
-    const char *failure; /* "timeout", "broken connection", ...: WasmX's :dispatch_status */
+    const char *failure;      /* "timeout", "broken connection", ...: WasmX's :dispatch_status */
     const pw_pair_t *headers; /* with :status */
     size_t n_headers;
     sl_str_t body;
@@ -92,9 +92,9 @@ void pw_http_call_done(pw_root_t *root, uint32_t token, const pw_call_response_t
 /* ---- chains ----------------------------------------------------------------------------------------------------------- */
 
 typedef struct {
-    bool reverse_response; /* Envoy's order on the way back; default: configuration order both ways */
+    bool reverse_response;                          /* Envoy's order on the way back; default: configuration order both ways */
     size_t request_body_bytes, response_body_bytes; /* buffering ceilings; 0: the worker's default */
-    bool pass_over_limit; /* over the ceiling: pass the body on instead of failing with 413 or 502 */
+    bool pass_over_limit;                           /* over the ceiling: pass the body on instead of failing with 413 or 502 */
 } pw_chain_conf_t;
 
 /* Takes a reference on each filter. The same filter may stand in it several times. NULL: no memory. */
@@ -117,12 +117,12 @@ typedef enum {
 
 /* What may go on to the next hop. Filled by body, trailers and resume; borrowed until the next call into the stream. */
 typedef struct {
-    bool headers;    /* the headers that were held are released now, before any of the following */
-    sl_str_t data;   /* bytes of the body that go on */
-    bool input;      /* the input of this call goes on as it was given (data is empty then) */
-    bool changed;    /* what has gone on so far differs from what came in: a content-length no longer holds */
-    bool eos;        /* the message ends with these bytes (or, with trailers, after them) */
-    bool trailers;   /* the trailers are released */
+    bool headers;  /* the headers that were held are released now, before any of the following */
+    sl_str_t data; /* bytes of the body that go on */
+    bool input;    /* the input of this call goes on as it was given (data is empty then) */
+    bool changed;  /* what has gone on so far differs from what came in: a content-length no longer holds */
+    bool eos;      /* the message ends with these bytes (or, with trailers, after them) */
+    bool trailers; /* the trailers are released */
 } pw_out_t;
 
 /* Contexts are created in the guest right before each filter's first callback. NULL: no memory. */

@@ -12,13 +12,19 @@ void pw_lower(char *s, size_t len) {
     }
 }
 
+/* The characters of a token (RFC 9110). */
+static const bool token[256] = {
+    ['a' ... 'z'] = true, ['A' ... 'Z'] = true, ['0' ... '9'] = true, ['!'] = true, ['#'] = true, ['$'] = true,
+    ['%'] = true,         ['&'] = true,         ['\''] = true,        ['*'] = true, ['+'] = true, ['-'] = true,
+    ['.'] = true,         ['^'] = true,         ['_'] = true,         ['`'] = true, ['|'] = true, ['~'] = true,
+};
+
 bool pw_header_name_fits(sl_str_t name) {
     if (name.len != 0 && name.data[0] == ':') {
         name = sl_str(name.data + 1, name.len - 1);
     }
     for (size_t i = 0; i < name.len; i++) {
-        unsigned char c = (unsigned char)name.data[i];
-        if (c <= 0x20 || c >= 0x7f || strchr("\"(),/:;<=>?@[\\]{}", c) != NULL) {
+        if (!token[(unsigned char)name.data[i]]) {
             return false;
         }
     }
@@ -213,8 +219,7 @@ static sl_str_t escaped(sl_buf_t *out, sl_str_t s, bool name) {
     size_t from = out->len;
     for (size_t i = 0; i < s.len; i++) {
         unsigned char c = (unsigned char)s.data[i];
-        bool bad = name ? c <= 0x20 || c > 0x7e || (strchr("\"(),/:;<=>?@[\\]{}", c) != NULL && !(c == ':' && i == 0))
-                        : (c < 0x20 && c != '\t') || c == 0x7f;
+        bool bad = name ? !token[c] && !(c == ':' && i == 0) : (c < 0x20 && c != '\t') || c == 0x7f;
         if (bad) {
             sl_buf_printf(out, "%%%02X", c);
         } else {

@@ -60,7 +60,7 @@ static void call_free(pw_call_t *call) {
 void pw_root_cancel_calls(pw_root_t *root) {
     const pw_worker_t *w = root->vm->worker;
     while (root->calls != NULL) {
-        if (root->calls->handle != NULL) {
+        if (!root->calls->cancelled) {
             w->ops->http_call_cancel(w->host, root->calls->handle);
         }
         call_free(root->calls);

@@ -144,7 +144,7 @@ static void root_end(pw_root_t *root) {
     }
 }
 
-void pw_worker_settle(pw_worker_t *worker) {
+void pw_worker_finish(pw_worker_t *worker) {
     while (worker->finishing != NULL) {
         pw_root_t *root = worker->finishing;
         worker->finishing = root->next_finishing;

@@ -4,7 +4,7 @@
 
 #include "pw_internal.h"
 
-void pw_lower(char *s, size_t len); /* ASCII, in place */
+void pw_lower(char *s, size_t len);        /* ASCII, in place */
 bool pw_header_name_fits(sl_str_t name);   /* a token, with one colon in front for pseudo headers */
 bool pw_header_value_fits(sl_str_t value); /* no CR, LF, NUL */
 static inline bool pw_header_fits(sl_str_t name, sl_str_t value) {

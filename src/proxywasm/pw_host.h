@@ -48,9 +48,9 @@ typedef struct {
 
 /* A call out that a filter asks for. Everything is borrowed for the duration of the operation. */
 typedef struct {
-    pw_root_t *root;   /* whose callback gets the answer */
-    uint32_t token;    /* for pw_http_call_done */
-    sl_str_t upstream; /* as the guest named it */
+    pw_root_t *root;          /* whose callback gets the answer */
+    uint32_t token;           /* for pw_http_call_done */
+    sl_str_t upstream;        /* as the guest named it */
     const pw_pair_t *headers; /* with pseudo headers */
     size_t n_headers;
     sl_str_t body;
@@ -61,7 +61,7 @@ typedef struct {
 
 typedef struct pw_host_ops_s {
     /* ---- clocks, randomness, log ---- */
-    uint64_t (*now_ns)(void *worker, bool monotonic); /* * */
+    uint64_t (*now_ns)(void *worker, bool monotonic);           /* * */
     sl_status_t (*random)(void *worker, void *out, size_t len); /* * cryptographically secure */
     /* * One record without newline, already escaped, prefixed and bounded. level: PW_LOG_*. */
     void (*log)(void *worker, void *stream, uint32_t level, sl_str_t line);

@@ -25,9 +25,9 @@ typedef enum {
 } pw_cb_t;
 #define PW_CB_BIT(cb) (1u << (cb))
 /* Callbacks for the sake of which a stream context is made. */
-#define PW_CB_STREAM                                                                                                                \
-    (PW_CB_BIT(PW_CB_REQUEST_HEADERS) | PW_CB_BIT(PW_CB_REQUEST_BODY) | PW_CB_BIT(PW_CB_REQUEST_TRAILERS) |                         \
-     PW_CB_BIT(PW_CB_RESPONSE_HEADERS) | PW_CB_BIT(PW_CB_RESPONSE_BODY) | PW_CB_BIT(PW_CB_RESPONSE_TRAILERS) | PW_CB_BIT(PW_CB_LOG) | \
+#define PW_CB_STREAM                                                                                                                       \
+    (PW_CB_BIT(PW_CB_REQUEST_HEADERS) | PW_CB_BIT(PW_CB_REQUEST_BODY) | PW_CB_BIT(PW_CB_REQUEST_TRAILERS) |                                \
+     PW_CB_BIT(PW_CB_RESPONSE_HEADERS) | PW_CB_BIT(PW_CB_RESPONSE_BODY) | PW_CB_BIT(PW_CB_RESPONSE_TRAILERS) | PW_CB_BIT(PW_CB_LOG) |      \
      PW_CB_BIT(PW_CB_DONE) | PW_CB_BIT(PW_CB_DELETE))
 
 #define PW_PAIRS_MAX 1024
@@ -70,12 +70,17 @@ struct pw_worker_s {
     sl_buf_t sizes, bytes, value, line; /* scratch of one host call; `line` of one log line */
     pw_pair_t pairs[2][PW_PAIRS_MAX];   /* decoded pairs of one host call */
 };
-void pw_worker_settle(pw_worker_t *worker);
+void pw_worker_finish(pw_worker_t *worker);
+static inline void pw_worker_settle(pw_worker_t *worker) {
+    if (__builtin_expect(worker->finishing != NULL, 0)) {
+        pw_worker_finish(worker);
+    }
+}
 
 /* ---- contexts ---- */
 struct pw_ctx_s {
-    pw_id_node_t node; /* in vm->contexts; id 0: the guest does not know it (yet) */
-    pw_root_t *root;   /* itself for a root context; NULL: the filter could not be started */
+    pw_id_node_t node;   /* in vm->contexts; id 0: the guest does not know it (yet) */
+    pw_root_t *root;     /* itself for a root context; NULL: the filter could not be started */
     pw_stream_t *stream; /* NULL: a root context */
     uint32_t position;   /* in the chain */
     uint32_t n_calls;    /* in flight for it */
@@ -86,6 +91,7 @@ struct pw_call_s {
     pw_root_t *root;
     pw_ctx_t *ctx; /* the stream context it was made for; NULL: a root, or the stream has gone */
     void *handle;
+    bool cancelled;        /* the root has still to be told */
     pw_call_t *next, **at; /* root->calls */
 };
 
@@ -113,8 +119,8 @@ void pw_root_unref(pw_root_t *root);
 
 struct pw_filter_s {
     pw_worker_t *worker;
-    uint32_t refs;  /* of the outside */
-    uint32_t roots; /* that point here; the struct lives as long as any */
+    uint32_t refs;         /* of the outside */
+    uint32_t roots;        /* that point here; the struct lives as long as any */
     pw_filter_conf_t conf; /* copied; strings in `arena` */
     sl_arena_t arena;
     pw_abi_version_t abi;
@@ -144,19 +150,19 @@ struct pw_vm_s {
     pw_pair_t *env;
     size_t n_env;
 
-    sl_str_t starter; /* filter that made it, for the log */
+    sl_str_t starter;        /* filter that made it, for the log */
     sl_instance_t *instance; /* NULL: failed, or not there yet */
     sl_func_t *alloc;
     sl_func_t *cb[PW_CB_N]; /* NULL: not exported */
     pw_abi_version_t abi;
-    uint8_t during;   /* PW_DURING_*: what may be called is restricted */
-    bool failed;      /* it trapped: nothing is called any more */
-    bool trapped;     /* the host call that runs must answer SL_TRAP */
-    bool exited;      /* proc_exit while it was being started */
+    uint8_t during; /* PW_DURING_*: what may be called is restricted */
+    bool failed;    /* it trapped: nothing is called any more */
+    bool trapped;   /* the host call that runs must answer SL_TRAP */
+    bool exited;    /* proc_exit while it was being started */
     uint32_t exit_code;
     uint32_t depth;
-    pw_cb_t running;    /* callback on the stack; PW_CB_N: none or a start function */
-    pw_ctx_t *current;  /* whose callback runs; NULL: a start function */
+    pw_cb_t running;     /* callback on the stack; PW_CB_N: none or a start function */
+    pw_ctx_t *current;   /* whose callback runs; NULL: a start function */
     pw_ctx_t *effective; /* NULL: current */
     uint32_t next_ctx, next_token;
     pw_id_map_t contexts, calls;
@@ -173,8 +179,8 @@ void pw_vm_release(pw_vm_t *vm); /* frees it when no root is left */
 /* Gives ctx an id that is free; SL_NO_MEMORY. */
 sl_status_t pw_vm_announce(pw_vm_t *vm, pw_ctx_t *ctx);
 /*
- * Calls callback cb of the guest, which must be exported, in ctx. args as for sl_instance_call. SL_TRAP: the VM has failed now (or had before);
- * that has been logged and err, which may be NULL, holds the text.
+ * Calls callback cb of the guest, which must be exported, in ctx. args as for sl_instance_call. SL_TRAP: the VM has failed now (or had
+ * before); that has been logged and err, which may be NULL, holds the text.
  */
 sl_status_t pw_vm_call(pw_vm_t *vm, pw_ctx_t *ctx, pw_cb_t cb, sl_raw_t *args, sl_err_t *err);
 const char *pw_cb_name(pw_cb_t cb);
@@ -222,9 +228,9 @@ struct pw_chain_s {
 
 /* ---- streams ---- */
 typedef enum {
-    PW_HEADERS_NONE,      /* have not come here */
-    PW_HEADERS_HELD_ITER, /* held, body callbacks go on */
-    PW_HEADERS_HELD_ALL,  /* held, and all that follows */
+    PW_HEADERS_NONE,        /* have not come here */
+    PW_HEADERS_HELD_ITER,   /* held, body callbacks go on */
+    PW_HEADERS_HELD_ALL,    /* held, and all that follows */
     PW_HEADERS_HELD_BUFFER, /* the same, but the body should be read */
     PW_HEADERS_PASSED
 } pw_stage_headers_t;
@@ -235,20 +241,20 @@ typedef enum { PW_TRAILERS_NONE, PW_TRAILERS_WAIT, PW_TRAILERS_HELD, PW_TRAILERS
  * held with all that follows, the guest has not seen them; else it has.
  */
 typedef struct {
-    uint8_t headers;     /* pw_stage_headers_t */
-    uint8_t body;        /* pw_body_action_t of a stop, 0: flows */
-    uint8_t trailers;    /* pw_stage_trailers_t */
-    bool headers_eos;    /* the headers ended the message */
-    bool eos;            /* the end of the body came here and has not gone on */
-    bool at_end;         /* the last body callback was told the end */
-    bool resume;         /* continue_stream was recorded */
-    bool ended;          /* ContinueAndEndStream: what follows is dropped */
-    bool unlimited;      /* over the ceiling, by policy: never stops again */
-    bool running;        /* one of its callbacks in this direction is on the stack */
-    bool in_body;        /* and it is the body's */
+    uint8_t headers;  /* pw_stage_headers_t */
+    uint8_t body;     /* pw_body_action_t of a stop, 0: flows */
+    uint8_t trailers; /* pw_stage_trailers_t */
+    bool headers_eos; /* the headers ended the message */
+    bool eos;         /* the end of the body came here and has not gone on */
+    bool at_end;      /* the last body callback was told the end */
+    bool resume;      /* continue_stream was recorded */
+    bool ended;       /* ContinueAndEndStream: what follows is dropped */
+    bool unlimited;   /* over the ceiling, by policy: never stops again */
+    bool running;     /* one of its callbacks in this direction is on the stack */
+    bool in_body;     /* and it is the body's */
     bool owned;
-    bool sent;           /* what is in buf has gone on; it may still be looked at until the next call */
-    bool made_trailers;  /* by writing to them in the last body callback */
+    bool sent;          /* what is in buf has gone on; it may still be looked at until the next call */
+    bool made_trailers; /* by writing to them in the last body callback */
     sl_buf_t buf;
     const sl_str_t *view; /* in a body callback, when not owned: the bytes */
     size_t n_view, view_len;
@@ -265,20 +271,21 @@ typedef struct {
 
 /* One direction of a stream. */
 typedef struct {
-    bool seen;          /* headers have come */
-    bool released;      /* headers have gone on */
-    bool input_eos;     /* the end has come */
-    bool out_eos;       /* the end has gone on */
-    bool over;          /* no callbacks any more; what comes passes */
+    bool seen;      /* headers have come */
+    bool released;  /* headers have gone on */
+    bool input_eos; /* the end has come */
+    bool out_eos;   /* the end has gone on */
+    bool over;      /* no callbacks any more; what comes passes */
     bool changed;
     bool has_trailers;
     bool trailers_released;
-    size_t limit;        /* ceiling of held bytes, per stage */
-    const sl_str_t *in;  /* of the call that runs */
+    bool resume_asked;  /* some stage has `resume` */
+    size_t limit;       /* ceiling of held bytes, per stage */
+    const sl_str_t *in; /* of the call that runs */
     size_t n_in;
-    pw_out_t *out;       /* likewise; NULL: this direction is not being driven */
+    pw_out_t *out; /* likewise; NULL: this direction is not being driven */
     bool joined_in_use;
-    sl_buf_t joined;     /* what goes on, when it is more than one piece */
+    sl_buf_t joined; /* what goes on, when it is more than one piece */
 } pw_flow_t;
 
 typedef struct pw_property_s {
@@ -292,14 +299,14 @@ struct pw_stream_s {
     pw_chain_t *chain;
     void *host;
     pw_flow_t flow[2];
-    bool reset_new;  /* to be told to the proxy */
+    bool reset_new; /* to be told to the proxy */
     bool reply_new;
     bool fail_new;
-    bool logging;    /* on_log and later */
+    bool logging; /* on_log and later */
     bool logged;
-    bool gone;       /* nobody reads request or response any more */
+    bool gone; /* nobody reads request or response any more */
     uint32_t failure;
-    bool failed;     /* PW_FAIL was told */
+    bool failed;       /* PW_FAIL was told */
     pw_reply_t *reply; /* the latest */
     struct pw_reply_block_s *replies;
     pw_property_t *properties;

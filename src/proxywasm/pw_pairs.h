@@ -8,8 +8,8 @@
 #include "pw_host.h"
 
 /*
- * Decodes into out[max], borrowing from bytes; answers how many. Anything malformed (short, a terminator missing, bytes left over, more than
- * 1 MiB or max pairs) is an empty list, as in Envoy; *malformed, which may be NULL, tells it from an empty one.
+ * Decodes into out[max], borrowing from bytes; answers how many. Anything malformed (short, a terminator missing, bytes left over, more
+ * than 1 MiB or max pairs) is an empty list, as in Envoy; *malformed, which may be NULL, tells it from an empty one.
  */
 size_t pw_pairs_decode(sl_str_t bytes, pw_pair_t *out, size_t max, bool *malformed);
 

@@ -313,7 +313,15 @@ static void resume_own(pw_stream_t *s, pw_dir_t dir, size_t k) {
     }
 }
 
+static void ask_resume(pw_stream_t *s, pw_dir_t dir, pw_stage_t *st) {
+    st->resume = true;
+    s->flow[dir].resume_asked = true;
+}
+
 static void run_resumes(pw_stream_t *s, pw_dir_t dir, size_t from) {
+    if (!s->flow[dir].resume_asked) {
+        return;
+    }
     for (size_t k = s->n; k > from && !pw_stream_halted(s); k--) {
         if (stage(s, dir, k - 1)->resume) {
             resume_stage(s, dir, k - 1);
@@ -328,7 +336,7 @@ static void check_failed(pw_stream_t *s, pw_dir_t dir) {
         pw_stage_t *st = &at->stage[dir];
         bool dead = at->ctx.root == NULL || at->ctx.root->vm->failed;
         if (dead && !at->skip[dir] && stopped(st) && stage_failed(s, dir, at) == SKIPPED) {
-            st->resume = true;
+            ask_resume(s, dir, st);
         }
     }
 }
@@ -502,7 +510,7 @@ static void body_wait(pw_stream_t *s, pw_dir_t dir, size_t k, pw_chunk_t c, bool
         if (!overflow(s, dir, k)) {
             return;
         }
-        st->resume = true;
+        ask_resume(s, dir, st);
     }
     st->eos |= eos;
     if (c.len != 0) {
@@ -602,7 +610,7 @@ void pw_pipe_reset(pw_stream_t *s, pw_dir_t dir) {
     }
 }
 
-/* This direction is over for the filters: what still comes passes. */
+/* This direction is over for the filters: what still comes passes if the headers have, else it has nowhere to go. */
 static void close_flow(pw_stream_t *s, pw_dir_t dir) {
     s->flow[dir].over = true;
     pw_pipe_reset(s, dir);
@@ -648,12 +656,11 @@ static pw_verdict_t deliver(pw_stream_t *s, pw_dir_t dir, pw_out_t *out) {
 static pw_verdict_t finish(pw_stream_t *s, pw_dir_t dir, bool resuming) {
     pw_flow_t *f = &s->flow[dir];
     pw_out_t *out = f->out;
-    bool any = true;
-    while (any && !pw_stream_halted(s)) {
+    while (f->resume_asked && !pw_stream_halted(s)) {
         run_resumes(s, dir, 0);
-        any = false;
+        f->resume_asked = false;
         for (size_t k = 0; k < s->n; k++) {
-            any |= stage(s, dir, k)->resume;
+            f->resume_asked |= stage(s, dir, k)->resume;
         }
     }
     out->changed = f->changed;
@@ -679,6 +686,7 @@ pw_verdict_t pw_stream_headers(pw_stream_t *s, pw_dir_t dir, bool eos, pw_out_t 
     f->seen = true;
     if (f->over) {
         f->released = true;
+        f->out_eos = eos;
         out->headers = true;
         out->eos = eos;
     } else if (!pw_stream_halted(s)) {
@@ -697,10 +705,11 @@ pw_verdict_t pw_stream_body(pw_stream_t *s, pw_dir_t dir, const sl_str_t *segs, 
     }
     f->in = c.segs;
     f->n_in = n;
-    if (f->over) {
+    if (f->over && f->released && !f->out_eos) {
+        f->out_eos = eos;
         out->input = true;
         out->eos = eos;
-    } else if (f->input_eos) {
+    } else if (f->over || f->input_eos) {
         f->changed |= c.len != 0; /* after the end: dropped */
     } else if (!pw_stream_halted(s)) {
         f->input_eos = eos;
@@ -718,7 +727,8 @@ pw_verdict_t pw_stream_trailers(pw_stream_t *s, pw_dir_t dir, pw_out_t *out) {
     begin(s, dir, out);
     f->has_trailers = true;
     if (f->over) {
-        out->trailers = out->eos = true;
+        out->trailers = out->eos = f->released && !f->out_eos;
+        f->out_eos = true;
     } else if (!f->input_eos && !pw_stream_halted(s)) {
         f->input_eos = true;
         run_trailers(s, dir, 0);

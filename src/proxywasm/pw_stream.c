@@ -136,7 +136,7 @@ static void release_calls(pw_stream_t *s, pw_position_t *at) {
             continue;
         }
         w->ops->http_call_cancel(w->host, call->handle);
-        call->handle = NULL;
+        call->cancelled = true;
     }
 }
 
@@ -145,7 +145,7 @@ static void fail_released_calls(pw_root_t *root) {
     pw_call_t *call = root->calls;
     while (call != NULL) {
         pw_call_t *next = call->next;
-        if (call->handle == NULL) {
+        if (call->cancelled) {
             pw_http_call_done(root, call->node.id, &(pw_call_response_t){.failed = true, .failure = "the stream has ended"});
             next = root->calls; /* the callback may have changed the list */
         }
@@ -229,6 +229,7 @@ void pw_stream_continue(pw_stream_t *s, size_t position, pw_dir_t dir) {
         return;
     }
     st->resume = true;
+    s->flow[dir].resume_asked = true;
     wake(s, dir);
 }
 

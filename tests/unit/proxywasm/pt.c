@@ -421,9 +421,16 @@ static sl_status_t op_http_call(void *worker, void *stream, const pw_http_call_t
     if (t->call_status != SL_OK) {
         return t->call_status;
     }
-    assert_true(t->n_calls < PT_MAX_CALLS);
-    pt_call_t *c = &t->calls[t->n_calls++];
-    *c = (pt_call_t){.token = call->token,
+    pt_call_t *c = t->calls;
+    while (c < t->calls + PT_MAX_CALLS && c->live) {
+        c++;
+    }
+    if (c == t->calls + PT_MAX_CALLS) {
+        return SL_FAILED;
+    }
+    t->n_calls++;
+    *c = (pt_call_t){.live = true,
+                     .token = call->token,
                      .root = call->root,
                      .with_stream = stream != NULL,
                      .timeout_ms = call->timeout_ms,
@@ -436,13 +443,20 @@ static sl_status_t op_http_call(void *worker, void *stream, const pw_http_call_t
 }
 
 static void op_http_call_cancel(void *worker, void *handle) {
-    assert_non_null(handle);
+    assert_true(((pt_call_t *)handle)->live);
+    ((pt_call_t *)handle)->live = false;
     ((pt_t *)worker)->cancelled++;
 }
 
 static sl_status_t op_http_call_detach(void *worker, void *handle) {
-    assert_non_null(handle);
+    assert_true(((pt_call_t *)handle)->live);
     return ((pt_t *)worker)->detach ? SL_OK : SL_FAILED;
+}
+
+void pt_answer(pt_t *t, size_t i, const pw_call_response_t *response) {
+    assert_true(t->calls[i].live);
+    t->calls[i].live = false;
+    pw_http_call_done(t->calls[i].root, t->calls[i].token, response);
 }
 
 static void op_root_gone(void *worker, pw_root_t *root) {

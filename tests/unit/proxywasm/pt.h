@@ -24,6 +24,7 @@ typedef struct {
 } pt_map_t;
 
 typedef struct {
+    bool live; /* neither answered nor cancelled */
     uint32_t token;
     pw_root_t *root;
     bool with_stream;
@@ -54,7 +55,7 @@ struct pt_s {
     uint32_t tick_ms;
     uint32_t roots_gone;
     pt_call_t calls[PT_MAX_CALLS];
-    size_t n_calls;
+    size_t n_calls; /* so far; calls[] has room for those that are live */
     sl_status_t call_status;
     uint32_t cancelled;
     bool detach;
@@ -94,6 +95,8 @@ void pt_trace(pt_t *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)
 
 void pt_map(pt_t *t, pw_map_t map, const char *const *keys_and_values); /* NULL-terminated; makes it present */
 const char *pt_value(const pt_t *t, pw_map_t map, const char *key);     /* NULL: none */
+/* The answer of calls[i]. */
+void pt_answer(pt_t *t, size_t i, const pw_call_response_t *response);
 bool pt_logged(pt_t *t, const char *part);
 
 /* ---- for the functions that play the guest ---- */

@@ -64,7 +64,7 @@ static void an_answer_comes_to_the_root_and_may_resume_the_stream(void **state) 
     assert_string_equal(t->calls[0].method, "GET");
     assert_int_equal(t->calls[0].timeout_ms, 1000);
     assert_true(t->calls[0].with_stream);
-    pw_http_call_done(t->calls[0].root, token, &answer);
+    pt_answer(t, 0, &answer);
     assert_string_equal(t->trace, "call:0 response(1,mine,1,5,1) status:0 204 body:0 hello trailer:0 write:2 last:0 effective:0 ");
     assert_int_equal(t->wakes[PW_DIR_REQUEST], 1);
     assert_int_equal(pw_stream_resume(stream, PW_DIR_REQUEST, &out), PW_CONTINUE);
@@ -78,7 +78,7 @@ static void an_answer_comes_to_the_root_and_may_resume_the_stream(void **state) 
 static void a_call_that_fails_has_no_headers_and_a_status(void **state) {
     (void)state;
     pt_t *t = call_new(PW_DIALECT_ENVOY);
-    pw_http_call_done(t->calls[0].root, token, &(pw_call_response_t){.failed = true, .failure = "timeout"});
+    pt_answer(t, 0, &(pw_call_response_t){.failed = true, .failure = "timeout"});
     assert_string_equal(t->trace, "call:0 response(1,mine,0,0,0) status:2  body:1  trailer:2 write:2 last:11 effective:0 ");
     pw_stream_free(stream);
     pt_free(t);
@@ -89,7 +89,7 @@ static void in_wasmx_the_request_goes_on_by_itself(void **state) {
     pt_t *t = call_new(PW_DIALECT_WASMX);
     pw_out_t out;
     t->on[PW_CB_HTTP_CALL_RESPONSE] = NULL;
-    pw_http_call_done(t->calls[0].root, token, &answer);
+    pt_answer(t, 0, &answer);
     assert_int_equal(t->wakes[PW_DIR_REQUEST], 1);
     assert_int_equal(pw_stream_resume(stream, PW_DIR_REQUEST, &out), PW_CONTINUE);
     pw_stream_free(stream);
@@ -104,7 +104,7 @@ static void the_answer_for_a_stream_that_has_gone_still_comes(void **state) {
         pw_stream_free(stream);
         assert_int_equal(t->cancelled, !detach);
         if (detach) {
-            pw_http_call_done(t->calls[0].root, token, &answer);
+            pt_answer(t, 0, &answer);
         }
         assert_non_null(strstr(t->trace, detach ? "response(1,mine,1,5,1)" : "response(1,mine,0,0,0)"));
         assert_non_null(strstr(t->trace, "effective:2"));
@@ -138,7 +138,7 @@ static void a_call_from_the_log_callback_outlives_the_stream(void **state) {
     assert_int_equal(t->n_calls, 1);
     assert_false(t->calls[0].with_stream);
     assert_int_equal(t->cancelled, 0);
-    pw_http_call_done(t->calls[0].root, token, &answer);
+    pt_answer(t, 0, &answer);
     assert_non_null(strstr(t->trace, "response(1,mine"));
     pt_free(t);
 }
@@ -213,7 +213,6 @@ static void each_allocation_may_fail(void **state) {
     unsigned nth = 0, seen;
     do {
         nth++;
-        t->n_calls = 0;
         fail_alloc_at(nth);
         stream = pw_stream_new(t->worker, t->chain, t);
         if (stream != NULL) {
