@@ -126,6 +126,7 @@ typedef struct {
     sqlite3 *db;
     char *path; /* for texts */
     uint32_t busy_timeout_ms;
+    int system; /* errno of the last call of SQLite; 0: it had no trouble with the system */
     sqlite3_stmt *stmts[N_SQL];
 } store_t;
 
@@ -157,10 +158,23 @@ static sl_status_t not_writable(store_t *s, const char *what, int system, sl_err
                       system != 0 ? ": " : "", system != 0 ? strerror(system) : "");
 }
 
-/* The status and text for an error code of SQLite, from the code that the last call on s->db gave. */
+/* SQLite knows the system's reason of most of its failures, but not of a COMMIT's; we listen too: errno = 0; kept(s, call). */
+static int kept(store_t *s, int rc) {
+    s->system = errno;
+    return rc;
+}
+
+static int system_reason(const store_t *s, int code) {
+    if ((code & 0xff) != SQLITE_IOERR && (code & 0xff) != SQLITE_CANTOPEN) {
+        return 0;
+    }
+    return s->system != 0 ? s->system : sqlite3_system_errno(s->db);
+}
+
+/* The status and text for the code that the last call on s->db gave. */
 static sl_status_t failed(store_t *s, sl_err_t *err) {
     int code = sqlite3_extended_errcode(s->db);
-    int system = (code & 0xff) == SQLITE_IOERR || (code & 0xff) == SQLITE_CANTOPEN ? sqlite3_system_errno(s->db) : 0;
+    int system = system_reason(s, code);
     if (is_no_space(code, system)) {
         return sl_err_set(err, fault(s, ST_FAULT_FULL),
                           "%s: no space left (%s); nothing was changed. Make room in its file system, or raise the "
@@ -204,7 +218,8 @@ typedef struct {
 static call_t call(store_t *s, sql_t which) {
     call_t c = {.s = s, .rc = SQLITE_OK};
     if (s->stmts[which] == NULL) {
-        c.rc = sqlite3_prepare_v3(s->db, sql[which], -1, SQLITE_PREPARE_PERSISTENT, &s->stmts[which], NULL);
+        errno = 0;
+        c.rc = kept(s, sqlite3_prepare_v3(s->db, sql[which], -1, SQLITE_PREPARE_PERSISTENT, &s->stmts[which], NULL));
     }
     c.stmt = c.rc == SQLITE_OK ? s->stmts[which] : NULL;
     return c;
@@ -252,7 +267,8 @@ static bool next(call_t *c) {
     if (c->rc != SQLITE_OK) {
         return false;
     }
-    int rc = sqlite3_step(c->stmt);
+    errno = 0;
+    int rc = kept(c->s, sqlite3_step(c->stmt));
     keep(c, rc == SQLITE_ROW || rc == SQLITE_DONE ? SQLITE_OK : rc);
     return rc == SQLITE_ROW;
 }
@@ -288,17 +304,19 @@ static sl_status_t run_plain(store_t *s, sql_t which, sl_err_t *err) {
 }
 
 static sl_status_t exec(store_t *s, const char *text, sl_err_t *err) {
-    return sqlite3_exec(s->db, text, NULL, NULL, NULL) == SQLITE_OK ? SL_OK : failed(s, err);
+    errno = 0;
+    return kept(s, sqlite3_exec(s->db, text, NULL, NULL, NULL)) == SQLITE_OK ? SL_OK : failed(s, err);
 }
 
 /* The first column of the first row of a PRAGMA. */
 static sl_status_t pragma_text(store_t *s, const char *text, char *out, size_t size, sl_err_t *err) {
     sqlite3_stmt *stmt;
     out[0] = '\0';
-    if (sqlite3_prepare_v2(s->db, text, -1, &stmt, NULL) != SQLITE_OK) {
+    errno = 0;
+    if (kept(s, sqlite3_prepare_v2(s->db, text, -1, &stmt, NULL)) != SQLITE_OK) {
         return failed(s, err);
     }
-    int rc = sqlite3_step(stmt);
+    int rc = kept(s, sqlite3_step(stmt));
     const char *value = rc == SQLITE_ROW ? (const char *)sqlite3_column_text(stmt, 0) : NULL;
     snprintf(out, size, "%s", value != NULL ? value : "");
     sl_status_t answer = rc == SQLITE_ROW || rc == SQLITE_DONE ? SL_OK : failed(s, err);
@@ -328,6 +346,7 @@ static void close_db(st_store_t *store) {
 static sl_status_t new_handle(const st_conf_t *conf, const st_ops_t *ops, const char *path, store_t **out, sl_err_t *err) {
     store_t *s = calloc(1, sizeof(*s));
     char *copy = strdup(path);
+    *out = NULL;
     if (s == NULL || copy == NULL) {
         free(s);
         free(copy);
@@ -343,7 +362,8 @@ static sl_status_t new_handle(const st_conf_t *conf, const st_ops_t *ops, const 
 
 /* The parts that are not kept in the file. */
 static sl_status_t connect(store_t *s, const char *file, int flags, sl_err_t *err) {
-    if (sqlite3_open_v2(file, &s->db, flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE, NULL) != SQLITE_OK) {
+    errno = 0;
+    if (kept(s, sqlite3_open_v2(file, &s->db, flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE, NULL)) != SQLITE_OK) {
         return s->db != NULL ? failed(s, err) : sl_err_set(err, SL_NO_MEMORY, "%s: out of memory", s->path);
     }
     sqlite3_extended_result_codes(s->db, 1);
