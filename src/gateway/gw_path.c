@@ -124,11 +124,14 @@ static size_t resolve_dots(char *p, size_t len) {
 }
 
 sl_status_t gw_path_normalize(sl_str_t path, sl_buf_t *out) {
+    if (path.len == 0) {
+        return out->failed ? SL_NO_MEMORY : SL_OK;
+    }
     if (sl_buf_reserve(out, path.len) != SL_OK) {
         return SL_NO_MEMORY;
     }
     char *to = out->data + out->len;
-    size_t n = path.len ? decode(path, to) : 0;
+    size_t n = decode(path, to);
     if (n > 0 && to[0] == '/') {
         n = resolve_dots(to, n);
     }

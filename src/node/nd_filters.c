@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
+#include "gw_json_schema.h"
 #include "sl_arena.h"
 #include "sl_file.h"
 
@@ -96,7 +97,7 @@ static sl_status_t list_folder(nd_filters_t *f, const char *dir, sl_str_t choose
 }
 
 /* What is wrong with a metadata document; NULL: nothing. */
-static const char *meta_problem(json_t *meta) {
+static const char *meta_problem(json_t *meta, char *buf, size_t size) {
     if (!json_is_object(meta)) {
         return "file contains invalid metadata: expected an object";
     }
@@ -107,6 +108,13 @@ static const char *meta_problem(json_t *meta) {
     json_t *dialect = json_object_get(schema, "$schema");
     if (dialect != NULL && (!json_is_string(dialect) || strncmp(json_string_value(dialect), DRAFT_4, strlen(DRAFT_4)) != 0)) {
         return "file contains invalid metadata: config_schema: unsupported document $schema, expected: " DRAFT_4 "#";
+    }
+    if (schema != NULL) {
+        sl_err_t err;
+        if (gw_json_schema_check(schema, &err) != SL_OK) {
+            snprintf(buf, size, "file contains invalid metadata: config_schema: %.*s", (int)size - 64, err.text);
+            return buf;
+        }
     }
     json_t *metrics = json_object_get(meta, "metrics");
     if (metrics != NULL && !json_is_object(metrics)) {
@@ -122,7 +130,7 @@ static const char *take_meta(nd_filters_t *f, nd_filter_t *filter, sl_str_t text
         snprintf(buf, size, "JSON decode error: %s (line %d, column %d)", je.text, je.line, je.column);
         return buf;
     }
-    const char *problem = meta_problem(meta);
+    const char *problem = meta_problem(meta, buf, size);
     json_t *schema = json_object_get(meta, "config_schema");
     if (problem == NULL && schema != NULL) {
         char *dump = json_dumps(schema, JSON_COMPACT);

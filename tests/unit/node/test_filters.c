@@ -82,6 +82,14 @@ static void the_schema_comes_from_the_metadata_file(void **state) {
     assert_true(sl_str_eq(nd_filters_at(f, 0)->schema, SL_STR("{\"type\":\"object\"}")));
 }
 
+static void a_schema_with_an_unsupported_keyword_is_refused_by_name(void **state) {
+    (void)state;
+    put("a.wasm", "x");
+    put("a.meta.json", "{\"config_schema\": {\"frobnicate\": 1}}");
+    assert_int_equal(nd_filters_scan(dir, SL_STR("user"), &f, &err), SL_INVALID);
+    assert_non_null(strstr(err.text, "frobnicate"));
+}
+
 static void every_bad_metadata_file_is_listed(void **state) {
     (void)state;
     put("a.wasm", "x");
@@ -105,6 +113,7 @@ int main(void) {
         TEST(a_missing_folder_is_named),
         TEST(no_folder_means_no_filters),
         TEST(the_schema_comes_from_the_metadata_file),
+        TEST(a_schema_with_an_unsupported_keyword_is_refused_by_name),
         TEST(every_bad_metadata_file_is_listed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
