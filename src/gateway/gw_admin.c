@@ -169,6 +169,7 @@ static const endpoint_t endpoints[] = {
     {"/status", GW_GET | GW_HEAD, false, gw_admin_status},
     {"/tags", GW_GET | GW_HEAD, false, gw_admin_tags},
     {"/tags/{tags}", GW_GET | GW_HEAD, false, gw_admin_tags},
+    {"/transactions", GW_POST, false, gw_admin_transactions},
 };
 
 #define N_ENDPOINTS (sizeof(endpoints) / sizeof(endpoints[0]))
@@ -299,6 +300,21 @@ static void handle(gw_admin_t *a) {
     }
 }
 
+void gw_admin_run(gw_admin_t *a, const gw_admin_request_t *req, const json_t *body, gw_admin_response_t *resp) {
+    gw_admin_t sub = {
+        .req = req, .env = a->env, .resp = resp, .method = method_of(req->method), .given = body, .data = a->data, .begun = true};
+    sl_arena_init(&sub.arena, 4096, ARENA_MAX);
+    if (!split_path(&sub) || !gw_admin_entities(&sub)) {
+        gw_admin_not_found(&sub);
+    }
+    json_decref(sub.input);
+    sl_arena_deinit(&sub.arena);
+    a->wrote = a->wrote || sub.wrote;
+    a->untried = a->untried || sub.untried;
+    a->storage_failed = a->storage_failed || sub.storage_failed;
+    a->failed = a->failed || sub.failed;
+}
+
 static void answer_failure(gw_admin_response_t *resp) {
     sl_buf_reset(&resp->body);
     sl_buf_append_cstr(&resp->body, "{\"message\":\"An unexpected error occurred\"}");
@@ -309,10 +325,17 @@ static void answer_failure(gw_admin_response_t *resp) {
 gw_admin_next_t gw_admin_handle(const gw_admin_request_t *req, const gw_admin_env_t *env, gw_admin_response_t *resp,
                                 gw_admin_replace_t *replace) {
     gw_admin_t a = {.req = req, .env = env, .resp = resp, .replace = replace, .next = GW_ADMIN_DONE, .method = method_of(req->method)};
+    gw_plan_data_t plan_data;
+    gw_plan_data_init(&plan_data, env->plan);
+    a.data = env->data != NULL ? env->data : &plan_data.base;
     sl_arena_init(&a.arena, 4096, ARENA_MAX);
     resp->status = 0;
     resp->content_type = NULL;
     handle(&a);
+    gw_admin_end(&a);
+    if (a.storage_failed) {
+        gw_admin_storage_failure(&a);
+    }
     json_decref(a.input);
     sl_arena_deinit(&a.arena);
     if (a.failed || resp->body.failed || resp->headers.failed) {

@@ -7,6 +7,7 @@
 #define GW_ADMIN_H
 
 #include "gw_config.h"
+#include "gw_data.h"
 #include "gw_plan.h"
 
 typedef struct {
@@ -16,6 +17,7 @@ typedef struct {
     sl_str_t content_type;
     size_t n_content_types;  /* two are refused */
     sl_str_t accept_headers; /* Access-Control-Request-Headers of an OPTIONS */
+    sl_str_t if_match, if_none_match;
     sl_str_t body;
 } gw_admin_request_t;
 
@@ -43,12 +45,20 @@ typedef struct {
 } gw_admin_info_t;
 
 typedef enum {
-    GW_ADMIN_DONE,   /* the response is complete */
-    GW_ADMIN_REPLACE /* POST /config was valid: try `*entities` (new reference), then gw_admin_replaced() */
+    GW_ADMIN_DONE,    /* the response is complete */
+    GW_ADMIN_REPLACE, /* POST /config was valid: try `*entities` (new reference), then gw_admin_replaced() */
+    GW_ADMIN_AGAIN    /* nothing was done: what try_filters answered SL_AGAIN to has to be known first; then ask again */
 } gw_admin_next_t;
 
 typedef struct {
     const gw_plan_t *plan; /* the running configuration */
+    gw_data_t *data;       /* the store; NULL: entities are read from the plan and cannot be written */
+    /*
+     * Do the filters of an entity (a filter chain) start? SL_INVALID: the text says which does not and why. SL_AGAIN: not known yet; the
+     * exchange goes on without its changes being kept, and its answer is GW_ADMIN_AGAIN unless it fails otherwise. May be NULL.
+     */
+    sl_status_t (*try_filters)(void *ud, const char *collection, const json_t *entity, sl_err_t *err);
+    void *try_ud;
     gw_validate_env_t validate;
     gw_admin_info_t info;
 } gw_admin_env_t;

@@ -1,6 +1,6 @@
 /*
  * The endpoints that every entity has, derived from its table: /E, /E/{e}, /E/{e}/F for each foreign field F, and below a parent
- * /P/{p}/E and /P/{p}/E/{e}. Reads come from the plan; writes are validated and then, without a database, refused.
+ * /P/{p}/E and /P/{p}/E/{e}. What writes do is in gw_admin_write.c.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,8 +23,8 @@ typedef struct {
 
 /* ---- finding -------------------------------------------------------------------------------------------------------------- */
 
-static sl_str_t lower_id(gw_admin_t *a, sl_str_t key) {
-    sl_str_t copy = sl_arena_dup(&a->arena, key);
+sl_str_t gw_admin_lower_id(gw_admin_t *a, sl_str_t id) {
+    sl_str_t copy = sl_arena_dup(&a->arena, id);
     if (copy.data == NULL) {
         a->failed = true;
         return SL_STR_NULL;
@@ -36,337 +36,269 @@ static sl_str_t lower_id(gw_admin_t *a, sl_str_t key) {
     return copy;
 }
 
-static json_t *parse(gw_admin_t *a, sl_str_t text) {
-    json_t *entity = json_loadb(text.data, text.len, 0, NULL);
-    a->failed = a->failed || entity == NULL;
-    return entity;
-}
-
-/* A certificate is also known by any of its server names. */
-static sl_str_t certificate_of_sni(gw_admin_t *a, sl_str_t name) {
-    sl_str_t text = gw_plan_entity(a->env->plan, SL_STR("snis"), name);
-    json_t *sni = text.len > 0 ? parse(a, text) : NULL;
-    const char *id = json_string_value(json_object_get(json_object_get(sni, "certificate"), "id"));
-    sl_str_t found = id != NULL ? gw_plan_entity(a->env->plan, SL_STR("certificates"), sl_cstr(id)) : SL_STR_NULL;
-    json_decref(sni);
-    return found;
-}
-
-static sl_str_t find_text(gw_admin_t *a, const char *collection, sl_str_t key) {
-    sl_str_t found = gw_plan_entity(a->env->plan, sl_cstr(collection), sl_uuid_valid(key) ? lower_id(a, key) : key);
-    if (found.len == 0 && strcmp(collection, "certificates") == 0) {
-        found = certificate_of_sni(a, key);
-    }
-    return found;
-}
-
-json_t *gw_admin_load(gw_admin_t *a, const char *collection, sl_str_t id_or_key) {
-    sl_str_t text = find_text(a, collection, id_or_key);
-    return text.len > 0 ? parse(a, text) : NULL;
-}
-
 static const char *id_in(const json_t *entity, const char *field) {
     return json_string_value(json_object_get(json_object_get(entity, field), "id"));
 }
 
-/* The canonical text begins with the id. */
-static bool text_id(sl_str_t text, char id[SL_UUID_TEXT_SIZE + 1]) {
-    static const char head[] = "{\"id\":\"";
-    size_t n = sizeof(head) - 1;
-    if (text.len < n + SL_UUID_TEXT_SIZE || memcmp(text.data, head, n) != 0) {
-        return false;
-    }
-    memcpy(id, text.data + n, SL_UUID_TEXT_SIZE);
-    id[SL_UUID_TEXT_SIZE] = '\0';
-    return true;
+static const char *id_of(const json_t *entity) {
+    return json_string_value(json_object_get(entity, "id"));
 }
 
-/* Searching the text first spares parsing what does not hold the id at all. */
-static bool is_child_of(gw_admin_t *a, sl_str_t text, const char *field, const char *id) {
-    if (memmem(text.data, text.len, id, strlen(id)) == NULL) {
-        return false;
+/* A certificate is also known by any of its server names. */
+static json_t *certificate_of_sni(gw_admin_t *a, sl_str_t name, uint64_t *revision) {
+    json_t *sni = NULL, *found = NULL;
+    gw_admin_got(a, a->data->ops->find(a->data, "snis", "name", name, &sni, NULL));
+    const char *id = id_in(sni, "certificate");
+    if (id != NULL) {
+        gw_admin_got(a, a->data->ops->get(a->data, "certificates", sl_cstr(id), &found, revision));
     }
-    json_t *entity = parse(a, text);
-    const char *link = id_in(entity, field);
-    bool found = link != NULL && strcmp(link, id) == 0;
-    json_decref(entity);
+    json_decref(sni);
     return found;
 }
 
-sl_str_t gw_admin_next_child(gw_admin_t *a, const char *collection, const char *field, const char *id, size_t *n) {
-    sl_str_t text;
-    while ((text = gw_plan_entity_at(a->env->plan, sl_cstr(collection), *n)).len > 0) {
-        (*n)++;
-        if (is_child_of(a, text, field, id)) {
-            return text;
-        }
+json_t *gw_admin_load(gw_admin_t *a, const char *collection, sl_str_t key, uint64_t *revision) {
+    const gw_entity_t *kind = gw_entity_find(sl_cstr(collection));
+    json_t *found = NULL;
+    if (sl_uuid_valid(key)) {
+        gw_admin_got(a, a->data->ops->get(a->data, collection, gw_admin_lower_id(a, key), &found, revision));
+    } else if (kind->endpoint_key != NULL) {
+        gw_admin_got(a, a->data->ops->find(a->data, collection, kind->endpoint_key, key, &found, revision));
     }
-    return SL_STR_NULL;
+    if (found == NULL && strcmp(collection, "certificates") == 0) {
+        found = certificate_of_sni(a, key, revision);
+    }
+    return found;
+}
+
+json_t *gw_admin_list(gw_admin_t *a, const char *collection, const gw_query_t *query, bool *more) {
+    json_t *found = NULL;
+    *more = false;
+    return gw_admin_got(a, a->data->ops->list(a->data, collection, query, &found, more)) ? found : NULL;
+}
+
+#define CHILDREN_PAGE 1000
+
+json_t *gw_admin_children(gw_admin_t *a, const char *collection, const char *field, const char *id) {
+    char after[SL_UUID_TEXT_SIZE + 1] = "";
+    json_t *all = json_array();
+    for (bool more = all != NULL; more;) {
+        gw_query_t query = {.after = after, .limit = CHILDREN_PAGE, .parent_field = field, .parent_id = id};
+        json_t *page = gw_admin_list(a, collection, &query, &more);
+        const char *last = id_of(json_array_get(page, json_array_size(page) - 1));
+        snprintf(after, sizeof(after), "%s", last != NULL ? last : "");
+        more = more && last != NULL;
+        if (page == NULL || json_array_extend(all, page) != 0) {
+            json_decref(page);
+            json_decref(all);
+            all = NULL;
+            break;
+        }
+        json_decref(page);
+    }
+    a->failed = a->failed || (all == NULL && !a->storage_failed);
+    return all;
 }
 
 /* ---- reading -------------------------------------------------------------------------------------------------------------- */
 
-/* Certificates are shown with the names that lead to them. */
-static json_t *with_snis(gw_admin_t *a, sl_str_t text) {
-    json_t *certificate = parse(a, text), *names = json_array();
-    const char *id = json_string_value(json_object_get(certificate, "id"));
-    size_t n = 0;
-    sl_str_t found;
-    while (id != NULL && (found = gw_admin_next_child(a, "snis", "certificate", id, &n)).len > 0) {
-        json_t *sni = parse(a, found);
-        if (json_array_append(names, json_object_get(sni, "name")) != 0) {
-            a->failed = true;
-        }
-        json_decref(sni);
-    }
-    if (json_object_set_new(certificate, "snis", names) != 0) {
-        a->failed = true;
-    }
-    return certificate;
+static void show(gw_admin_t *a, const gw_entity_t *kind, json_t *entity) {
+    gw_admin_add_snis(a, kind, entity);
+    gw_admin_json(a, 200, json_incref(entity));
 }
 
-static void show(gw_admin_t *a, const gw_entity_t *kind, sl_str_t text) {
-    if (strcmp(kind->name, "certificates") == 0) {
-        gw_admin_json(a, 200, with_snis(a, text));
-    } else {
-        gw_admin_text(a, 200, text);
+static void show_page(gw_admin_t *a, const gw_entity_t *kind, const json_t *list, size_t from, size_t n, const char *last) {
+    sl_buf_append_cstr(&a->resp->body, "{\"data\":[");
+    for (size_t i = 0; i < n; i++) {
+        sl_buf_append_cstr(&a->resp->body, i > 0 ? "," : "");
+        show(a, kind, json_array_get(list, from + i));
     }
+    gw_page_end(a, last);
+    gw_admin_text(a, 200, SL_STR(""));
+}
+
+static int newer_first(const void *x, const void *y) {
+    const json_t *a = *(json_t *const *)x, *b = *(json_t *const *)y;
+    double p = json_number_value(json_object_get(a, "created_at")), q = json_number_value(json_object_get(b, "created_at"));
+    return p != q ? (p < q) - (p > q) : strcmp(id_of(b), id_of(a));
+}
+
+/* Targets are listed newest first, and their pages are counted. */
+static json_t *newest_first(gw_admin_t *a, const json_t *all, const gw_query_t *query) {
+    size_t n = json_array_size(all), kept = 0;
+    json_t **order = calloc(n + 1, sizeof(*order)), *sorted = json_array();
+    a->failed = a->failed || order == NULL || sorted == NULL;
+    for (size_t i = 0; order != NULL && i < n; i++) {
+        json_t *one = json_array_get(all, i);
+        if (id_of(one) != NULL && gw_query_has_tags(query, one)) {
+            order[kept++] = one;
+        }
+    }
+    if (order != NULL && kept > 0) {
+        qsort(order, kept, sizeof(*order), newer_first);
+    }
+    for (size_t i = 0; i < kept; i++) {
+        a->failed = a->failed || json_array_append(sorted, order[i]) != 0;
+    }
+    free(order);
+    return sorted;
+}
+
+static void list_targets(gw_admin_t *a, const target_t *t, const gw_page_t *page, const char *parent_id) {
+    char last[24];
+    gw_query_t query = gw_page_query(page);
+    json_t *all = gw_admin_children(a, t->kind->name, t->link->name, parent_id), *sorted = newest_first(a, all, &query);
+    size_t total = json_array_size(sorted), from = (size_t)strtoul(page->after, NULL, 10);
+    from = from < total ? from : total;
+    size_t n = total - from < page->size ? total - from : page->size;
+    snprintf(last, sizeof(last), "%zu", from + n);
+    show_page(a, t->kind, sorted, from, n, from + n < total ? last : NULL);
+    json_decref(all);
+    json_decref(sorted);
 }
 
 static void list(gw_admin_t *a, const target_t *t, const char *parent_id) {
     gw_page_t page;
-    sl_str_t collection = sl_cstr(t->kind->name), text;
-    char last[SL_UUID_TEXT_SIZE + 1];
-    size_t shown = 0;
     if (!gw_page_read(a, &page)) {
         return;
     }
-    bool more = false;
-    size_t n = page.after[0] != '\0' ? gw_plan_entity_after(a->env->plan, collection, sl_cstr(page.after)) : 0;
-    sl_buf_append_cstr(&a->resp->body, "{\"data\":[");
-    for (; !more && (text = gw_plan_entity_at(a->env->plan, collection, n)).len > 0; n++) {
-        if ((parent_id != NULL && !is_child_of(a, text, t->link->name, parent_id)) || !gw_page_has_tags(a, &page, text)) {
-            continue;
-        }
-        more = shown == page.size;
-        if (!more) {
-            sl_buf_append_cstr(&a->resp->body, shown++ > 0 ? "," : "");
-            show(a, t->kind, text);
-            a->failed = a->failed || !text_id(text, last);
-        }
+    if (parent_id != NULL && strcmp(t->kind->name, "targets") == 0) {
+        list_targets(a, t, &page, parent_id);
+        return;
     }
-    gw_page_end(a, more ? last : NULL);
-    gw_admin_text(a, 200, SL_STR(""));
+    bool more;
+    gw_query_t query = gw_page_query(&page);
+    query.parent_field = parent_id != NULL ? t->link->name : NULL;
+    query.parent_id = parent_id;
+    json_t *found = gw_admin_list(a, t->kind->name, &query, &more);
+    size_t n = json_array_size(found);
+    show_page(a, t->kind, found, 0, n, more ? id_of(json_array_get(found, n - 1)) : NULL);
+    json_decref(found);
 }
 
 /* GET /consumers?custom_id=x */
 static bool list_by_custom_id(gw_admin_t *a, const target_t *t) {
     const gw_arg_t *arg = gw_admin_arg(a, "custom_id");
-    sl_str_t text, found = SL_STR_NULL;
+    json_t *consumer = NULL, *found = json_array();
     if (arg == NULL || strcmp(t->kind->name, "consumers") != 0 || t->above != NULL) {
+        json_decref(found);
         return false;
     }
-    for (size_t n = 0; found.len == 0 && (text = gw_plan_entity_at(a->env->plan, sl_cstr(t->kind->name), n)).len > 0; n++) {
-        json_t *consumer = parse(a, text);
-        const char *custom_id = json_string_value(json_object_get(consumer, "custom_id"));
-        found = custom_id != NULL && sl_str_eq(arg->value, sl_cstr(custom_id)) ? text : found;
-        json_decref(consumer);
+    if (arg->value.len > 0 && gw_admin_got(a, a->data->ops->find(a->data, t->kind->name, "custom_id", arg->value, &consumer, NULL))) {
+        a->failed = a->failed || json_array_append_new(found, consumer) != 0;
     }
-    sl_buf_append_cstr(&a->resp->body, "{\"data\":[");
-    sl_buf_append_str(&a->resp->body, found);
-    gw_admin_text(a, 200, SL_STR("],\"next\":null}"));
+    show_page(a, t->kind, found, 0, json_array_size(found), NULL);
+    json_decref(found);
     return true;
-}
-
-/* ---- writing: everything but the database ---------------------------------------------------------------------------------- */
-
-static bool find_by_key(void *ud, const gw_entity_t *kind, sl_str_t key, char id[37]) {
-    gw_admin_t *a = ud;
-    return text_id(gw_plan_entity(a->env->plan, sl_cstr(kind->name), key), id);
-}
-
-static void refuse_write(gw_admin_t *a, const char *verb, const gw_entity_t *kind, sl_str_t key) {
-    sl_err_t text;
-    bool by_key = key.len > 0 && !sl_uuid_valid(key) && kind->endpoint_key != NULL;
-    if (by_key) {
-        sl_err_set(&text, SL_INVALID, "cannot %s '%s' entities by '%s' when not using a database", verb, kind->name, kind->endpoint_key);
-    } else {
-        sl_err_set(&text, SL_INVALID, "cannot %s '%s' entities when not using a database", verb, kind->name);
-    }
-    gw_admin_error(a, gw_error_object(GW_ERR_UNSUPPORTED, text.text, NULL));
-}
-
-/* true: the input is a valid entity. Else the answer is made. */
-static bool validate(gw_admin_t *a, gw_validation_t *v, const json_t *input) {
-    gw_lookup_t lookup = {find_by_key, a};
-    json_t *entity, *errors;
-    v->env = &a->env->validate;
-    v->lookup = &lookup;
-    sl_status_t rc = gw_entity_validate(v, input, &entity, &errors);
-    a->failed = a->failed || rc == SL_NO_MEMORY;
-    if (rc == SL_INVALID) {
-        bool only_names = v->unresolved && json_object_size(errors) == 1;
-        gw_admin_error(a, only_names ? gw_error_unresolved(errors) : gw_error_schema(errors));
-    }
-    json_decref(entity);
-    json_decref(errors);
-    return rc == SL_OK;
-}
-
-static void set_input(gw_admin_t *a, const char *name, json_t *value) {
-    if (json_object_set_new(a->input, name, value) != 0) {
-        a->failed = true;
-    }
-}
-
-static void link_input(gw_admin_t *a, const target_t *t, const char *parent_id) {
-    if (parent_id != NULL) {
-        set_input(a, t->link->name, json_pack("{s:s}", "id", parent_id));
-    }
-}
-
-static void create(gw_admin_t *a, const target_t *t, const char *parent_id) {
-    gw_validation_t v = {.kind = t->kind, .mode = GW_INSERT};
-    if (!gw_admin_read_input(a, t->kind->fields)) {
-        return;
-    }
-    link_input(a, t, parent_id);
-    if (validate(a, &v, a->input)) {
-        refuse_write(a, "create", t->kind, SL_STR_NULL);
-    }
-}
-
-static void upsert(gw_admin_t *a, const target_t *t, sl_str_t key, const char *parent_id) {
-    gw_validation_t v = {.kind = t->kind, .mode = GW_UPSERT};
-    const char *field = sl_uuid_valid(key) ? "id" : t->kind->endpoint_key;
-    if (!gw_admin_read_input(a, t->kind->fields)) {
-        return;
-    }
-    if (field != NULL && key.len > 0) {
-        set_input(a, field, json_stringn(key.data, key.len));
-    }
-    link_input(a, t, parent_id);
-    if (validate(a, &v, a->input)) {
-        refuse_write(a, "create or update", t->kind, key);
-    }
-}
-
-static void answer_absent(gw_admin_t *a, const gw_entity_t *kind, sl_str_t key) {
-    sl_buf_t message;
-    bool by_id = sl_uuid_valid(key) || kind->endpoint_key == NULL;
-    json_t *fields = json_pack("{s:s%}", by_id ? "id" : kind->endpoint_key, key.data, key.len);
-    sl_buf_init(&message, 65536);
-    sl_buf_append_cstr(&message, by_id ? "could not find the entity with primary key '" : "could not find the entity with '");
-    if (fields != NULL) {
-        gw_lua_print(fields, true, &message);
-    }
-    sl_buf_append_char(&message, '\'');
-    const char *text = sl_buf_cstr(&message);
-    gw_admin_error(a, text != NULL && fields != NULL ? gw_error_object(GW_ERR_NOT_FOUND, text, fields) : NULL);
-    json_decref(fields);
-    sl_buf_deinit(&message);
-}
-
-static void update(gw_admin_t *a, const target_t *t, sl_str_t key, sl_str_t old_text, const char *parent_id) {
-    gw_validation_t v = {.kind = t->kind, .mode = GW_UPDATE, .env = &a->env->validate, .plain = true};
-    if (!gw_admin_read_input(a, t->kind->fields)) {
-        return;
-    }
-    if (old_text.len == 0) {
-        answer_absent(a, t->kind, key);
-        return;
-    }
-    link_input(a, t, parent_id);
-    json_t *old = parse(a, old_text), *merged = old != NULL ? gw_entity_merge(&v, old, a->input) : NULL;
-    a->failed = a->failed || merged == NULL;
-    if (merged != NULL && validate(a, &v, merged)) {
-        refuse_write(a, "update", t->kind, key);
-    }
-    json_decref(old);
-    json_decref(merged);
 }
 
 /* ---- one path ---------------------------------------------------------------------------------------------------------------- */
 
 static void answer_collection(gw_admin_t *a, const target_t *t, const char *parent_id) {
     if (a->method == GW_POST) {
-        create(a, t, parent_id);
+        gw_admin_create(a, &(gw_write_t){.kind = t->kind, .link = t->link, .parent_id = parent_id});
     } else if (!list_by_custom_id(a, t)) {
         list(a, t, parent_id);
     }
 }
 
 /* A key that is unique only below its parent: the address of a target. */
-static sl_str_t find_below(gw_admin_t *a, const target_t *t, const char *parent_id) {
-    sl_str_t text;
-    size_t n = 0;
-    while ((text = gw_admin_next_child(a, t->kind->name, t->link->name, parent_id, &n)).len > 0) {
-        json_t *entity = parse(a, text);
+static json_t *find_below(gw_admin_t *a, const target_t *t, const char *parent_id, uint64_t *revision) {
+    size_t i;
+    json_t *entity, *found = NULL, *all = gw_admin_children(a, t->kind->name, t->link->name, parent_id);
+    json_array_foreach(all, i, entity) {
         const char *key = json_string_value(json_object_get(entity, t->kind->endpoint_key));
-        bool found = key != NULL && sl_str_eq(t->key, sl_cstr(key));
-        json_decref(entity);
-        if (found) {
-            return text;
+        if (found == NULL && key != NULL && sl_str_eq(t->key, sl_cstr(key))) {
+            gw_admin_got(a, a->data->ops->get(a->data, t->kind->name, sl_cstr(id_of(entity)), &found, revision));
         }
     }
-    return SL_STR_NULL;
+    json_decref(all);
+    return found;
+}
+
+static bool has_local_key(const target_t *t) {
+    const char *key = t->kind->endpoint_key;
+    return key != NULL && !gw_field_find(t->kind->fields, key)->unique && !sl_uuid_valid(t->key);
+}
+
+static void show_item(gw_admin_t *a, const gw_entity_t *kind, json_t *entity, uint64_t revision) {
+    if (gw_admin_precondition(a, true, revision)) {
+        gw_admin_etag(a, revision);
+        show(a, kind, entity);
+    }
+}
+
+static void answer_write(gw_admin_t *a, const gw_write_t *w) {
+    switch (a->method) {
+    case GW_PUT:
+        gw_admin_upsert(a, w, NULL);
+        break;
+    case GW_PATCH:
+        gw_admin_update(a, w);
+        break;
+    default:
+        gw_admin_remove(a, w);
+        break;
+    }
 }
 
 static void answer_item(gw_admin_t *a, const target_t *t, const char *parent_id) {
-    const char *endpoint = t->kind->endpoint_key;
-    bool local_key = parent_id != NULL && endpoint != NULL && !gw_field_find(t->kind->fields, endpoint)->unique && !sl_uuid_valid(t->key);
-    sl_str_t text = local_key ? find_below(a, t, parent_id) : find_text(a, t->kind->name, t->key);
-    bool elsewhere = text.len > 0 && parent_id != NULL && !is_child_of(a, text, t->link->name, parent_id);
-    if (elsewhere || (text.len == 0 && (a->method & (GW_GET | GW_HEAD)))) {
+    gw_write_t w = {.kind = t->kind, .link = t->link, .parent_id = parent_id, .key = t->key};
+    json_t *old = parent_id != NULL && has_local_key(t) ? find_below(a, t, parent_id, &w.revision)
+                                                        : gw_admin_load(a, t->kind->name, t->key, &w.revision);
+    const char *owner = parent_id != NULL ? id_in(old, t->link->name) : NULL;
+    bool elsewhere = old != NULL && parent_id != NULL && (owner == NULL || strcmp(owner, parent_id) != 0);
+    bool reads = (a->method & (GW_GET | GW_HEAD)) != 0;
+    w.old = old;
+    if (elsewhere || (old == NULL && reads)) {
         gw_admin_not_found(a);
-        return;
+    } else if (reads) {
+        show_item(a, t->kind, old, w.revision);
+    } else {
+        answer_write(a, &w);
     }
-    switch (a->method) {
-    case GW_PUT:
-        upsert(a, t, t->key, parent_id);
-        break;
-    case GW_PATCH:
-        update(a, t, t->key, text, parent_id);
-        break;
-    case GW_DELETE:
-        refuse_write(a, "remove", t->kind, t->key);
-        break;
-    default:
-        show(a, t->kind, text);
-        break;
+    json_decref(old);
+}
+
+/* PUT /E/{e}/F where nothing is linked yet: what is stored becomes F of `above`. */
+static void upsert_and_link(gw_admin_t *a, const target_t *t, const json_t *above, const gw_write_t *w) {
+    char id[SL_UUID_TEXT_SIZE + 1];
+    gw_admin_upsert(a, w, id);
+    size_t answered = a->resp->body.len;
+    if (id[0] != '\0' && w->old == NULL && !gw_admin_relink(a, t->above, above, t->link->name, id)) {
+        sl_buf_splice(&a->resp->body, 0, answered, NULL, 0); /* the answer is why not */
     }
 }
 
 /* /E/{e}/F: `above` is E, its field holds the id of what is shown. */
-static void answer_through_field(gw_admin_t *a, target_t *t, const json_t *above) {
+static void answer_through_field(gw_admin_t *a, const target_t *t, const json_t *above) {
     const char *id = id_in(above, t->link->name);
-    sl_str_t text = id != NULL ? gw_plan_entity(a->env->plan, sl_cstr(t->kind->name), sl_cstr(id)) : SL_STR_NULL;
+    gw_write_t w = {.kind = t->kind, .key = id != NULL ? sl_cstr(id) : SL_STR_NULL};
+    json_t *linked = id != NULL ? gw_admin_load(a, t->kind->name, sl_cstr(id), &w.revision) : NULL;
+    w.old = linked;
     if (a->method == GW_PUT) {
-        upsert(a, t, id != NULL ? sl_cstr(id) : SL_STR_NULL, NULL);
-        return;
-    }
-    if (text.len == 0) {
+        upsert_and_link(a, t, above, &w);
+    } else if (linked == NULL) {
         gw_admin_not_found(a);
     } else if (a->method == GW_DELETE) {
         gw_admin_message(a, 405, "Method not allowed");
     } else if (a->method == GW_PATCH) {
-        update(a, t, sl_cstr(id), text, NULL);
+        gw_admin_update(a, &w);
     } else {
-        show(a, t->kind, text);
+        show_item(a, t->kind, linked, w.revision);
     }
+    json_decref(linked);
 }
 
-static void answer_below(gw_admin_t *a, target_t *t) {
-    json_t *above = gw_admin_load(a, t->above->name, t->above_key);
-    const char *id = json_string_value(json_object_get(above, "id"));
+static void answer_below(gw_admin_t *a, const target_t *t) {
+    json_t *above = gw_admin_load(a, t->above->name, t->above_key, NULL);
     if (above == NULL) {
         gw_admin_not_found(a);
     } else if (t->through_field) {
         answer_through_field(a, t, above);
     } else if (t->has_key) {
-        answer_item(a, t, id);
+        answer_item(a, t, id_of(above));
     } else {
-        answer_collection(a, t, id);
+        answer_collection(a, t, id_of(above));
     }
     json_decref(above);
 }
@@ -423,7 +355,7 @@ bool gw_admin_entities(gw_admin_t *a) {
     bool all = is_all_targets(&t);
     t.has_key = t.has_key && !all;
     unsigned methods = all ? GW_GET | GW_HEAD : t.has_key || t.through_field ? ITEM_METHODS : COLLECTION_METHODS;
-    if (!gw_admin_allows(a, methods)) {
+    if (!gw_admin_allows(a, methods) || !gw_admin_begin(a)) {
         return true;
     }
     if (t.above != NULL) {

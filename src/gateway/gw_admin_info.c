@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "gw_admin_parts.h"
+#include "sl_digest.h"
 
 static void put(gw_admin_t *a, json_t *object, const char *name, json_t *value) {
     if (json_object_set_new(object, name, value) != 0) {
@@ -108,6 +109,15 @@ static json_t *server(const gw_admin_info_t *info) {
                      (json_int_t)info->total_requests);
 }
 
+/* Whether the store can be read; that it cannot is no failure of this exchange. */
+static bool is_reachable(gw_admin_t *a) {
+    if (a->env->data == NULL || a->data->ops->begin(a->data, false) != SL_OK) {
+        return false;
+    }
+    a->data->ops->rollback(a->data);
+    return true;
+}
+
 void gw_admin_status(gw_admin_t *a) {
     unit_t unit;
     if (!read_unit(a, &unit)) {
@@ -120,7 +130,7 @@ void gw_admin_status(gw_admin_t *a) {
         sl_str_t hash = gw_plan_config_hash(a->env->plan);
         put(a, status, "configuration_hash", json_stringn(hash.data ? hash.data : "", hash.len));
     } else {
-        put(a, status, "database", json_pack("{s:b}", "reachable", 1));
+        put(a, status, "database", json_pack("{s:b}", "reachable", is_reachable(a)));
     }
     gw_admin_json(a, 200, status);
 }
@@ -146,14 +156,9 @@ static void show_tag(gw_admin_t *a, tag_walk_t *w, const char *tag, const char *
     gw_admin_json(a, 200, row);
 }
 
-static void walk_entity_tags(gw_admin_t *a, tag_walk_t *w, const char *collection, sl_str_t text) {
+static void walk_entity_tags(gw_admin_t *a, tag_walk_t *w, const char *collection, const json_t *entity) {
     size_t i;
     const json_t *tag;
-    if (memmem(text.data, text.len, "\"tags\":[", 8) == NULL) {
-        return;
-    }
-    json_t *entity = json_loadb(text.data, text.len, 0, NULL);
-    a->failed = a->failed || entity == NULL;
     const char *id = json_string_value(json_object_get(entity, "id"));
     json_array_foreach(json_object_get(entity, "tags"), i, tag) {
         const char *name = json_string_value(tag);
@@ -161,22 +166,37 @@ static void walk_entity_tags(gw_admin_t *a, tag_walk_t *w, const char *collectio
             show_tag(a, w, name, collection, id);
         }
     }
-    json_decref(entity);
+}
+
+static void walk_collection_tags(gw_admin_t *a, tag_walk_t *w, const char *collection) {
+    char after[SL_UUID_TEXT_SIZE + 1] = "";
+    const char *wanted = a->n_segments > 1 ? a->segments[1].data : NULL;
+    gw_query_t query = {.after = after, .limit = 1000, .tags = &wanted, .n_tags = wanted != NULL};
+    bool more = true;
+    while (more && !w->more) {
+        size_t i;
+        json_t *entity, *list = gw_admin_list(a, collection, &query, &more);
+        more = more && list != NULL;
+        json_array_foreach(list, i, entity) {
+            walk_entity_tags(a, w, collection, entity);
+        }
+        const char *last = json_string_value(json_object_get(json_array_get(list, json_array_size(list) - 1), "id"));
+        snprintf(after, sizeof(after), "%s", last != NULL ? last : "");
+        more = more && last != NULL;
+        json_decref(list);
+    }
 }
 
 void gw_admin_tags(gw_admin_t *a) {
     tag_walk_t w = {.seen = 0};
     char position[24];
-    sl_str_t text;
-    if (!gw_page_read(a, &w.page)) {
+    if (!gw_page_read(a, &w.page) || !gw_admin_begin(a)) {
         return;
     }
     w.first = (size_t)strtoul(w.page.after, NULL, 10);
     sl_buf_append_cstr(&a->resp->body, "{\"data\":[");
     for (const gw_entity_t *e = gw_entities; e->name != NULL && !w.more; e++) {
-        for (size_t n = 0; !w.more && (text = gw_plan_entity_at(a->env->plan, sl_cstr(e->name), n)).len > 0; n++) {
-            walk_entity_tags(a, &w, e->name, text);
-        }
+        walk_collection_tags(a, &w, e->name);
     }
     snprintf(position, sizeof(position), "%zu", w.first + w.shown);
     gw_page_end(a, w.more ? position : NULL);
@@ -206,16 +226,16 @@ static void add_filters(gw_admin_t *a, json_t *list, const json_t *chain, const 
 }
 
 static void add_chain_of(gw_admin_t *a, json_t *list, const char *field, const char *id, which_t which) {
-    size_t n = 0;
-    sl_str_t text = id != NULL ? gw_admin_next_child(a, "filter_chains", field, id, &n) : SL_STR_NULL;
-    json_t *chain = text.len > 0 ? json_loadb(text.data, text.len, 0, NULL) : NULL;
-    a->failed = a->failed || (text.len > 0 && chain == NULL);
-    add_filters(a, list, chain, field, which);
-    json_decref(chain);
+    json_t *chains = id != NULL ? gw_admin_children(a, "filter_chains", field, id) : NULL;
+    add_filters(a, list, json_array_get(chains, 0), field, which);
+    json_decref(chains);
 }
 
 void gw_admin_route_filters(gw_admin_t *a) {
-    json_t *route = gw_admin_load(a, "routes", a->segments[1]);
+    if (!gw_admin_begin(a)) {
+        return;
+    }
+    json_t *route = gw_admin_load(a, "routes", a->segments[1], NULL);
     if (route == NULL) {
         gw_admin_not_found(a);
         return;

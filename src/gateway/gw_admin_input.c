@@ -421,6 +421,9 @@ bool gw_admin_read_input(gw_admin_t *a, const gw_field_t *fields) {
         a->resp->content_type = "text/plain; charset=utf-8";
         return false;
     }
+    if (a->given != NULL) {
+        return keep_tree(a, gw_shallow_copy(a->given));
+    }
     gw_body_t type = gw_admin_body_type(a);
     bool empty = a->req->body.len == 0;
     switch (type) {

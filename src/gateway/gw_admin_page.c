@@ -152,53 +152,8 @@ bool gw_page_read(gw_admin_t *a, gw_page_t *page) {
     return read_size(a, page) && read_offset(a, page) && read_tags(a, page);
 }
 
-static bool has_tag(const json_t *tags, const char *tag) {
-    size_t i;
-    const json_t *value;
-    json_array_foreach(tags, i, value) {
-        if (strcmp(json_string_value(value) != NULL ? json_string_value(value) : "", tag) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Searching the text first spares parsing most of a large collection. A tag that JSON escapes may be anywhere. */
-static bool may_have_tag(sl_str_t entity_text, const char *tag) {
-    char quoted[128];
-    size_t len = strlen(tag);
-    if (len > sizeof(quoted) - 2 || strpbrk(tag, "\"\\") != NULL) {
-        return true;
-    }
-    quoted[0] = quoted[len + 1] = '"';
-    memcpy(quoted + 1, tag, len);
-    return memmem(entity_text.data, entity_text.len, quoted, len + 2) != NULL;
-}
-
-static bool may_have_tags(const gw_page_t *page, sl_str_t entity_text) {
-    size_t found = 0;
-    for (size_t i = 0; i < page->n_tags; i++) {
-        found += may_have_tag(entity_text, page->tags[i]);
-    }
-    return page->any_tag ? found > 0 : found == page->n_tags;
-}
-
-bool gw_page_has_tags(gw_admin_t *a, const gw_page_t *page, sl_str_t entity_text) {
-    if (page->n_tags == 0) {
-        return true;
-    }
-    if (!may_have_tags(page, entity_text)) {
-        return false;
-    }
-    json_t *entity = json_loadb(entity_text.data, entity_text.len, 0, NULL);
-    const json_t *tags = json_object_get(entity, "tags");
-    size_t found = 0;
-    a->failed = a->failed || entity == NULL;
-    for (size_t i = 0; i < page->n_tags; i++) {
-        found += has_tag(tags, page->tags[i]);
-    }
-    json_decref(entity);
-    return page->any_tag ? found > 0 : found == page->n_tags;
+gw_query_t gw_page_query(const gw_page_t *page) {
+    return (gw_query_t){.after = page->after, .limit = page->size, .tags = page->tags, .n_tags = page->n_tags, .any_tag = page->any_tag};
 }
 
 /* ---- the end of a page -------------------------------------------------------------------------------------------------------- */

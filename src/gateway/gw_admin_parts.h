@@ -6,6 +6,7 @@
 #define GW_ADMIN_PARTS_H
 
 #include "gw_admin.h"
+#include "gw_data.h"
 #include "gw_errors.h"
 #include "gw_schema.h"
 #include "sl_arena.h"
@@ -33,9 +34,15 @@ struct gw_admin_s {
     size_t n_segments;
     gw_arg_t *args; /* of the query */
     size_t n_args;
-    gw_method_t method; /* 0: a verb that no endpoint knows */
-    json_t *input;      /* decoded body of POST, PUT and PATCH, an object; NULL before gw_admin_read_input() */
-    bool failed;        /* out of memory: the answer becomes 500 */
+    gw_method_t method;  /* 0: a verb that no endpoint knows */
+    json_t *input;       /* decoded body of POST, PUT and PATCH, an object; NULL before gw_admin_read_input() */
+    const json_t *given; /* the body, already a tree: an operation of POST /transactions; else NULL */
+    gw_data_t *data;     /* entities */
+    bool begun;          /* a transaction is open */
+    bool wrote;          /* there is something to commit */
+    bool untried;        /* a filter has to be tried before this may be committed */
+    bool storage_failed; /* the answer becomes what data->err says */
+    bool failed;         /* out of memory: the answer becomes 500 */
 };
 
 /* ---- answers (gw_admin.c) ---- */
@@ -77,7 +84,8 @@ typedef struct {
 
 /* Reads size, offset and tags from the query; false: answered. */
 bool gw_page_read(gw_admin_t *a, gw_page_t *page);
-bool gw_page_has_tags(gw_admin_t *a, const gw_page_t *page, sl_str_t entity_text);
+/* The page as a query of entities; borrows from `page`. */
+gw_query_t gw_page_query(const gw_page_t *page);
 /* Closes {"data":[...  with "next" and "offset"; `last` is the position of the last element, NULL on the last page. */
 void gw_page_end(gw_admin_t *a, const char *last);
 
@@ -86,10 +94,53 @@ void gw_page_end(gw_admin_t *a, const char *last);
 bool gw_admin_entities(gw_admin_t *a);
 /* Calls `each` with every generated path, as /endpoints prints them. */
 void gw_admin_entity_paths(void (*each)(void *ud, const char *path), void *ud);
-/* The entity by id or key as a tree; NULL: none (or a->failed). New reference. */
-json_t *gw_admin_load(gw_admin_t *a, const char *collection, sl_str_t id_or_key);
-/* The n-th entity from *n on whose foreign `field` is `id` (the text form is searched, not parsed); *n moves behind it. */
-sl_str_t gw_admin_next_child(gw_admin_t *a, const char *collection, const char *field, const char *id, size_t *n);
+/* The entity by id or key as a tree; NULL: none (or a failure). New reference. `revision` may be NULL. */
+json_t *gw_admin_load(gw_admin_t *a, const char *collection, sl_str_t id_or_key, uint64_t *revision);
+/* All entities whose foreign `field` is `id`, in id order; NULL: a failure. New reference. */
+json_t *gw_admin_children(gw_admin_t *a, const char *collection, const char *field, const char *id);
+/* An id in the case in which ids are kept, in the arena. */
+sl_str_t gw_admin_lower_id(gw_admin_t *a, sl_str_t id);
+/* A page of a collection; NULL: a failure. New reference. */
+json_t *gw_admin_list(gw_admin_t *a, const char *collection, const gw_query_t *query, bool *more);
+
+/* ---- transactions (gw_admin_data.c) ---- */
+/* Opens a transaction for what the method may do, where there are any; false: answered, or a failure. */
+bool gw_admin_begin(gw_admin_t *a);
+/* Ends it: commits what was written by an exchange that succeeded, and answers when that fails. */
+void gw_admin_end(gw_admin_t *a);
+/* What a call of a->data said: true when it is SL_OK; a failure of the storage is noted, SL_NOT_FOUND is not. */
+bool gw_admin_got(gw_admin_t *a, sl_status_t rc);
+/* The answer to a fault of a->data. `entity` is what was put; may be NULL. */
+void gw_admin_fault(gw_admin_t *a, const json_t *entity);
+/* Instead of whatever was answered before: the storage cannot be used. */
+void gw_admin_storage_failure(gw_admin_t *a);
+void gw_admin_etag(gw_admin_t *a, uint64_t revision); /* 0: none */
+/* If-Match and If-None-Match against what there is (revision 0: nothing known; !found: nothing there). false: answered 412. */
+bool gw_admin_precondition(gw_admin_t *a, bool found, uint64_t revision);
+/* One operation as an exchange of its own, on the transaction of `a`. */
+void gw_admin_run(gw_admin_t *a, const gw_admin_request_t *req, const json_t *body, gw_admin_response_t *resp);
+/* POST /transactions */
+void gw_admin_transactions(gw_admin_t *a);
+
+/* ---- writes (gw_admin_write.c) ---- */
+typedef struct {
+    const gw_entity_t *kind;
+    const gw_field_t *link; /* kind's field that is set to `parent_id` */
+    const char *parent_id;  /* NULL: none */
+    sl_str_t key;           /* id or key in the path; empty: none */
+    const json_t *old;      /* what there is under it, NULL: nothing */
+    uint64_t revision;      /* of `old` */
+} gw_write_t;
+
+void gw_admin_create(gw_admin_t *a, const gw_write_t *w);
+/* *id (may be NULL) receives the id of what was stored; empty when it was not. */
+void gw_admin_upsert(gw_admin_t *a, const gw_write_t *w, char *id);
+void gw_admin_update(gw_admin_t *a, const gw_write_t *w);
+void gw_admin_remove(gw_admin_t *a, const gw_write_t *w);
+/* Sets the reference of `old` to `id` and stores it; says nothing when that went well. */
+bool gw_admin_relink(gw_admin_t *a, const gw_entity_t *kind, const json_t *old, const char *field, const char *id);
+/* Certificates are shown with the names that lead to them: adds "snis". */
+void gw_admin_add_snis(gw_admin_t *a, const gw_entity_t *kind, json_t *entity);
 
 /* ---- the other endpoints ---- */
 void gw_admin_root(gw_admin_t *a);

@@ -22,6 +22,7 @@ typedef struct {
     sl_str_t (*filter_schema)(void *ud, sl_str_t name);
     void *ud;
     int64_t now_s; /* for created_at, updated_at */
+    int now_ms;    /* milliseconds of that second, 0-999 */
 } gw_validate_env_t;
 
 /* Ceilings for hostile documents. Zero members mean the default in brackets. */

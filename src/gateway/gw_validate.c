@@ -478,7 +478,7 @@ static json_t *default_value(gw_validation_t *v, const gw_field_t *f) {
 }
 
 static json_t *now(gw_validation_t *v) {
-    return v->kind->float_time ? json_real((double)v->env->now_s) : json_integer((json_int_t)v->env->now_s);
+    return v->kind->float_time ? json_real((double)v->env->now_s + v->env->now_ms / 1000.0) : json_integer((json_int_t)v->env->now_s);
 }
 
 static bool is_time(const gw_field_t *f) {
