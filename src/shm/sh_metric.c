@@ -121,6 +121,12 @@ static sl_str_t name_of(const sh_metrics_t *ms, const def_t *d) {
     return sl_str(names(ms) + d->owner_at + d->owner_len, d->name_len);
 }
 
+static void step(const sh_metrics_t *ms) {
+    if (ms->step != NULL) {
+        ms->step(ms->ud);
+    }
+}
+
 /* With the lock held. What a killed process has published and not linked is linked by the next one that comes. */
 static void link_published(sh_metrics_t *ms) {
     head_t *h = ms->head;
@@ -129,8 +135,10 @@ static void link_published(sh_metrics_t *ms) {
         uint32_t *bucket = &buckets(ms)[def(ms, id)->hash & (h->n_buckets - 1)];
         if (*bucket != id) {
             def(ms, id)->next = *bucket;
+            step(ms);
             __atomic_store_n(bucket, id, __ATOMIC_RELEASE);
         }
+        step(ms);
         __atomic_store_n(&h->n_linked, id, __ATOMIC_RELEASE);
     }
 }
@@ -161,10 +169,10 @@ static uint32_t make(sh_metrics_t *ms, uint32_t type, uint32_t hash, sl_str_t ow
     head_t *h = ms->head;
     uint32_t room = h->max_names - names_used(ms);
     if (h->n_defs == h->max_defs || owner.len > room || name.len > room - owner.len || cells_of(type) > h->n_cells - cells_used(ms)) {
-        h->refused++;
         return 0;
     }
     uint32_t id = h->n_defs + 1;
+    step(ms);
     def_t *d = def(ms, id);
     *d = (def_t){.type = type, .cell = cells_used(ms), .hash = hash, .owner_at = names_used(ms)};
     d->owner_len = (uint32_t)owner.len;
@@ -175,7 +183,9 @@ static uint32_t make(sh_metrics_t *ms, uint32_t type, uint32_t hash, sl_str_t ow
     if (name.len != 0) {
         memcpy(names(ms) + d->owner_at + owner.len, name.data, name.len);
     }
+    step(ms);
     __atomic_store_n(&h->n_defs, id, __ATOMIC_RELEASE);
+    step(ms);
     link_published(ms);
     return id;
 }
@@ -184,14 +194,20 @@ sl_status_t sh_metric_define(sh_metrics_t *ms, sh_metric_type_t type, sl_str_t o
     if ((uint32_t)type > SH_HISTOGRAM) {
         return SL_INVALID;
     }
-    uint32_t hash = (uint32_t)sl_hash(name, sl_hash(owner, ms->head->seed)) + type;
-    ms->lock(ms->ud);
-    link_published(ms);
-    *id = find(ms, type, hash, owner, name);
-    if (*id == 0) {
-        *id = make(ms, type, hash, owner, name);
+    *id = 0;
+    if (owner.len <= ms->head->max_names && name.len <= ms->head->max_names) {
+        uint32_t hash = (uint32_t)sl_hash(name, sl_hash(owner, ms->head->seed)) + type;
+        ms->lock(ms->ud);
+        link_published(ms);
+        *id = find(ms, type, hash, owner, name);
+        if (*id == 0) {
+            *id = make(ms, type, hash, owner, name);
+        }
+        ms->unlock(ms->ud);
     }
-    ms->unlock(ms->ud);
+    if (*id == 0) {
+        (void)__atomic_fetch_add(&ms->head->refused, 1, __ATOMIC_RELAXED);
+    }
     return *id != 0 ? SL_OK : SL_NO_MEMORY;
 }
 

@@ -28,6 +28,7 @@ typedef struct {
     uint32_t slot;          /* of this process */
     void (*lock)(void *ud); /* only for definitions */
     void (*unlock)(void *ud);
+    void (*step)(void *ud); /* for tests: called between the writes of a definition. NULL: never */
     void *ud;
 } sh_metrics_t;
 
