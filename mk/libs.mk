@@ -12,7 +12,7 @@ SEES_proxywasm := proxywasm engine base
 SEES_memhost := memhost proxywasm engine base
 SEES_gateway := gateway base
 SEES_store := store gateway base
-SEES_node := node memhost proxywasm engine gateway base
+SEES_node := node memhost proxywasm engine store gateway base
 SEES_cli := cli node memhost proxywasm engine gateway store base
 SEES_nginx := node shm memhost proxywasm engine gateway store base
 

@@ -20,7 +20,7 @@ SEES = {
     "memhost": {"base", "engine", "proxywasm"},
     "gateway": {"base"},
     "store": {"base", "gateway"},
-    "node": {"base", "engine", "proxywasm", "memhost", "gateway"},
+    "node": {"base", "engine", "proxywasm", "memhost", "gateway", "store"},
     "cli": {"base", "engine", "proxywasm", "memhost", "gateway", "store", "node"},
     "nginx": {"base", "shm", "engine", "proxywasm", "memhost", "gateway", "store", "node"},
 }

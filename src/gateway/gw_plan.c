@@ -338,6 +338,10 @@ void gw_plan_close(gw_plan_t *plan) {
     free(plan);
 }
 
+uint64_t gw_plan_store_revision(const gw_plan_t *plan) {
+    return plan->img.header->store_revision;
+}
+
 uint64_t gw_plan_generation(const gw_plan_t *plan) {
     return plan->img.header->generation;
 }

@@ -31,6 +31,7 @@ typedef struct {
     sl_str_t config_text; /* what GET /config shows: YAML */
     bool traditional;     /* router flavor `traditional` instead of `traditional_compatible` */
     uint64_t generation;
+    uint64_t store_revision; /* of the store that the entities come from; 0: they come from a document */
 } gw_plan_conf_t;
 sl_status_t gw_plan_build(const json_t *entities, const gw_plan_conf_t *conf, sl_buf_t *image, sl_err_t *err);
 
@@ -42,6 +43,7 @@ sl_status_t gw_plan_open_file(const char *path, gw_plan_t **out, sl_err_t *err);
 void gw_plan_close(gw_plan_t *plan); /* frees what was built lazily (regexes); after the last request that uses it; NULL is fine */
 
 uint64_t gw_plan_generation(const gw_plan_t *plan);
+uint64_t gw_plan_store_revision(const gw_plan_t *plan);
 sl_str_t gw_plan_config_hash(const gw_plan_t *plan);
 sl_str_t gw_plan_config_text(const gw_plan_t *plan);
 

@@ -294,6 +294,7 @@ static sl_status_t add_collections(gw_build_t *b, const json_t *entities) {
 static void add_header(gw_build_t *b, const gw_plan_conf_t *conf) {
     static const char zeros[] = "00000000000000000000000000000000";
     b->w.header.generation = conf->generation;
+    b->w.header.store_revision = conf->store_revision;
     b->w.header.traditional = conf->traditional;
     b->w.header.config_hash = gw_writer_str(&b->w, conf->config_hash.len ? conf->config_hash : SL_STR(zeros));
     b->w.header.config_text = gw_writer_str(&b->w, conf->config_text);

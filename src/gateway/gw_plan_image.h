@@ -30,7 +30,7 @@
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "plan images are little-endian and read in place");
 
 #define GW_IMG_MAGIC "SLPLAN\r\n"
-#define GW_IMG_FORMAT 1u
+#define GW_IMG_FORMAT 2u
 #define GW_NONE UINT32_MAX /* an index that refers to nothing */
 
 typedef enum {
@@ -74,6 +74,7 @@ typedef struct {
     uint64_t size;      /* of the whole image, bytes */
     uint8_t sha256[32]; /* of everything that follows this member */
     uint64_t generation;
+    uint64_t store_revision;
     gw_ref_t config_hash;
     gw_ref_t config_text;
     uint32_t traditional; /* 0 or 1 */

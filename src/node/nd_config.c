@@ -38,13 +38,16 @@ static sl_str_t filter_schema(void *ud, sl_str_t name) {
 }
 
 void nd_validate_env(const nd_node_t *node, gw_validate_env_t *env) {
+    struct timespec now = {.tv_sec = 0};
+    clock_gettime(CLOCK_REALTIME, &now);
     *env = (gw_validate_env_t){
         .wasm_enabled = node->wasm_enabled,
         .has_filter = has_filter,
         .any_filters = nd_filters_count(node->filters) != 0,
         .filter_schema = filter_schema,
         .ud = (void *)(uintptr_t)node,
-        .now_s = (int64_t)time(NULL),
+        .now_s = (int64_t)now.tv_sec,
+        .now_ms = (int)(now.tv_nsec / 1000000),
     };
 }
 
@@ -197,20 +200,39 @@ sl_status_t nd_config_try(const nd_node_t *node, const json_t *entities, sl_err_
     return rc;
 }
 
-sl_status_t nd_plan_write(const nd_node_t *node, const json_t *entities, sl_str_t config_hash, sl_str_t config_text, uint64_t generation,
-                          sl_err_t *err) {
+static sl_status_t write_plan(const nd_node_t *node, const json_t *entities, const gw_plan_conf_t *conf, sl_err_t *err) {
     sl_buf_t image;
     sl_buf_init(&image, (size_t)2 * 1024 * 1024 * 1024);
+    sl_status_t rc = gw_plan_build(entities, conf, &image, err);
+    if (rc == SL_OK) {
+        rc = sl_file_write_atomic(node->plan_path, sl_buf_str(&image), 0600, err);
+    }
+    sl_buf_deinit(&image);
+    return rc;
+}
+
+sl_status_t nd_plan_write(const nd_node_t *node, const json_t *entities, sl_str_t config_hash, sl_str_t config_text, uint64_t generation,
+                          sl_err_t *err) {
     gw_plan_conf_t conf = {
         .config_hash = config_hash,
         .config_text = config_text,
         .traditional = node->traditional,
         .generation = generation,
     };
-    sl_status_t rc = gw_plan_build(entities, &conf, &image, err);
-    if (rc == SL_OK) {
-        rc = sl_file_write_atomic(node->plan_path, sl_buf_str(&image), 0600, err);
+    return write_plan(node, entities, &conf, err);
+}
+
+sl_status_t nd_plan_write_revision(const nd_node_t *node, const json_t *entities, uint64_t generation, uint64_t revision, sl_err_t *err) {
+    gw_plan_conf_t conf = {.traditional = node->traditional, .generation = generation, .store_revision = revision};
+    return write_plan(node, entities, &conf, err);
+}
+
+uint64_t nd_plan_next_generation(const char *plan_path) {
+    gw_plan_t *old = NULL;
+    if (gw_plan_open_file(plan_path, &old, NULL) != SL_OK) {
+        return 1;
     }
-    sl_buf_deinit(&image);
-    return rc;
+    uint64_t generation = gw_plan_generation(old) + 1;
+    gw_plan_close(old);
+    return generation;
 }

@@ -36,5 +36,9 @@ sl_status_t nd_config_try(const nd_node_t *node, const json_t *entities, sl_err_
 /* Builds the plan with the next generation and writes it (old or new, never a mix). */
 sl_status_t nd_plan_write(const nd_node_t *node, const json_t *entities, sl_str_t config_hash, sl_str_t config_text, uint64_t generation,
                           sl_err_t *err);
+/* The same for entities of a store, which has no text. */
+sl_status_t nd_plan_write_revision(const nd_node_t *node, const json_t *entities, uint64_t generation, uint64_t revision, sl_err_t *err);
+/* The generation after that of the plan file; 1 when there is none. */
+uint64_t nd_plan_next_generation(const char *plan_path);
 
 #endif

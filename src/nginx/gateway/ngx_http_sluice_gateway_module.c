@@ -194,6 +194,7 @@ static char *set_gateway(ngx_conf_t *cf, ngx_command_t *cmd, void *conf) {
     snprintf(mcf->plan_path, sizeof(mcf->plan_path), "%s/state/plan", mcf->prefix);
     snprintf(mcf->cache_path, sizeof(mcf->cache_path), "%s/state/cache", mcf->prefix);
     mcf->filters_path = (char *)(uintptr_t)text_of(o, "filters_path");
+    mcf->store_path = text_of(o, "store");
     const char *choose = text_of(o, "wasm_filters");
     mcf->filters_choose = dup_text(cf, choose != NULL ? choose : "", "");
     mcf->wasm = json_is_true(json_object_get(o, "wasm"));

@@ -16,6 +16,7 @@
 #include "gw_admin.h"
 #include "nd_config.h"
 #include "pw.h"
+#include "store.h"
 
 #define NGX_HTTP_SLUICE_GW_MAX_WORKERS 512
 
@@ -36,6 +37,7 @@ typedef struct {
     json_t *settings;
     char prefix[4096], plan_path[4200], cache_path[4200];
     char *filters_path; /* NULL: none */
+    const char *store_path; /* of the embedded store; NULL: database off */
     ngx_str_t filters_choose;
     ngx_str_t via_1, via_2, server; /* "1.1 sluice/0.1.0", "2 sluice/0.1.0", "sluice/0.1.0" */
     ngx_uint_t tokens;              /* bits above */
@@ -79,6 +81,21 @@ uint64_t ngx_http_sluice_gw_latest(void);
 /* Whether every worker of this cycle serves `generation` or a later one. */
 unsigned ngx_http_sluice_gw_all_serve(uint64_t generation);
 size_t ngx_http_sluice_gw_worker_pids(int64_t *pids, size_t max);
+
+/* ---- the store (ngx_http_sluice_gw_store.c) ------------------------------------------------------------------------- */
+
+ngx_int_t ngx_http_sluice_gw_store_init_worker(ngx_cycle_t *cycle, ngx_http_sluice_gw_main_conf_t *mcf);
+void ngx_http_sluice_gw_store_exit_worker(void);
+unsigned ngx_http_sluice_gw_has_store(void);
+/* A handle for one thread. `sound` 0: something failed with it, the next one is opened anew. */
+sl_status_t ngx_http_sluice_gw_store_take(st_store_t **out, sl_err_t *err);
+void ngx_http_sluice_gw_store_give(st_store_t *store, unsigned sound);
+/* Publishes what the store has, unless somebody else is at it: who waits for something calls again. */
+void ngx_http_sluice_gw_publish(void);
+/* The revision of the plan that the workers have been told of (ngx_http_sluice_gw_state.c). */
+uint64_t ngx_http_sluice_gw_published_revision(void);
+/* Ends what ngx_http_sluice_gw_load_begin() began: generation 0: nothing new. */
+void ngx_http_sluice_gw_store_published(uint64_t generation, uint64_t revision);
 
 /* ---- a request (ngx_http_sluice_gw_proxy.c) ------------------------------------------------------------------------- */
 

@@ -1,7 +1,9 @@
 /*
- * The Admin API's listener: nginx request -> gw_admin_handle() -> nginx response. Reads are answered at once; POST /config parses,
- * compiles and starts filters, so it runs in a thread, and answers when every worker serves the new generation.
+ * The Admin API's listener: nginx request -> gw_admin_handle() -> nginx response. Without a store reads are answered at once; POST
+ * /config parses, compiles and starts filters, so it runs in a thread, and answers when every worker serves the new generation. With a
+ * store everything runs in a thread, and what was written is answered when every worker serves it.
  */
+#include "nd_data.h"
 #include "ngx_http_sluice_gw.h"
 
 #define MAX_BODY ((size_t)256 * 1024 * 1024)
@@ -24,7 +26,10 @@ typedef struct {
     char *filters_path;
     sl_str_t filters_choose;
     uint64_t generation; /* of the plan that the thread writes */
+    uint64_t revision;   /* that the thread committed to the store; 0: none */
+    sl_err_t err;        /* of the store, for the log */
     unsigned written : 1;
+    unsigned scan_failed : 1; /* err says why the installed filters are not known */
     ngx_event_t wait;
     ngx_msec_t waiting_since;
     sl_buf_t empty_image;
@@ -111,7 +116,7 @@ static ngx_int_t send_response(ngx_http_request_t *r, gw_admin_response_t *resp)
         r->headers_out.content_type_len = r->headers_out.content_type.len;
     }
     if (len == 0) {
-        r->header_only = r->header_only || resp->status == 204;
+        r->header_only = r->header_only || resp->status == 204 || resp->status == 304;
     }
     ngx_int_t rc = ngx_http_send_header(r);
     if (rc == NGX_ERROR || rc > NGX_OK || r->header_only) {
@@ -164,6 +169,8 @@ static sl_status_t copy_body(ngx_http_request_t *r, sl_buf_t *out) {
 static void fill_request(ngx_http_request_t *r, exchange_t *x) {
     const sl_str_t content_type = SL_STR("content-type");
     ngx_table_elt_t *type = ngx_http_sluice_gw_request_header(r, content_type, 0);
+    ngx_table_elt_t *if_match = ngx_http_sluice_gw_request_header(r, SL_STR("if-match"), 0);
+    ngx_table_elt_t *if_none_match = ngx_http_sluice_gw_request_header(r, SL_STR("if-none-match"), 0);
     ngx_table_elt_t *wanted = ngx_http_sluice_gw_request_header(r, SL_STR("access-control-request-headers"), 0);
     sl_str_t path = ngx_sluice_to_sl(r->unparsed_uri);
     const char *q = memchr(path.data, '?', path.len);
@@ -174,6 +181,8 @@ static void fill_request(ngx_http_request_t *r, exchange_t *x) {
         .content_type = type != NULL ? ngx_sluice_to_sl(type->value) : SL_STR_NULL,
         .n_content_types = (type != NULL) + (ngx_http_sluice_gw_request_header(r, content_type, 1) != NULL),
         .accept_headers = wanted != NULL ? ngx_sluice_to_sl(wanted->value) : SL_STR_NULL,
+        .if_match = if_match != NULL ? ngx_sluice_to_sl(if_match->value) : SL_STR_NULL,
+        .if_none_match = if_none_match != NULL ? ngx_sluice_to_sl(if_none_match->value) : SL_STR_NULL,
         .body = sl_buf_str(&x->body),
     };
 }
@@ -185,7 +194,7 @@ static void fill_info(ngx_http_sluice_gw_main_conf_t *mcf, exchange_t *x) {
     i->hostname = json_string_value(json_object_get(mcf->settings, "hostname"));
     i->prefix = mcf->prefix;
     i->wasm_enabled = mcf->wasm;
-    i->db_less = true;
+    i->db_less = mcf->store_path == NULL;
     i->configuration = json_object_get(mcf->settings, "configuration");
     i->worker_pids = x->pids;
     i->n_workers = ngx_http_sluice_gw_worker_pids(x->pids, NGX_HTTP_SLUICE_GW_MAX_WORKERS);
@@ -243,16 +252,21 @@ static exchange_t *exchange_make(ngx_http_request_t *r) {
 
 /* ---- POST /config ---------------------------------------------------------------------------------------------------------------- */
 
-static void run_replace(exchange_t *x) {
-    sl_err_t err = {.text = ""};
-    gw_admin_replace_t replace = {.entities = NULL};
-    sl_buf_init(&replace.config_text, MAX_ANSWER);
-    /* Filters may have been installed since the start. */
-    sl_status_t rc = nd_filters_scan(x->filters_path, x->filters_choose, &x->filters, &err);
+/* Filters may have been installed since the start. */
+static sl_status_t scan_filters(exchange_t *x, sl_err_t *err) {
+    sl_status_t rc = nd_filters_scan(x->filters_path, x->filters_choose, &x->filters, err);
     if (rc == SL_OK) {
         x->node.filters = x->filters;
         nd_validate_env(&x->node, &x->env.validate);
     }
+    return rc;
+}
+
+static void run_replace(exchange_t *x) {
+    sl_err_t err = {.text = ""};
+    gw_admin_replace_t replace = {.entities = NULL};
+    sl_buf_init(&replace.config_text, MAX_ANSWER);
+    sl_status_t rc = scan_filters(x, &err);
     if (gw_admin_handle(&x->request, &x->env, &x->response, &replace) == GW_ADMIN_REPLACE) {
         rc = nd_config_try(&x->node, replace.entities, &err);
         rc = rc == SL_OK ? nd_plan_write(&x->node, replace.entities, sl_str(replace.config_hash, 32), sl_buf_str(&replace.config_text),
@@ -306,8 +320,78 @@ static void replace_in_thread(void *data, ngx_log_t *log) {
     run_replace(*(exchange_t **)data);
 }
 
+/* ---- with a store ---------------------------------------------------------------------------------------------------------------- */
+
+static void answer_broken_store(exchange_t *x) {
+    sl_buf_reset(&x->response.body);
+    json_t *body = json_pack("{s:s,s:s%}", "message", "An unexpected error occurred", "reason", x->err.text, strlen(x->err.text));
+    char *text = body != NULL ? json_dumps(body, JSON_COMPACT) : NULL;
+    sl_buf_append_cstr(&x->response.body, text != NULL ? text : "{\"message\":\"An unexpected error occurred\"}");
+    x->response.status = 500;
+    x->response.content_type = "application/json; charset=utf-8";
+    free(text);
+    json_decref(body);
+}
+
+static void run_on_store(exchange_t *x) {
+    st_store_t *store;
+    sl_status_t rc = ngx_http_sluice_gw_store_take(&store, &x->err);
+    if (rc != SL_OK) {
+        answer_broken_store(x);
+        return;
+    }
+    if (scan_filters(x, &x->err) != SL_OK) {
+        /* Nothing but filter chains needs them. */
+        x->scan_failed = 1;
+        rc = nd_filters_scan(NULL, SL_STR_NULL, &x->filters, NULL);
+        x->node.filters = x->filters;
+    }
+    if (rc == SL_OK) {
+        rc = nd_admin_handle(&x->node, store, &x->request, &x->env, &x->response, &x->revision, &x->err);
+    }
+    if (rc != SL_OK && x->response.status == 0) {
+        answer_broken_store(x);
+    }
+    ngx_http_sluice_gw_store_give(store, rc == SL_OK);
+}
+
+static void store_in_thread(void *data, ngx_log_t *log) {
+    (void)log;
+    run_on_store(*(exchange_t **)data);
+}
+
+static unsigned is_served(const exchange_t *x) {
+    if (ngx_http_sluice_gw_published_revision() < x->revision) {
+        ngx_http_sluice_gw_publish();
+        return 0;
+    }
+    return ngx_http_sluice_gw_all_serve(ngx_http_sluice_gw_latest());
+}
+
+static void store_wait_handler(ngx_event_t *ev) {
+    exchange_t *x = exchange_of(ev);
+    if (ngx_exiting || ngx_current_msec - x->waiting_since >= WAIT_MAX_MS || is_served(x)) {
+        finish(x);
+        return;
+    }
+    ngx_add_timer(ev, WAIT_STEP_MS);
+}
+
+static void stored(ngx_event_t *ev) {
+    exchange_t *x = exchange_of(ev);
+    if (x->response.status >= 500 || x->scan_failed) {
+        ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0, "[sluice] the Admin API: %s", x->err.text);
+    }
+    if (x->revision == 0) {
+        finish(x);
+        return;
+    }
+    x->waiting_since = ngx_current_msec;
+    store_wait_handler(&x->wait);
+}
+
 /* NGX_OK: the thread has it; else the exchange is the caller's again. */
-static ngx_int_t start_thread(ngx_http_request_t *r, exchange_t *x) {
+static ngx_int_t start_thread(ngx_http_request_t *r, exchange_t *x, unsigned on_store) {
     ngx_str_t name = ngx_string("sluice");
     ngx_thread_pool_t *pool = ngx_thread_pool_get((ngx_cycle_t *)ngx_cycle, &name);
     ngx_thread_task_t *task = ngx_thread_task_alloc(r->pool, sizeof(exchange_t *));
@@ -320,10 +404,10 @@ static ngx_int_t start_thread(ngx_http_request_t *r, exchange_t *x) {
     x->conn.data = x;
     x->wait.data = &x->conn;
     x->wait.log = ngx_cycle->log;
-    x->wait.handler = wait_handler;
+    x->wait.handler = on_store ? store_wait_handler : wait_handler;
     *(exchange_t **)task->ctx = x;
-    task->handler = replace_in_thread;
-    task->event.handler = replaced;
+    task->handler = on_store ? store_in_thread : replace_in_thread;
+    task->event.handler = on_store ? stored : replaced;
     task->event.data = &x->conn;
     r->main->blocked++;
     r->aio = 1;
@@ -353,7 +437,11 @@ static void handle(ngx_http_request_t *r) {
         ngx_http_finalize_request(r, NGX_HTTP_INTERNAL_SERVER_ERROR);
         return;
     }
-    if (!is_config_write(x)) {
+    if (ngx_http_sluice_gw_has_store()) {
+        if (start_thread(r, x, 1) == NGX_OK) {
+            return;
+        }
+    } else if (!is_config_write(x)) {
         gw_admin_replace_t unused = {.entities = NULL};
         (void)gw_admin_handle(&x->request, &x->env, &x->response, &unused);
         json_decref(unused.entities);
@@ -361,7 +449,7 @@ static void handle(ngx_http_request_t *r) {
         busy(x);
     } else {
         x->generation = ngx_http_sluice_gw_latest() + 1;
-        if (start_thread(r, x) == NGX_OK) {
+        if (start_thread(r, x, 0) == NGX_OK) {
             return;
         }
         ngx_http_sluice_gw_load_end(0);

@@ -34,7 +34,8 @@ struct ngx_http_sluice_gw_gen_s {
 
 typedef struct {
     ngx_atomic_t generation;
-    ngx_atomic_t loader; /* pid, 0: nobody */
+    ngx_atomic_t revision; /* of the store, that `generation` or a later one has; written after it */
+    ngx_atomic_t loader;   /* pid, 0: nobody */
     struct {
         ngx_atomic_t pid;
         ngx_atomic_t generation;
@@ -510,7 +511,12 @@ ngx_int_t ngx_http_sluice_gw_init_worker(ngx_cycle_t *cycle, ngx_http_sluice_gw_
     }
     announce();
     ngx_add_timer(&gw.poll, POLL_MS);
-    return NGX_OK;
+    /* Equal generations of a reload and of those that went on before it may differ: another one makes sure. */
+    ngx_atomic_uint_t revision = gw.current != NULL ? (ngx_atomic_uint_t)gw_plan_store_revision(gw.current->plan) : 0;
+    if (!ngx_atomic_cmp_set(&gw.shm->revision, 0, revision) && gw.shm->revision != revision) {
+        gw.shm->revision = 0;
+    }
+    return ngx_http_sluice_gw_store_init_worker(cycle, mcf);
 }
 
 void ngx_http_sluice_gw_exit_worker(ngx_cycle_t *cycle) {
@@ -519,6 +525,7 @@ void ngx_http_sluice_gw_exit_worker(ngx_cycle_t *cycle) {
         return;
     }
     leave();
+    ngx_http_sluice_gw_store_exit_worker();
     (void)ngx_atomic_cmp_set(&gw.shm->loader, (ngx_atomic_uint_t)ngx_pid, 0);
     if (gw.next != NULL) {
         gen_free(gw.next);
@@ -558,6 +565,19 @@ void ngx_http_sluice_gw_load_end(uint64_t generation) {
     if (generation != 0) {
         look(STEP_MS);
     }
+}
+
+uint64_t ngx_http_sluice_gw_published_revision(void) {
+    return gw.shm->revision;
+}
+
+void ngx_http_sluice_gw_store_published(uint64_t generation, uint64_t revision) {
+    if (generation != 0) {
+        gw.shm->generation = (ngx_atomic_uint_t)generation;
+        ngx_memory_barrier();
+        gw.shm->revision = (ngx_atomic_uint_t)revision;
+    }
+    ngx_http_sluice_gw_load_end(generation);
 }
 
 uint64_t ngx_http_sluice_gw_latest(void) {

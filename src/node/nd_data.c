@@ -1,0 +1,275 @@
+#include "nd_data.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "sl_digest.h"
+
+static nd_data_t *self(gw_data_t *d) {
+    return (nd_data_t *)d;
+}
+
+/* ---- faults ------------------------------------------------------------------------------------------------------------- */
+
+static gw_fault_kind_t kind_of(st_fault_kind_t kind) {
+    switch (kind) {
+    case ST_FAULT_DUPLICATE:
+        return GW_FAULT_UNIQUE;
+    case ST_FAULT_REFERENCED:
+        return GW_FAULT_REFERENCED;
+    case ST_FAULT_NO_PARENT:
+        return GW_FAULT_NO_PARENT;
+    case ST_FAULT_BUSY:
+    case ST_FAULT_STALE:
+        return GW_FAULT_BUSY;
+    default:
+        return GW_FAULT_NONE;
+    }
+}
+
+/* Passes the status on, with what the store says about it. */
+static sl_status_t told(gw_data_t *d, sl_status_t rc) {
+    const st_fault_t *f = st_store_fault(self(d)->store);
+    d->fault = (gw_fault_t){.kind = GW_FAULT_NONE};
+    if (rc != SL_OK) {
+        d->fault.kind = kind_of(f->kind);
+        snprintf(d->fault.collection, sizeof(d->fault.collection), "%s", f->collection);
+        snprintf(d->fault.id, sizeof(d->fault.id), "%s", f->id);
+        snprintf(d->fault.field, sizeof(d->fault.field), "%s", f->field);
+        snprintf(d->fault.other_collection, sizeof(d->fault.other_collection), "%s", f->other_collection);
+        snprintf(d->fault.other_id, sizeof(d->fault.other_id), "%s", f->other_id);
+    }
+    return rc;
+}
+
+/* ---- transactions --------------------------------------------------------------------------------------------------------- */
+
+static sl_status_t begin(gw_data_t *d, bool write) {
+    nd_data_t *data = self(d);
+    return told(d, st_tx_begin(data->store, write ? ST_WRITE : ST_READ, ST_ANY_REVISION, &data->tx, &d->err));
+}
+
+static sl_status_t commit(gw_data_t *d) {
+    nd_data_t *data = self(d);
+    uint64_t revision = 0;
+    sl_status_t rc = told(d, st_tx_commit(data->tx, &revision, &d->err));
+    data->revision = rc == SL_OK ? revision : data->revision;
+    data->tx = NULL;
+    return rc;
+}
+
+static void rollback(gw_data_t *d) {
+    st_tx_rollback(self(d)->tx);
+    self(d)->tx = NULL;
+}
+
+/* ---- entities ------------------------------------------------------------------------------------------------------------- */
+
+static sl_status_t get(gw_data_t *d, const char *collection, sl_str_t id, json_t **entity, uint64_t *revision) {
+    return told(d, st_tx_get(self(d)->tx, sl_cstr(collection), id, entity, revision, &d->err));
+}
+
+static sl_status_t find(gw_data_t *d, const char *collection, const char *field, sl_str_t value, json_t **entity, uint64_t *revision) {
+    return told(d, st_tx_find(self(d)->tx, sl_cstr(collection), sl_cstr(field), value, entity, revision, &d->err));
+}
+
+static const char *id_of(const json_t *entity) {
+    return json_string_value(json_object_get(entity, "id"));
+}
+
+/* Moves those of a page that have the tags to `found`, up to the query's limit; true: there was one more. */
+static bool take_tagged(const gw_query_t *query, const json_t *page, json_t *found, bool *failed) {
+    size_t i;
+    json_t *entity;
+    json_array_foreach(page, i, entity) {
+        if (!gw_query_has_tags(query, entity)) {
+            continue;
+        }
+        if (json_array_size(found) == query->limit) {
+            return true;
+        }
+        *failed = *failed || json_array_append(found, entity) != 0;
+    }
+    return false;
+}
+
+/* Tags are looked for here: the store does not know them. */
+static sl_status_t list_tagged(gw_data_t *d, const char *collection, const gw_query_t *query, st_page_t page, json_t **list, bool *more) {
+    json_t *found = json_array();
+    char after[SL_UUID_TEXT_SIZE + 1];
+    bool failed = found == NULL, rest = true;
+    sl_status_t rc = SL_OK;
+    *more = false;
+    page.limit = 1000;
+    while (rc == SL_OK && rest && !*more && !failed) {
+        json_t *part = NULL;
+        rc = told(d, st_tx_list(self(d)->tx, sl_cstr(collection), &page, &part, &rest, &d->err));
+        *more = take_tagged(query, part, found, &failed);
+        const char *last = id_of(json_array_get(part, json_array_size(part) - 1));
+        snprintf(after, sizeof(after), "%s", last != NULL ? last : "");
+        rest = rest && last != NULL;
+        page.after = sl_cstr(after);
+        json_decref(part);
+    }
+    if (rc == SL_OK && failed) {
+        rc = sl_err_set(&d->err, SL_NO_MEMORY, "out of memory");
+    }
+    if (rc != SL_OK) {
+        json_decref(found);
+        return rc;
+    }
+    *list = found;
+    return SL_OK;
+}
+
+static sl_status_t list(gw_data_t *d, const char *collection, const gw_query_t *query, json_t **out, bool *more) {
+    st_page_t page = {.after = sl_cstr(query->after), .limit = query->limit};
+    if (query->parent_field != NULL) {
+        page.parent_field = sl_cstr(query->parent_field);
+        page.parent_id = sl_cstr(query->parent_id);
+    }
+    if (page.after.len > 0 && !sl_uuid_valid(page.after)) {
+        page.after = SL_STR_NULL; /* a position of another list: from the beginning, as with a plan */
+    }
+    if (query->n_tags > 0) {
+        return list_tagged(d, collection, query, page, out, more);
+    }
+    return told(d, st_tx_list(self(d)->tx, sl_cstr(collection), &page, out, more, &d->err));
+}
+
+static sl_status_t put(gw_data_t *d, const char *collection, const json_t *entity, uint64_t *revision) {
+    if (revision != NULL) {
+        *revision = st_tx_revision(self(d)->tx) + 1;
+    }
+    return told(d, st_tx_put(self(d)->tx, sl_cstr(collection), entity, &d->err));
+}
+
+static sl_status_t erase(gw_data_t *d, const char *collection, sl_str_t id) {
+    return told(d, st_tx_delete(self(d)->tx, sl_cstr(collection), id, &d->err));
+}
+
+static const gw_data_ops_t ops = {begin, commit, rollback, get, find, list, put, erase};
+
+void nd_data_init(nd_data_t *d, st_store_t *store) {
+    memset(d, 0, sizeof(*d));
+    d->base.ops = &ops;
+    d->store = store;
+}
+
+/* ---- one exchange --------------------------------------------------------------------------------------------------------- */
+
+/* The filters of a chain, and whether they start. */
+typedef struct {
+    json_t *filters; /* what decides: the list and whether the chain is on */
+    json_t *chain;
+    bool tried;
+    sl_status_t rc;
+    sl_err_t err;
+} trial_t;
+
+typedef struct {
+    trial_t *list;
+    size_t n, cap;
+} trials_t;
+
+static trial_t *find_trial(trials_t *t, const json_t *filters) {
+    for (size_t i = 0; i < t->n; i++) {
+        if (json_equal(t->list[i].filters, filters)) {
+            return &t->list[i];
+        }
+    }
+    return NULL;
+}
+
+/* Takes `filters`. */
+static sl_status_t add_trial(trials_t *t, json_t *filters, const json_t *chain) {
+    if (t->n == t->cap) {
+        size_t cap = t->cap == 0 ? 8 : 2 * t->cap;
+        trial_t *list = realloc(t->list, cap * sizeof(*list));
+        if (list == NULL) {
+            json_decref(filters);
+            return SL_NO_MEMORY;
+        }
+        t->list = list;
+        t->cap = cap;
+    }
+    t->list[t->n++] = (trial_t){.filters = filters, .chain = json_incref((json_t *)(uintptr_t)chain)};
+    return SL_AGAIN;
+}
+
+static sl_status_t try_filters(void *ud, const char *collection, const json_t *entity, sl_err_t *err) {
+    trials_t *t = ud;
+    if (strcmp(collection, "filter_chains") != 0) {
+        return SL_OK;
+    }
+    json_t *filters = json_pack("[O,O]", json_object_get(entity, "filters"), json_object_get(entity, "enabled"));
+    if (filters == NULL) {
+        return SL_NO_MEMORY;
+    }
+    trial_t *trial = find_trial(t, filters);
+    if (trial == NULL) {
+        return add_trial(t, filters, entity);
+    }
+    json_decref(filters);
+    if (!trial->tried) {
+        return SL_AGAIN;
+    }
+    *err = trial->err;
+    return trial->rc;
+}
+
+static void run_trials(const nd_node_t *node, trials_t *t) {
+    for (size_t i = 0; i < t->n; i++) {
+        trial_t *trial = &t->list[i];
+        if (trial->tried) {
+            continue;
+        }
+        json_t *entities = json_pack("{s:{s:O}}", "filter_chains", "new", trial->chain);
+        trial->rc = entities != NULL ? nd_config_try(node, entities, &trial->err) : SL_NO_MEMORY;
+        trial->tried = true;
+        json_decref(entities);
+    }
+}
+
+static void free_trials(trials_t *t) {
+    for (size_t i = 0; i < t->n; i++) {
+        json_decref(t->list[i].filters);
+        json_decref(t->list[i].chain);
+    }
+    free(t->list);
+}
+
+/* Between two goes somebody else may have changed what the chain is made of; that this happens again and again is not meant to be. */
+#define GOES_MAX 8
+
+sl_status_t nd_admin_handle(const nd_node_t *node, st_store_t *store, const gw_admin_request_t *req, gw_admin_env_t *env,
+                            gw_admin_response_t *resp, uint64_t *revision, sl_err_t *err) {
+    trials_t trials = {.n = 0};
+    gw_admin_replace_t unused = {.entities = NULL};
+    gw_admin_next_t next = GW_ADMIN_AGAIN;
+    nd_data_t data;
+    nd_data_init(&data, store);
+    env->data = &data.base;
+    env->try_filters = try_filters;
+    env->try_ud = &trials;
+    for (int i = 0; i < GOES_MAX && next == GW_ADMIN_AGAIN; i++) {
+        run_trials(node, &trials);
+        sl_buf_reset(&resp->body);
+        sl_buf_reset(&resp->headers);
+        next = gw_admin_handle(req, env, resp, &unused);
+    }
+    free_trials(&trials);
+    json_decref(unused.entities);
+    *revision = data.revision;
+    env->data = NULL;
+    env->try_filters = NULL;
+    if (next == GW_ADMIN_AGAIN) {
+        resp->status = 0;
+        return sl_err_set(err, SL_FAILED, "the filter chain changed while its filters were tried");
+    }
+    if (resp->status >= 500) {
+        *err = data.base.err;
+        return SL_FAILED;
+    }
+    return SL_OK;
+}

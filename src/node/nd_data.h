@@ -1,0 +1,28 @@
+/*
+ * An open store as the Admin API's data (gw_data.h), and one exchange of the Admin API over it. Blocks; one thread at a time per store.
+ */
+#ifndef ND_DATA_H
+#define ND_DATA_H
+
+#include "gw_admin.h"
+#include "nd_config.h"
+#include "store.h"
+
+typedef struct {
+    gw_data_t base;
+    st_store_t *store;
+    st_tx_t *tx;
+    uint64_t revision; /* of the last commit; 0: none */
+} nd_data_t;
+
+void nd_data_init(nd_data_t *d, st_store_t *store); /* borrows the store */
+
+/*
+ * gw_admin_handle() with the store behind it. Filters of new and changed chains are tried between two goes, so that no writer waits for a
+ * filter that compiles. env->data and env->try_* are set here. *revision: of the store when something was committed, else 0. The answer
+ * to POST /config is a refusal. Returns whether the store itself failed, with the text that the log should have.
+ */
+sl_status_t nd_admin_handle(const nd_node_t *node, st_store_t *store, const gw_admin_request_t *req, gw_admin_env_t *env,
+                            gw_admin_response_t *resp, uint64_t *revision, sl_err_t *err);
+
+#endif
