@@ -7,6 +7,11 @@
 SHELL := /bin/bash
 MAKEFLAGS += --no-builtin-rules --no-builtin-variables
 .DELETE_ON_ERROR:
+# As many jobs as there are processors; one after the other where the order of the goals matters.
+JOBS ?= $(if $(filter clean distclean,$(MAKECMDGOALS)),1,$(shell nproc 2>/dev/null || echo 1))
+ifeq ($(MAKELEVEL),0)
+MAKEFLAGS += -j$(JOBS)
+endif
 .SECONDARY:
 
 NGINX ?= debian

@@ -33,7 +33,7 @@ define template_rules # language
 $(B)/filters/my-$(1)-filter.wasm: $(shell find templates/$(1) -type f ! -name '*.wasm' ! -path '*/target/*' 2>/dev/null) $(if $(filter c,$(1)),$(SDK)) | $(B)/deps/.packages-run
 	@mkdir -p $$(@D)
 	@echo "  FILTER  templates/$(1)"
-	@flock $$(@D)/.lock-$(1) $$(MAKE) -s -C templates/$(1) && cp templates/$(1)/my-$(1)-filter.wasm $$@.$$$$$$$$ && mv $$@.$$$$$$$$ $$@
+	@flock $$(@D)/.lock-$(1) env -u MAKEFLAGS -u MAKELEVEL make -s -C templates/$(1) && cp templates/$(1)/my-$(1)-filter.wasm $$@.$$$$$$$$ && mv $$@.$$$$$$$$ $$@
 endef
 $(foreach l,c go rust,$(eval $(call template_rules,$(l))))
 

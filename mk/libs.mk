@@ -45,6 +45,10 @@ compile_flags = $(WARN) $(CPPFLAGS_COMMON) $(call includes_of,$(2)) $(EXTRA_INCL
 same = $(and $(findstring x$(1)x,x$(2)x),$(findstring x$(2)x,x$(1)x))
 remember = $(if $(call same,$(if $(wildcard $(1)),$(file <$(1))),$(2)),,$(shell mkdir -p $(dir $(1)))$(file >$(1),$(2)))
 
+# Only after a clean in the same call, since it is written while the makefiles are read.
+$(B)/%.flags $(B)/%.members:
+	@mkdir -p $(@D) && touch $@
+
 # Everything is written beside its place and moved there, so that two makes at once never see half a file.
 COMPILE = $(CC) $(1) -MMD -MP -MF $@.$$$$.d -MT $@ -c -o $@.$$$$.o $< && mv $@.$$$$.d $(@:.o=.d) && mv $@.$$$$.o $@ || { rm -f $@.$$$$.*; exit 1; }
 ARCHIVE = rm -f $@.$$$$ && $(AR) rcs $@.$$$$ $(filter %.o,$^) && mv $@.$$$$ $@ || { rm -f $@.$$$$; exit 1; }

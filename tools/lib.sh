@@ -10,6 +10,9 @@ DEPS=$BUILD/deps
 # Where nginx is; not every user's PATH has it.
 PATH=$PATH:/usr/sbin:/sbin
 
+# The makes that the scripts call are not parts of ours: neither its variables nor its jobs are theirs.
+unset MAKEFLAGS MFLAGS MAKEOVERRIDES MAKELEVEL
+
 say() {
     printf '%s\n' "sluice: $*" >&2
 }
