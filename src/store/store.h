@@ -50,7 +50,7 @@ typedef enum {
     ST_FAULT_STALE,      /* SL_CONFLICT: the revision is not the expected one */
     ST_FAULT_BUSY,       /* SL_CONFLICT: waited for other writers in vain; trying again helps */
     ST_FAULT_DUPLICATE,  /* SL_CONFLICT: `field` has a value that entity `other` of the collection has */
-    ST_FAULT_REFERENCED, /* SL_CONFLICT: `other` refers to the entity (or, being deleted with it, to one that would go too) */
+    ST_FAULT_REFERENCED, /* SL_CONFLICT: `other` refers to the entity, or to one that would be deleted with it */
     ST_FAULT_NO_PARENT,  /* SL_INVALID: `field` refers to `other`, which does not exist */
     ST_FAULT_FULL,       /* SL_IO: no space left */
     ST_FAULT_READ_ONLY,  /* SL_IO: file or folder may not be written */
