@@ -47,6 +47,10 @@ sl_status_t cli_prefix(const settings_t *s, char out[CLI_PATH_MAX], sl_err_t *er
     if (given == NULL) {
         return sl_err_set(err, SL_INVALID, "%s: prefix must not be empty", settings_origin(s, "prefix"));
     }
+    if (strchr(given, '$') != NULL) {
+        return sl_err_set(err, SL_INVALID, "%s: prefix '%s' must not hold a '$', which begins a variable in nginx.conf",
+                          settings_origin(s, "prefix"), given);
+    }
     char cwd[CLI_PATH_MAX] = "";
     if (given[0] != '/' && getcwd(cwd, sizeof(cwd)) == NULL) {
         return sl_err_set(err, SL_IO, "cannot find out the current folder: %s", strerror(errno));

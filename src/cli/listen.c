@@ -115,6 +115,28 @@ sl_status_t listens_parse(const char *value, const char *origin, listens_t *out,
     return rc;
 }
 
+static bool has_address(const listens_t *l, size_t n, const char *address) {
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(l->at[i].address, address) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+sl_status_t listens_distinct(const listens_t *l, const char *origin, const listens_t *others, const char *other_name, sl_err_t *err) {
+    for (size_t i = 0; i < l->n; i++) {
+        const char *address = l->at[i].address;
+        if (has_address(l, i, address)) {
+            return sl_err_set(err, SL_INVALID, "%s: %s is there twice; remove one", origin, address);
+        }
+        if (has_address(others, others->n, address)) {
+            return sl_err_set(err, SL_INVALID, "%s: %s is already in %s; give one of them another port", origin, address, other_name);
+        }
+    }
+    return SL_OK;
+}
+
 static int open_and_bind(const char *address) {
     union {
         struct sockaddr any;

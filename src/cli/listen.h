@@ -19,6 +19,9 @@ typedef struct {
 
 /* SL_INVALID: the text names `origin`, the entry and what is allowed. */
 sl_status_t listens_parse(const char *value, const char *origin, listens_t *out, sl_err_t *err);
+/* SL_INVALID: an address of `l` is there twice, or is in `others` too: nginx would let one of the two servers answer for both. The text
+ * names `origin` and, for the latter, `other_name`. */
+sl_status_t listens_distinct(const listens_t *l, const char *origin, const listens_t *others, const char *other_name, sl_err_t *err);
 /* Tries to bind each address for a moment, but for those that `conf`, the running nginx.conf, has; NULL: none runs. SL_CONFLICT: busy;
  * SL_IO: no permission; the text names `variable` as the one to set. */
 sl_status_t listens_probe(const listens_t *l, const char *variable, const char *conf, sl_err_t *err);

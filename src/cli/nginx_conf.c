@@ -46,6 +46,7 @@ static void access_log(sl_buf_t *b, const prepared_t *p, const char *value) {
 
 static void error_log(sl_buf_t *b, const settings_t *s, const prepared_t *p, const char *value, const char *indent) {
     const char *level = settings_get(s, "log_level");
+    value = value != NULL ? value : "logs/error.log"; /* nginx cannot do without one */
     sl_buf_printf(b, "%serror_log ", indent);
     if (strncmp(value, "syslog:", 7) == 0 || strcmp(value, "stderr") == 0) {
         word(b, value);

@@ -119,6 +119,8 @@ sl_status_t prepare_check(const settings_t *s, prepared_t *p, sl_err_t *err) {
     rc = rc == SL_OK ? check_database(s, err) : rc;
     rc = rc == SL_OK ? listens_parse(settings_get(s, "proxy_listen"), settings_origin(s, "proxy_listen"), &p->proxy, err) : rc;
     rc = rc == SL_OK ? listens_parse(settings_get(s, "admin_listen"), settings_origin(s, "admin_listen"), &p->admin, err) : rc;
+    rc = rc == SL_OK ? listens_distinct(&p->proxy, settings_origin(s, "proxy_listen"), &p->admin, "admin_listen", err) : rc;
+    rc = rc == SL_OK ? listens_distinct(&p->admin, settings_origin(s, "admin_listen"), &p->proxy, "proxy_listen", err) : rc;
     rc = rc == SL_OK ? find_nginx(s, p, err) : rc;
     rc = rc == SL_OK ? find_module(s, p, err) : rc;
     return rc == SL_OK ? find_user(s, p, err) : rc;

@@ -10,8 +10,8 @@
 
 extern char **environ;
 
-/* TOKEN: goes into nginx.conf as it is, so only letters, digits, space and . _ - are allowed. */
-typedef enum { TEXT, BOOL, NUMBER, ENUM, SECRET, TOKEN } kind_t;
+/* TOKEN: goes into nginx.conf as it is, so only letters, digits, space and . _ - are allowed. COUNT: a number or "auto". */
+typedef enum { TEXT, BOOL, NUMBER, COUNT, ENUM, SECRET, TOKEN } kind_t;
 
 typedef struct {
     const char *name;
@@ -32,7 +32,7 @@ static const property_t properties[] = {
     {"admin_error_log", "logs/error.log", TEXT, NULL, NULL},
     {"proxy_listen", "0.0.0.0:8000 reuseport backlog=16384, 0.0.0.0:8443 http2 ssl reuseport backlog=16384", TEXT, NULL, NULL},
     {"admin_listen", "127.0.0.1:8001 reuseport backlog=16384, 127.0.0.1:8444 http2 ssl reuseport backlog=16384", TEXT, NULL, NULL},
-    {"nginx_main_worker_processes", "auto", TOKEN, NULL, "nginx_worker_processes"},
+    {"nginx_main_worker_processes", "auto", COUNT, NULL, "nginx_worker_processes"},
     {"nginx_main_daemon", "on", BOOL, NULL, "nginx_daemon"},
     {"nginx_main_user", NULL, TOKEN, NULL, "nginx_user"},
     {"nginx_binary", NULL, TEXT, NULL, NULL},
@@ -64,7 +64,7 @@ static const property_t properties[] = {
     {"nginx_http_client_body_buffer_size", "8k", TOKEN, NULL, NULL},
     {"nginx_admin_client_max_body_size", "64m", TOKEN, NULL, NULL},
     {"nginx_admin_client_body_buffer_size", "10m", TOKEN, NULL, NULL},
-    {"nginx_events_worker_connections", "auto", TOKEN, NULL, NULL},
+    {"nginx_events_worker_connections", "auto", COUNT, NULL, NULL},
     {"node_id", NULL, TEXT, NULL, NULL},
 };
 #define N_PROPERTIES (sizeof(properties) / sizeof(properties[0]))
@@ -124,7 +124,14 @@ static bool is_on(const char *value) {
     return strcmp(value, "on") == 0 || strcmp(value, "true") == 0;
 }
 
+static bool is_number(const char *value) {
+    return value[0] != '\0' && value[strspn(value, "0123456789")] == '\0' && strlen(value) <= 9;
+}
+
 static sl_status_t check_value(const property_t *p, const char *value, const char *origin, sl_err_t *err) {
+    if (!sl_utf8_valid(sl_cstr(value), NULL)) {
+        return sl_err_set(err, SL_INVALID, "%s: %s: not valid UTF-8", origin, p->name);
+    }
     for (const char *c = value; *c != '\0'; c++) {
         if (iscntrl((unsigned char)*c) && p->kind != SECRET) {
             return sl_err_set(err, SL_INVALID, "%s: %s: control characters are not allowed", origin, p->name);
@@ -137,8 +144,13 @@ static sl_status_t check_value(const property_t *p, const char *value, const cha
         }
         break;
     case NUMBER:
-        if (value[0] == '\0' || value[strspn(value, "0123456789")] != '\0' || strlen(value) > 9) {
+        if (!is_number(value)) {
             return sl_err_set(err, SL_INVALID, "%s: %s has an invalid value: '%s' (a number)", origin, p->name, value);
+        }
+        break;
+    case COUNT:
+        if (strcmp(value, "auto") != 0 && (!is_number(value) || value[strspn(value, "0")] == '\0')) {
+            return sl_err_set(err, SL_INVALID, "%s: %s has an invalid value: '%s' (auto, or a number above 0)", origin, p->name, value);
         }
         break;
     case ENUM:
@@ -168,8 +180,9 @@ sl_status_t settings_override(settings_t *s, const char *name, const char *value
     if (rc != SL_OK) {
         return rc;
     }
-    /* Empty means unset, as with Kong. */
-    s->values[i].value = value[0] != '\0' ? sl_arena_dup(&s->arena, sl_cstr(value)).data : NULL;
+    /* Empty means unset, as with Kong; what cannot be unset, such as a number, has its default then. */
+    bool text = properties[i].kind == TEXT || properties[i].kind == SECRET;
+    s->values[i].value = value[0] != '\0' ? sl_arena_dup(&s->arena, sl_cstr(value)).data : text ? NULL : properties[i].fallback;
     s->values[i].origin = sl_arena_dup(&s->arena, sl_cstr(origin)).data;
     return SL_OK;
 }

@@ -54,6 +54,20 @@ static void an_unknown_flag_is_refused_by_name(void **state) {
     assert_int_equal(listens_parse("127.0.0.1:80 backlog=1;x", "X", &l, &err), SL_INVALID);
 }
 
+static void an_address_may_be_there_once_only(void **state) {
+    (void)state;
+    static const listens_t none;
+    listens_t proxy;
+    assert_int_equal(listens_parse("127.0.0.1:80, 127.0.0.1:81", "X", &proxy, &err), SL_OK);
+    assert_int_equal(listens_distinct(&proxy, "X", &none, "admin_listen", &err), SL_OK);
+    assert_int_equal(listens_parse("127.0.0.1:82, 127.0.0.1:81 ssl", "SLUICE_ADMIN_LISTEN", &l, &err), SL_OK);
+    assert_int_equal(listens_distinct(&l, "SLUICE_ADMIN_LISTEN", &proxy, "proxy_listen", &err), SL_INVALID);
+    assert_non_null(strstr(err.text, "SLUICE_ADMIN_LISTEN: 127.0.0.1:81 is already in proxy_listen"));
+    assert_int_equal(listens_parse("127.0.0.1:80, 127.0.0.1:80", "X", &l, &err), SL_OK);
+    assert_int_equal(listens_distinct(&l, "X", &none, "admin_listen", &err), SL_INVALID);
+    assert_non_null(strstr(err.text, "127.0.0.1:80 is there twice"));
+}
+
 static void a_busy_port_is_found_and_the_variable_named(void **state) {
     (void)state;
     struct sockaddr_in sa = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -78,6 +92,7 @@ int main(void) {
         cmocka_unit_test(ipv6_and_unix_addresses_are_taken),
         cmocka_unit_test(a_wrong_address_is_refused_with_its_origin),
         cmocka_unit_test(an_unknown_flag_is_refused_by_name),
+        cmocka_unit_test(an_address_may_be_there_once_only),
         cmocka_unit_test(a_busy_port_is_found_and_the_variable_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -176,11 +176,53 @@ static void pg_settings_are_refused_by_name(void **state) {
     assert_non_null(strstr(err.text, "KONG_PG_HOST"));
 }
 
+static void an_empty_value_leaves_what_cannot_be_unset_at_its_default(void **state) {
+    (void)state;
+    static const char *const names[] = {"LOG_LEVEL",     "NGINX_WORKER_PROCESSES",       "NGINX_DAEMON",
+                                        "ROUTER_FLAVOR", "UPSTREAM_KEEPALIVE_POOL_SIZE", "NGINX_EVENTS_WORKER_CONNECTIONS"};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        char name[64];
+        snprintf(name, sizeof(name), "SLUICE_%s", names[i]);
+        setenv(name, "", 1);
+    }
+    setenv("SLUICE_DECLARATIVE_CONFIG", "", 1);
+    assert_int_equal(settings_load(file, warn, &s, &err), SL_OK);
+    assert_string_equal(settings_get(s, "log_level"), "notice");
+    assert_string_equal(settings_get(s, "nginx_worker_processes"), "auto");
+    assert_string_equal(settings_get(s, "router_flavor"), "traditional_compatible");
+    assert_string_equal(settings_get(s, "upstream_keepalive_pool_size"), "512");
+    assert_string_equal(settings_get(s, "nginx_events_worker_connections"), "auto");
+    assert_true(settings_on(s, "nginx_daemon"));
+    assert_null(settings_get(s, "declarative_config"));
+}
+
+static void a_count_is_a_number_above_0_or_auto(void **state) {
+    (void)state;
+    static const char *const bad[] = {"-1", "0", "many", "1x", "1; load_module x", "1234567890"};
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        setenv("KONG_NGINX_WORKER_PROCESSES", bad[i], 1);
+        assert_int_equal(settings_load(file, warn, &s, &err), SL_INVALID);
+        assert_non_null(strstr(err.text, "KONG_NGINX_WORKER_PROCESSES"));
+    }
+    setenv("KONG_NGINX_WORKER_PROCESSES", "3", 1);
+    assert_int_equal(settings_load(file, warn, &s, &err), SL_OK);
+}
+
+static void a_value_that_is_not_utf8_is_refused_by_name(void **state) {
+    (void)state;
+    setenv("SLUICE_PROXY_ACCESS_LOG", "logs/\xff", 1);
+    assert_int_equal(settings_load(file, warn, &s, &err), SL_INVALID);
+    assert_string_equal(err.text, "SLUICE_PROXY_ACCESS_LOG: proxy_access_log: not valid UTF-8");
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, fresh, done)
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(nothing_set_gives_the_defaults),
+        TEST(an_empty_value_leaves_what_cannot_be_unset_at_its_default),
+        TEST(a_count_is_a_number_above_0_or_auto),
+        TEST(a_value_that_is_not_utf8_is_refused_by_name),
         TEST(sluice_wins_over_kong_wins_over_the_file),
         TEST(a_difference_between_the_families_is_a_warning),
         TEST(an_unknown_variable_is_a_warning_and_an_unknown_line_an_error),
