@@ -35,6 +35,7 @@ int cmd_restart(const cli_options_t *o);
 int cmd_reload(const cli_options_t *o);
 int cmd_health(const cli_options_t *o);
 int cmd_check(const cli_options_t *o);
+int cmd_config(const cli_options_t *o);
 int cmd_version(const cli_options_t *o);
 
 /* "Error: <text>" on stderr; returns 1. */

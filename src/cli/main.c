@@ -14,6 +14,8 @@ static const cli_command_t commands[] = {
     {"reload", "reload [-p PREFIX]", "read the settings and the declarative file again", cmd_reload},
     {"health", "health [-p PREFIX]", "say whether it runs", cmd_health},
     {"check", "check [--filters DIR] FILE", "validate a declarative file and start each of its filters once", cmd_check},
+    {"config", "config init|parse|db_import|db_export [FILE]", "write a sample, check a file, import it into the store, export the store",
+     cmd_config},
     {"version", "version", "print the version", cmd_version},
 };
 #define N_COMMANDS (sizeof(commands) / sizeof(commands[0]))

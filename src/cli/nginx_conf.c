@@ -102,7 +102,7 @@ static void main_block(sl_buf_t *b, const settings_t *s, const prepared_t *p) {
     if (p->user[0] != '\0') {
         sl_buf_printf(b, "user %s;\n", p->user);
     }
-    sl_buf_append_cstr(b, "thread_pool sluice threads=1 max_queue=64;\n");
+    sl_buf_append_cstr(b, "thread_pool sluice threads=4 max_queue=65536;\n");
     settings_injected(s, "main", injected_line, b);
 }
 

@@ -93,24 +93,43 @@ static sl_status_t find_user(const settings_t *s, prepared_t *p, sl_err_t *err) 
     return SL_OK;
 }
 
+static bool has_document(const settings_t *s) {
+    return settings_get(s, "declarative_config") != NULL || settings_get(s, "declarative_config_string") != NULL;
+}
+
+bool prepare_has_store(const settings_t *s) {
+    const char *db = settings_get(s, "database");
+    return db != NULL ? strcmp(db, "sqlite") == 0 : !has_document(s);
+}
+
+static sl_status_t make_folders(const prepared_t *p, sl_err_t *err);
+
 static sl_status_t check_database(const settings_t *s, sl_err_t *err) {
     const char *db = settings_get(s, "database");
-    bool file = settings_get(s, "declarative_config") != NULL || settings_get(s, "declarative_config_string") != NULL;
-    if (db == NULL && file) {
-        return SL_OK;
+    if (db != NULL && strcmp(db, "postgres") == 0) {
+        return sl_err_set(err, SL_INVALID, "%s: database 'postgres' is not supported yet; set SLUICE_DATABASE=sqlite, or leave it out",
+                          settings_origin(s, "database"));
     }
-    if (db == NULL) {
-        return sl_err_set(
-            err, SL_INVALID,
-            "no database and no declarative file: the embedded store is not available yet; set SLUICE_DECLARATIVE_CONFIG to a file, or "
-            "SLUICE_DATABASE=off to start without configuration");
-    }
-    if (strcmp(db, "off") != 0) {
+    if (db != NULL && strcmp(db, "sqlite") == 0 && has_document(s)) {
         return sl_err_set(err, SL_INVALID,
-                          "%s: database '%s' is not supported yet; set SLUICE_DATABASE=off and SLUICE_DECLARATIVE_CONFIG to a file",
-                          settings_origin(s, "database"), db);
+                          "%s: a declarative file is not served with database 'sqlite'; import it with `sluice config db_import FILE`, or "
+                          "set SLUICE_DATABASE=off",
+                          settings_origin(s, "declarative_config"));
     }
     return SL_OK;
+}
+
+sl_status_t prepare_for_store(const settings_t *s, prepared_t *p, sl_err_t *err) {
+    memset(p, 0, sizeof(*p));
+    sl_status_t rc = cli_prefix(s, p->prefix, err);
+    rc = rc == SL_OK ? check_database(s, err) : rc;
+    if (rc == SL_OK && !prepare_has_store(s)) {
+        rc = sl_err_set(err, SL_INVALID,
+                        "there is no database: it is off; leave SLUICE_DATABASE and SLUICE_DECLARATIVE_CONFIG unset, or set "
+                        "SLUICE_DATABASE=sqlite");
+    }
+    rc = rc == SL_OK ? find_user(s, p, err) : rc;
+    return rc == SL_OK ? make_folders(p, err) : rc;
 }
 
 sl_status_t prepare_check(const settings_t *s, prepared_t *p, sl_err_t *err) {
@@ -213,15 +232,16 @@ static json_t *path_json(const char *path) {
 }
 
 static sl_status_t write_json(const settings_t *s, const prepared_t *p, sl_err_t *err) {
-    char host[256] = "localhost";
+    char host[256] = "localhost", store[4200];
+    snprintf(store, sizeof(store), "%s/state/sluice.db", p->prefix);
     gethostname(host, sizeof(host) - 1);
-    json_t *o =
-        json_pack("{s:s, s:o, s:b, s:s, s:s, s:s, s:s, s:s, s:s, s:s?, s:s, s:b, s:o}", "prefix", p->prefix, "filters_path",
-                  path_json(settings_get(s, "wasm_filters_path")), "wasm", settings_on(s, "wasm"), "wasm_filters",
-                  settings_get(s, "wasm_filters"), "router_flavor", settings_get(s, "router_flavor"), "node_id", p->node_id, "version",
-                  SLUICE_VERSION, "hostname", host, "headers", settings_get(s, "headers") != NULL ? settings_get(s, "headers") : "off",
-                  "trusted_ips", settings_get(s, "trusted_ips"), "error_default_type", settings_get(s, "error_default_type"),
-                  "wasm_backtraces", settings_on(s, "wasm_backtraces"), "configuration", settings_json(s));
+    json_t *o = json_pack("{s:s, s:s?, s:o, s:b, s:s, s:s, s:s, s:s, s:s, s:s, s:s?, s:s, s:b, s:o}", "prefix", p->prefix, "store",
+                          prepare_has_store(s) ? store : NULL, "filters_path", path_json(settings_get(s, "wasm_filters_path")), "wasm",
+                          settings_on(s, "wasm"), "wasm_filters", settings_get(s, "wasm_filters"), "router_flavor",
+                          settings_get(s, "router_flavor"), "node_id", p->node_id, "version", SLUICE_VERSION, "hostname", host, "headers",
+                          settings_get(s, "headers") != NULL ? settings_get(s, "headers") : "off", "trusted_ips",
+                          settings_get(s, "trusted_ips"), "error_default_type", settings_get(s, "error_default_type"), "wasm_backtraces",
+                          settings_on(s, "wasm_backtraces"), "configuration", settings_json(s));
     char *text = o != NULL ? json_dumps(o, JSON_INDENT(2) | JSON_PRESERVE_ORDER) : NULL;
     char path[4200];
     snprintf(path, sizeof(path), "%s/sluice.json%s", p->prefix, p->draft ? DRAFT : "");
@@ -302,18 +322,7 @@ static sl_status_t parse_and_validate(const nd_node_t *node, const char *name, s
     return rc;
 }
 
-static uint64_t next_generation(const char *plan_path) {
-    gw_plan_t *old = NULL;
-    if (gw_plan_open_file(plan_path, &old, NULL) != SL_OK) {
-        return 1;
-    }
-    uint64_t generation = gw_plan_generation(old) + 1;
-    gw_plan_close(old);
-    return generation;
-}
-
-/* Validates and tries; *entities only on SL_OK. */
-static sl_status_t check_text(const nd_node_t *node, const char *name, sl_str_t text, json_t **entities, sl_err_t *err) {
+sl_status_t prepare_check_text(const nd_node_t *node, const char *name, sl_str_t text, json_t **entities, sl_err_t *err) {
     json_t *doc = NULL;
     *entities = NULL;
     sl_status_t rc = parse_and_validate(node, name, text, &doc, entities, err);
@@ -331,7 +340,7 @@ static sl_status_t check_text(const nd_node_t *node, const char *name, sl_str_t 
 
 static sl_status_t build_plan(const nd_node_t *node, const char *name, sl_str_t text, sl_err_t *err) {
     json_t *entities = NULL;
-    sl_status_t rc = check_text(node, name, text, &entities, err);
+    sl_status_t rc = prepare_check_text(node, name, text, &entities, err);
     if (rc != SL_OK) {
         return rc;
     }
@@ -340,15 +349,14 @@ static sl_status_t build_plan(const nd_node_t *node, const char *name, sl_str_t 
     sl_buf_init(&yaml, DECLARATIVE_MAX_BYTES * 4);
     rc = sl_md5_hex(text, hash);
     rc = rc == SL_OK ? gw_config_export(entities, &yaml) : rc;
-    rc = rc == SL_OK ? nd_plan_write(node, entities, sl_str(hash, 32), sl_buf_str(&yaml), next_generation(node->plan_path), err)
+    rc = rc == SL_OK ? nd_plan_write(node, entities, sl_str(hash, 32), sl_buf_str(&yaml), nd_plan_next_generation(node->plan_path), err)
                      : sl_err_set(err, rc, "%s: out of memory", name);
     sl_buf_deinit(&yaml);
     json_decref(entities);
     return rc;
 }
 
-/* The parts of a node that settings describe, without a cache. node_close() also after a failure. */
-static sl_status_t node_open(const settings_t *s, nd_node_t *node, sl_err_t *err) {
+sl_status_t prepare_node_open(const settings_t *s, nd_node_t *node, sl_err_t *err) {
     bool wasm = settings_on(s, "wasm");
     *node = (nd_node_t){.wasm_enabled = wasm, .traditional = strcmp(settings_get(s, "router_flavor"), "traditional") == 0};
     const char *choose = settings_get(s, "wasm_filters");
@@ -360,25 +368,33 @@ static sl_status_t node_open(const settings_t *s, nd_node_t *node, sl_err_t *err
     return rc == SL_OK ? sl_engine_new(&engine_conf, &node->engine, err) : rc;
 }
 
-static void node_close(nd_node_t *node) {
+void prepare_node_close(nd_node_t *node) {
     sl_cache_free(node->cache);
     sl_engine_free(node->engine);
     nd_filters_free((nd_filters_t *)(uintptr_t)node->filters);
 }
 
+typedef struct {
+    const settings_t *s;
+    const prepared_t *p;
+    const char *name; /* of the document; NULL: what the store has */
+    sl_str_t text;
+} plan_job_t;
+
 /* With the worker user's rights. */
-static sl_status_t plan_as_worker(const settings_t *s, const prepared_t *p, const char *name, sl_str_t text, sl_err_t *err) {
+static sl_status_t write_the_plan(void *ud, sl_err_t *err) {
+    const plan_job_t *job = ud;
     char cache_dir[4200], plan_path[4200];
-    snprintf(cache_dir, sizeof(cache_dir), "%s/state/cache", p->prefix);
-    snprintf(plan_path, sizeof(plan_path), "%s/state/plan", p->prefix);
+    snprintf(cache_dir, sizeof(cache_dir), "%s/state/cache", job->p->prefix);
+    snprintf(plan_path, sizeof(plan_path), "%s/state/plan", job->p->prefix);
     nd_node_t node;
-    sl_status_t rc = node_open(s, &node, err);
+    sl_status_t rc = prepare_node_open(job->s, &node, err);
     if (rc == SL_OK) {
         node.plan_path = plan_path;
         node.cache = sl_cache_new(cache_dir, cache_note, NULL);
-        rc = build_plan(&node, name, text, err);
+        rc = job->name != NULL ? build_plan(&node, job->name, job->text, err) : prepare_plan_from_store(&node, job->p, err);
     }
-    node_close(&node);
+    prepare_node_close(&node);
     return rc;
 }
 
@@ -389,50 +405,53 @@ sl_status_t prepare_check_file(const settings_t *s, const char *path, sl_err_t *
     json_t *entities = NULL;
     sl_status_t rc = sl_file_read(path, &text, err);
     if (rc == SL_OK) {
-        rc = node_open(s, &node, err);
-        rc = rc == SL_OK ? check_text(&node, path, sl_buf_str(&text), &entities, err) : rc;
-        node_close(&node);
+        rc = prepare_node_open(s, &node, err);
+        rc = rc == SL_OK ? prepare_check_text(&node, path, sl_buf_str(&text), &entities, err) : rc;
+        prepare_node_close(&node);
     }
     json_decref(entities);
     sl_buf_deinit(&text);
     return rc;
 }
 
-static int become_worker_and_plan(const settings_t *s, const prepared_t *p, const char *name, sl_str_t text) {
+static int become_worker_and_run(const prepared_t *p, sl_status_t (*fn)(void *ud, sl_err_t *err), void *ud) {
     sl_err_t err = {.text = ""};
     if (setgroups(1, &p->gid) != 0 || setgid(p->gid) != 0 || setuid(p->uid) != 0) {
         return cli_fail("cannot become the worker user '%s': %s", p->user, strerror(errno));
     }
     umask(077);
-    if (plan_as_worker(s, p, name, text, &err) != SL_OK) {
-        return cli_fail("%s", err.text);
+    int code = fn(ud, &err) == SL_OK ? 0 : cli_fail_err(&err);
+    fflush(NULL);
+    return code;
+}
+
+sl_status_t prepare_as_worker(const prepared_t *p, sl_status_t (*fn)(void *ud, sl_err_t *err), void *ud, sl_err_t *err) {
+    if (geteuid() != 0) {
+        return fn(ud, err);
     }
-    return 0;
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0) {
+        _exit(become_worker_and_run(p, fn, ud));
+    }
+    int status = 1;
+    if (pid < 0 || waitpid(pid, &status, 0) < 0) {
+        return sl_err_set(err, SL_FAILED, "cannot start a process: %s", strerror(errno));
+    }
+    if (WIFSIGNALED(status)) {
+        return sl_err_set(err, SL_FAILED, "a process was ended by signal %d while it prepared the configuration", WTERMSIG(status));
+    }
+    /* The child has printed why. */
+    return WEXITSTATUS(status) == 0 ? SL_OK : sl_err_set(err, SL_INVALID, "%s", "");
 }
 
 static sl_status_t prepare_plan(const settings_t *s, const prepared_t *p, sl_err_t *err) {
     sl_buf_t text;
+    plan_job_t job = {.s = s, .p = p};
     sl_buf_init(&text, DECLARATIVE_MAX_BYTES);
-    const char *name;
-    sl_status_t rc = read_declarative(s, &text, &name, err);
-    if (rc == SL_OK && geteuid() != 0) {
-        rc = plan_as_worker(s, p, name, sl_buf_str(&text), err);
-    } else if (rc == SL_OK) {
-        fflush(NULL);
-        pid_t pid = fork();
-        if (pid == 0) {
-            _exit(become_worker_and_plan(s, p, name, sl_buf_str(&text)));
-        }
-        int status = 1;
-        if (pid < 0 || waitpid(pid, &status, 0) < 0) {
-            rc = sl_err_set(err, SL_FAILED, "cannot start a process: %s", strerror(errno));
-        } else if (WIFSIGNALED(status)) {
-            rc = sl_err_set(err, SL_FAILED, "preparing the configuration was ended by signal %d", WTERMSIG(status));
-        } else if (WEXITSTATUS(status) != 0) {
-            /* The child has printed why. */
-            rc = sl_err_set(err, SL_INVALID, "%s", "");
-        }
-    }
+    sl_status_t rc = prepare_has_store(s) ? prepare_link_store(p, err) : read_declarative(s, &text, &job.name, err);
+    job.text = sl_buf_str(&text);
+    rc = rc == SL_OK ? prepare_as_worker(p, write_the_plan, &job, err) : rc;
     sl_buf_deinit(&text);
     return rc;
 }

@@ -4,7 +4,8 @@
  *
  *   <prefix>/nginx.conf, sluice.json, .sluice_env, ssl/        written by whoever runs the CLI
  *   <prefix>/logs/, pids/, tmp/                                 nginx
- *   <prefix>/state/{plan,cache/}                                the worker user, mode 0700
+ *   <prefix>/state/{plan,cache/,sluice.db}                      the worker user, mode 0700
+ *   <prefix>/sluice.db                                          a link to state/sluice.db
  *
  * When the CLI is root, whatever reads compiled code or writes under state/ runs in a child with the worker user's rights.
  */
@@ -14,6 +15,7 @@
 #include <sys/types.h>
 
 #include "listen.h"
+#include "nd_config.h"
 #include "settings.h"
 
 typedef struct {
@@ -40,6 +42,28 @@ sl_status_t prepare_reload(const settings_t *s, prepared_t *p, sl_err_t *err);
 
 /* Validates a declarative file and tries its filters; writes nothing. */
 sl_status_t prepare_check_file(const settings_t *s, const char *path, sl_err_t *err);
+
+/* Whether the embedded store is what is served: it was asked for, or nothing was. */
+bool prepare_has_store(const settings_t *s);
+/* For commands on the store: prefix, user and folders. SL_INVALID: the database is off. */
+sl_status_t prepare_for_store(const settings_t *s, prepared_t *p, sl_err_t *err);
+/* Runs fn with the worker user's rights, as root in a child. err->text is empty when the child has printed why. */
+sl_status_t prepare_as_worker(const prepared_t *p, sl_status_t (*fn)(void *ud, sl_err_t *err), void *ud, sl_err_t *err);
+/* The parts of a node that settings describe, without a cache. To be closed also after a failure. */
+sl_status_t prepare_node_open(const settings_t *s, nd_node_t *node, sl_err_t *err);
+void prepare_node_close(nd_node_t *node);
+/* Validates a document and tries its filters; *entities (the caller's) only on SL_OK. Problems are printed as by prepare_prefix. */
+sl_status_t prepare_check_text(const nd_node_t *node, const char *name, sl_str_t text, json_t **entities, sl_err_t *err);
+
+/* ---- prepare_store.c ---- */
+
+#define PREPARE_STORE "state/sluice.db"
+
+/* Makes <prefix>/sluice.db point to the store. */
+sl_status_t prepare_link_store(const prepared_t *p, sl_err_t *err);
+/* As the worker user: opens the store, makes it if there is none, tries its filters and writes the plan. A store that cannot be read is a
+ * warning while there is a plan of it; that plan stays. */
+sl_status_t prepare_plan_from_store(const nd_node_t *node, const prepared_t *p, sl_err_t *err);
 
 /* Renders nginx.conf (nginx_conf.c). */
 sl_status_t nginx_conf_render(const settings_t *s, const prepared_t *p, sl_buf_t *out, sl_err_t *err);

@@ -240,7 +240,7 @@ static sl_status_t set_any(settings_t *s, const char *name, const char *value, c
         return inject(s, block, directive, value, origin, err);
     }
     if (strncmp(name, "pg_", 3) == 0) {
-        return sl_err_set(err, SL_INVALID, "%s: PostgreSQL is not supported yet; use SLUICE_DATABASE=off and a declarative file", origin);
+        return sl_err_set(err, SL_INVALID, "%s: PostgreSQL is not supported yet; leave it out to use the embedded store", origin);
     }
     if (known_only) {
         return sl_err_set(err, SL_INVALID, "%s: unknown property '%s'", origin, name);

@@ -36,7 +36,7 @@ typedef struct {
     ngx_str_t path; /* of sluice.json; empty: no gateway in this nginx */
     json_t *settings;
     char prefix[4096], plan_path[4200], cache_path[4200];
-    char *filters_path; /* NULL: none */
+    char *filters_path;     /* NULL: none */
     const char *store_path; /* of the embedded store; NULL: database off */
     ngx_str_t filters_choose;
     ngx_str_t via_1, via_2, server; /* "1.1 sluice/0.1.0", "2 sluice/0.1.0", "sluice/0.1.0" */

@@ -460,6 +460,7 @@ static void handle(ngx_http_request_t *r) {
 }
 
 ngx_int_t ngx_http_sluice_gw_admin_handler(ngx_http_request_t *r) {
+    r->disable_not_modified = 1; /* conditions are about revisions, which nginx does not know */
     ngx_int_t rc = ngx_http_read_client_request_body(r, handle);
     return rc >= NGX_HTTP_SPECIAL_RESPONSE ? rc : NGX_DONE;
 }

@@ -92,8 +92,8 @@ static void published(ngx_event_t *ev) {
     gs.failed = p->rc != SL_OK;
     gs.failed_at = ngx_current_msec;
     if (gs.failed) {
-        ngx_log_error(NGX_LOG_CRIT, ngx_cycle->log, 0, "[sluice] the configuration in the store cannot be published, what is served stays: %s",
-                      p->err.text);
+        ngx_log_error(NGX_LOG_CRIT, ngx_cycle->log, 0,
+                      "[sluice] the configuration in the store cannot be published, what is served stays: %s", p->err.text);
     }
     unsigned written = p->rc == SL_OK && p->revision != p->have;
     ngx_http_sluice_gw_store_published(written ? p->generation : 0, p->revision);
