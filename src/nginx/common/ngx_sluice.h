@@ -106,6 +106,7 @@ typedef struct {
 typedef struct {
     ngx_cycle_t *cycle;
     ngx_flag_t present; /* there is a wasm{} block */
+    ngx_flag_t gateway; /* filters come from a gateway's configuration */
     ngx_array_t modules; /* of ngx_sluice_wasm_t */
     ngx_array_t chains;  /* of ngx_sluice_chain_t * */
     ngx_array_t shms;    /* of ngx_sluice_shm_t */
@@ -130,6 +131,7 @@ typedef struct {
     ssize_t metrics_slab_size;
     ngx_int_t metrics_max_name_length;
 
+    struct ngx_sluice_state_s *state; /* shared data, queues, metrics; NULL where no filters can run */
     sl_engine_t *engine;
     sl_cache_t *cache;
     pw_worker_t *worker;

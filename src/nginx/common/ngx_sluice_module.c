@@ -1,5 +1,6 @@
 /* The wasm{} block: the core module that owns it, and the settings that it shares with the http levels. */
 #include "ngx_sluice.h"
+#include "ngx_sluice_state.h"
 #include "ngx_sluice_wasm.h"
 
 static void *create_conf(ngx_cycle_t *cycle);
@@ -20,7 +21,7 @@ static ngx_command_t commands[] = {
 
 static ngx_core_module_t module_ctx = {ngx_string("sluice"), create_conf, init_conf};
 
-ngx_module_t ngx_sluice_module = {NGX_MODULE_V1, &module_ctx, commands,     NGX_CORE_MODULE, NULL, NULL,
+ngx_module_t ngx_sluice_module = {NGX_MODULE_V1, &module_ctx, commands,     NGX_CORE_MODULE, NULL, ngx_sluice_state_init_module,
                                   init_process,  NULL,        NULL,         exit_process,    NULL, NGX_MODULE_V1_PADDING};
 
 ngx_sluice_conf_t *ngx_sluice_conf(ngx_cycle_t *cycle) {
@@ -156,6 +157,9 @@ static char *init_conf(ngx_cycle_t *cycle, void *conf) {
         return NGX_CONF_ERROR;
     }
     inherit_settings(scf);
+    if (ngx_sluice_state_declare(scf) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
     if (resolve_filters(scf) != NGX_OK || ngx_sluice_check(scf) != NGX_OK) {
         return NGX_CONF_ERROR;
     }

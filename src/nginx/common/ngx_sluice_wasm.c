@@ -260,7 +260,8 @@ static char *set_shm(ngx_conf_t *cf, ngx_sluice_conf_t *scf, ngx_flag_t queue) {
         }
     }
     for (ngx_uint_t i = 0; i < scf->shms.nelts; i++) {
-        if (shm[i].name.len == value[1].len && ngx_memcmp(shm[i].name.data, value[1].data, value[1].len) == 0) {
+        if (shm[i].name.len == value[1].len && ngx_memcmp(shm[i].name.data, value[1].data, value[1].len) == 0 &&
+            (shm[i].queue == queue || ngx_strcmp(value[1].data, "*") != 0)) { /* there is a default of each kind */
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "\"%V\" shm already defined", &value[1]);
             return NGX_CONF_ERROR;
         }

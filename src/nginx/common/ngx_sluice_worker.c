@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include "mh.h"
+#include "ngx_sluice_state.h"
 #include "sl_cache.h"
 #include "sl_digest.h"
 #include "sl_file.h"
@@ -36,6 +37,17 @@ pw_host_ops_t ngx_sluice_ops = {
     .log = worker_log,
     .log_level = worker_log_level,
     .tick_set = ngx_sluice_tick_set,
+    .shared_get = ngx_sluice_shared_get,
+    .shared_set = ngx_sluice_shared_set,
+    .queue_register = ngx_sluice_queue_register,
+    .queue_resolve = ngx_sluice_queue_resolve,
+    .queue_push = ngx_sluice_queue_push,
+    .queue_pop = ngx_sluice_queue_pop,
+    .root_gone = ngx_sluice_root_gone,
+    .metric_define = ngx_sluice_metric_define,
+    .metric_add = ngx_sluice_metric_add,
+    .metric_record = ngx_sluice_metric_record,
+    .metric_get = ngx_sluice_metric_get,
 };
 
 /* ---- engine and modules ------------------------------------------------------------------------------------------------------ */
@@ -194,6 +206,7 @@ pw_worker_t *ngx_sluice_worker(ngx_sluice_conf_t *scf) {
     pw_limits_t lim = limits(scf);
 
     if (scf->worker == NULL) {
+        ngx_sluice_state_start(scf);
         scf->worker = pw_worker_new(&ngx_sluice_ops, scf, &lim);
     }
     return scf->worker;
@@ -275,6 +288,7 @@ void ngx_sluice_stop(ngx_sluice_conf_t *scf) {
     }
     pw_worker_free(scf->worker);
     scf->worker = NULL;
+    ngx_sluice_state_stop(scf);
 }
 
 void ngx_sluice_release(ngx_sluice_conf_t *scf) {

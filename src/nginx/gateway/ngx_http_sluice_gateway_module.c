@@ -1,6 +1,8 @@
 /* Directives of the generated nginx.conf: sluice_gateway, sluice_proxy, sluice_error, sluice_admin, sluice_balancer. */
 #include "ngx_http_sluice_gw.h"
 
+#include "ngx_sluice.h"
+
 static void *create_main_conf(ngx_conf_t *cf);
 static void *create_loc_conf(ngx_conf_t *cf);
 static char *merge_loc_conf(ngx_conf_t *cf, void *parent, void *child);
@@ -189,6 +191,7 @@ static char *set_gateway(ngx_conf_t *cf, ngx_command_t *cmd, void *conf) {
         return NGX_CONF_ERROR;
     }
     mcf->settings = o;
+    ngx_sluice_conf(cf->cycle)->gateway = 1;
     const char *version = text_of(o, "version");
     snprintf(mcf->prefix, sizeof(mcf->prefix), "%s", text_of(o, "prefix"));
     snprintf(mcf->plan_path, sizeof(mcf->plan_path), "%s/state/plan", mcf->prefix);

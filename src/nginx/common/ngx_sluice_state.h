@@ -1,0 +1,40 @@
+/*
+ * State that filters share across workers: data, queues, metrics. Each lies in a zone of shared memory that is kept across reloads as long
+ * as its size stays; src/shm is what is in a zone.
+ *
+ *   master: declare (configuration) -- zones mapped -- init_module --- fork --- worker: start ... operations ... stop
+ *
+ * A queue's listeners are woken through an eventfd for each worker slot, which the master made and all workers inherit: edge-triggered,
+ * nobody reads. A look once a second catches what may have been missed.
+ */
+#ifndef NGX_SLUICE_STATE_H
+#define NGX_SLUICE_STATE_H
+
+#include "ngx_sluice.h"
+
+typedef struct ngx_sluice_state_s ngx_sluice_state_t;
+
+/* When the configuration has been read: adds the zones, if there is something that may use them. */
+ngx_int_t ngx_sluice_state_declare(ngx_sluice_conf_t *scf);
+ngx_int_t ngx_sluice_state_init_module(ngx_cycle_t *cycle);
+/* In a worker, before its filters start and after they have gone. */
+void ngx_sluice_state_start(ngx_sluice_conf_t *scf);
+void ngx_sluice_state_stop(ngx_sluice_conf_t *scf);
+
+/* Operations of pw_host_ops_t; `worker` is the ngx_sluice_conf_t. */
+sl_status_t ngx_sluice_shared_get(void *worker, sl_str_t vm_id, sl_str_t key, sl_buf_t *value, uint32_t *cas);
+sl_status_t ngx_sluice_shared_set(void *worker, sl_str_t vm_id, sl_str_t key, sl_str_t value, uint32_t cas);
+sl_status_t ngx_sluice_queue_register(void *worker, sl_str_t vm_id, sl_str_t name, pw_root_t *root, uint32_t *id);
+sl_status_t ngx_sluice_queue_resolve(void *worker, sl_str_t vm_id, sl_str_t name, uint32_t *id);
+sl_status_t ngx_sluice_queue_push(void *worker, uint32_t id, sl_str_t data);
+sl_status_t ngx_sluice_queue_pop(void *worker, uint32_t id, sl_buf_t *data);
+void ngx_sluice_root_gone(void *worker, pw_root_t *root);
+sl_status_t ngx_sluice_metric_define(void *worker, uint32_t type, sl_str_t filter, sl_str_t name, uint32_t *id);
+sl_status_t ngx_sluice_metric_add(void *worker, uint32_t id, int64_t delta);
+sl_status_t ngx_sluice_metric_record(void *worker, uint32_t id, uint64_t value);
+sl_status_t ngx_sluice_metric_get(void *worker, uint32_t id, uint64_t *value);
+
+/* For operators: metrics of filters, then what is in the zones, as text for Prometheus. */
+sl_status_t ngx_sluice_state_render(ngx_sluice_conf_t *scf, sl_buf_t *out);
+
+#endif
