@@ -3,8 +3,9 @@
  * /config parses, compiles and starts filters, so it runs in a thread, and answers when every worker serves the new generation. With a
  * store everything runs in a thread, and what was written is answered when every worker serves it.
  */
-#include "nd_data.h"
 #include "ngx_http_sluice_gw.h"
+
+#include "nd_data.h"
 
 #define MAX_BODY ((size_t)256 * 1024 * 1024)
 #define MAX_ANSWER ((size_t)1024 * 1024 * 1024)
