@@ -15,6 +15,7 @@
 #include "sl_file.h"
 
 #define DRAFT ".draft"
+#define NO_CONFIGURATION "_format_version: '3.0'\n"
 #define DECLARATIVE_MAX_BYTES ((size_t)256 * 1024 * 1024)
 
 /* ---- what a start needs ------------------------------------------------------------------------------------------------ */
@@ -275,7 +276,7 @@ static sl_status_t read_declarative(const settings_t *s, sl_buf_t *text, const c
         return sl_file_read(path, text, err);
     }
     *name = given != NULL ? "declarative_config_string" : "the empty configuration";
-    return sl_buf_append_cstr(text, given != NULL ? given : "_format_version: '3.0'\n");
+    return sl_buf_append_cstr(text, given != NULL ? given : NO_CONFIGURATION);
 }
 
 static void cache_note(void *ud, const char *text) {
@@ -347,7 +348,8 @@ static sl_status_t build_plan(const nd_node_t *node, const char *name, sl_str_t 
     char hash[33];
     sl_buf_t yaml;
     sl_buf_init(&yaml, DECLARATIVE_MAX_BYTES * 4);
-    rc = sl_md5_hex(text, hash);
+    snprintf(hash, sizeof(hash), "%032d", 0);
+    rc = sl_str_eq(text, SL_STR(NO_CONFIGURATION)) ? SL_OK : sl_md5_hex(text, hash);
     rc = rc == SL_OK ? gw_config_export(entities, &yaml) : rc;
     rc = rc == SL_OK ? nd_plan_write(node, entities, sl_str(hash, 32), sl_buf_str(&yaml), nd_plan_next_generation(node->plan_path), err)
                      : sl_err_set(err, rc, "%s: out of memory", name);
@@ -501,20 +503,19 @@ static sl_status_t ask_nginx(const prepared_t *p, sl_err_t *err) {
     }
     close(fds[1]);
     FILE *said = fdopen(fds[0], "r");
+    for (char text[1024]; said != NULL && fgets(text, sizeof(text), said) != NULL;) {
+        text[strcspn(text, "\r\n")] = '\0';
+        if (line[0] == '\0') {
+            snprintf(line, sizeof(line), "%s", text);
+        }
+    }
     if (said != NULL) {
-        char rest[1024];
-        if (fgets(line, sizeof(line), said) == NULL) {
-            line[0] = '\0';
-        }
-        while (fgets(rest, sizeof(rest), said) != NULL) {
-        }
         fclose(said);
     }
     int status = 1;
     if (pid < 0 || waitpid(pid, &status, 0) < 0) {
         return sl_err_set(err, SL_FAILED, "cannot start %s: %s", p->nginx, strerror(errno));
     }
-    line[strcspn(line, "\r\n")] = '\0';
     return status == 0 ? SL_OK : sl_err_set(err, SL_INVALID, "nginx refuses the new settings: %s", line[0] != '\0' ? line : "it was ended");
 }
 

@@ -157,7 +157,8 @@ static sl_status_t start_once(trial_t *t, sl_str_t name, sl_str_t config, bool s
             snprintf(t->err->text + used, sizeof(t->err->text) - used, "; it logged: %s", last.text);
         }
     } else {
-        rc = pw_module_check(module, NULL, t->err);
+        pw_abi_version_t abi;
+        rc = pw_module_check(module, &abi, t->err);
     }
     sl_module_unref(module);
     return rc;
