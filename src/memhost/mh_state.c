@@ -110,8 +110,8 @@ static shared_t *shared_find(mh_state_t *st, sl_str_t vm_id, sl_str_t key) {
 }
 
 static uint32_t fresh_cas(mh_state_t *st) {
-    st->last_cas++;
-    return st->last_cas == 0 ? ++st->last_cas : st->last_cas; /* never 0, which means "whatever it is" */
+    st->last_cas = st->last_cas >= PW_CAS_NEVER - 1 ? 1 : st->last_cas + 1; /* never 0, which means "whatever it is" */
+    return st->last_cas;
 }
 
 sl_status_t mh_op_shared_get(void *worker, sl_str_t vm_id, sl_str_t key, sl_buf_t *value, uint32_t *cas) {
@@ -144,14 +144,32 @@ static sl_status_t shared_insert(mh_state_t *st, sl_str_t vm_id, sl_str_t key, s
     return SL_OK;
 }
 
+static void shared_remove(mh_state_t *st, shared_t *s) {
+    shared_t **at = &st->shared;
+    while (*at != s) {
+        at = &(*at)->next;
+    }
+    *at = s->next;
+    st->n_shared--;
+    st->shared_bytes -= s->key.len + s->value.len;
+    shared_free(s);
+}
+
 sl_status_t mh_op_shared_set(void *worker, sl_str_t vm_id, sl_str_t key, sl_str_t value, uint32_t cas) {
     mh_state_t *st = state_of(worker);
     shared_t *s = shared_find(st, vm_id, key);
+    if (s == NULL && value.data == NULL) {
+        return SL_NOT_FOUND;
+    }
     if (s == NULL) {
         return shared_insert(st, vm_id, key, value); /* whatever cas was given, as Envoy does */
     }
     if (cas != 0 && cas != s->cas) {
         return SL_CONFLICT;
+    }
+    if (value.data == NULL) {
+        shared_remove(st, s);
+        return SL_OK;
     }
     size_t others = st->shared_bytes - s->value.len;
     sl_str_t copy = value.len > MH_SHARED_BYTES - others ? SL_STR_NULL : mh_dup(value);

@@ -38,15 +38,10 @@ uint64_t pw_call_get_shared_data(pw_vm_t *vm, const sl_raw_t *a) {
     return given;
 }
 
-/* WasmX: 0 means "must not exist", and a null value removes the key. Its cas values start at 1, as ours do. */
+/* WasmX: 0 means "must not exist", and a null value removes the key, which must be there. Its cas values start at 1, as ours do. */
 static uint64_t wasmx_set(pw_worker_t *w, const pw_vm_t *vm, sl_str_t key, sl_str_t value, uint32_t cas) {
-    uint32_t now = 0;
-    sl_buf_reset(&w->value);
-    bool exists = w->ops->shared_get(w->host, vm->vm_id, key, &w->value, &now) == SL_OK;
-    if (exists && now != cas) {
-        return PW_CAS_MISMATCH;
-    }
-    return result_of(w->ops->shared_set(w->host, vm->vm_id, key, value, cas));
+    sl_status_t rc = w->ops->shared_set(w->host, vm->vm_id, key, value, cas != 0 ? cas : PW_CAS_NEVER);
+    return rc == SL_NOT_FOUND ? PW_CAS_MISMATCH : result_of(rc);
 }
 
 uint64_t pw_call_set_shared_data(pw_vm_t *vm, const sl_raw_t *a) {
@@ -55,11 +50,11 @@ uint64_t pw_call_set_shared_data(pw_vm_t *vm, const sl_raw_t *a) {
     if (!pw_guest_in(vm, a[0].u32, a[1].u32, &key) || !pw_guest_in(vm, a[2].u32, a[3].u32, &value)) {
         return PW_INVALID_MEMORY_ACCESS;
     }
-    if (w->ops->shared_set == NULL || w->ops->shared_get == NULL) {
+    if (w->ops->shared_set == NULL) {
         return PW_INTERNAL_FAILURE;
     }
     if (pw_vm_dialect(vm) == PW_DIALECT_WASMX) {
-        return wasmx_set(w, vm, key, value, a[4].u32);
+        return wasmx_set(w, vm, key, a[2].u32 == 0 && value.len == 0 ? SL_STR_NULL : value, a[4].u32);
     }
     return result_of(w->ops->shared_set(w->host, vm->vm_id, key, value, a[4].u32));
 }

@@ -19,6 +19,8 @@ typedef struct {
     sl_str_t key, value;
 } pw_pair_t;
 
+#define PW_CAS_NEVER UINT32_MAX
+
 typedef enum { PW_MAP_ADD, PW_MAP_REPLACE, PW_MAP_REMOVE, PW_MAP_CLEAR } pw_map_op_t;
 
 /* A property's value before encoding. The dialect decides how the guest sees it. */
@@ -113,7 +115,11 @@ typedef struct pw_host_ops_s {
 
     /* ---- state shared between VMs and workers; vm_id separates ---- */
     sl_status_t (*shared_get)(void *worker, sl_str_t vm_id, sl_str_t key, sl_buf_t *value, uint32_t *cas);
-    sl_status_t (*shared_set)(void *worker, sl_str_t vm_id, sl_str_t key, sl_str_t value, uint32_t cas); /* SL_CONFLICT: CAS */
+    /*
+     * SL_CONFLICT: there is an entry with another CAS value. cas 0 is any; PW_CAS_NEVER is given to no entry. Without an entry one is made,
+     * whatever cas is. value.data NULL removes; SL_NOT_FOUND: there was none.
+     */
+    sl_status_t (*shared_set)(void *worker, sl_str_t vm_id, sl_str_t key, sl_str_t value, uint32_t cas);
     sl_status_t (*queue_register)(void *worker, sl_str_t vm_id, sl_str_t name, pw_root_t *root, uint32_t *id);
     sl_status_t (*queue_resolve)(void *worker, sl_str_t vm_id, sl_str_t name, uint32_t *id);
     sl_status_t (*queue_push)(void *worker, uint32_t id, sl_str_t data);

@@ -41,6 +41,12 @@ const cf_difference_t cf_differences[] = {
     {"shared-cas", "CAS 0 writes whatever is there | is compared like any other", 0,
      "call proxy_set_shared_data 'k' 'v' 0; call proxy_set_shared_data 'k' 'w' 0; expect shared 'k' 'w'",
      "call proxy_set_shared_data 'k' 'v' 0; call proxy_set_shared_data 'k' 'w' 0 = 8; expect shared 'k' 'v'"},
+    {"shared-null", "proxy_set_shared_data with a null value stores an empty one | removes the key", 0,
+     "call proxy_set_shared_data 'k' 'v' 0; call proxy_get_shared_data 'k' &p &n &c; call proxy_set_shared_data 'k' null *c; "
+     "call proxy_get_shared_data 'k' &p &n &c; call proxy_set_shared_data 'absent' null 0; expect shared 'absent' ''",
+     "call proxy_set_shared_data 'k' 'v' 0; call proxy_set_shared_data 'k' null 0 = 8; call proxy_get_shared_data 'k' &p &n &c; "
+     "call proxy_set_shared_data 'k' null *c; call proxy_get_shared_data 'k' &p &n &c = 1; call proxy_set_shared_data 'k' null 0 = 8; "
+     "call proxy_set_shared_data 'k' '' 0; expect shared 'k' ''"},
     {"call-authority", "a call needs :authority | does not", 0, "call proxy_http_call 'up' {:method=GET,:path=/} null null 0 &t = 2",
      "call proxy_http_call 'up' {:method=GET,:path=/} null null 0 &t; expect calls 1"},
     {"call-method", "a call without :method or :path is BadArgument | traps", 0,

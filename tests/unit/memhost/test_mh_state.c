@@ -59,6 +59,19 @@ static void a_value_that_does_not_fit_the_buffer_is_an_error(void **state) {
     assert_int_equal(ops->shared_get(w.mh, VM, SL_STR("k"), &buf, &cas), SL_NO_MEMORY);
 }
 
+static void setting_to_null_removes_where_the_cas_allows(void **state) {
+    (void)state;
+    uint32_t cas;
+    assert_int_equal(ops->shared_set(w.mh, VM, SL_STR("k"), SL_STR_NULL, 0), SL_NOT_FOUND);
+    assert_int_equal(ops->shared_set(w.mh, VM, SL_STR("k"), SL_STR("1"), PW_CAS_NEVER), SL_OK);
+    assert_int_equal(ops->shared_set(w.mh, VM, SL_STR("other"), SL_STR("2"), 0), SL_OK);
+    shared("vm", "k", &cas);
+    assert_int_equal(ops->shared_set(w.mh, VM, SL_STR("k"), SL_STR_NULL, PW_CAS_NEVER), SL_CONFLICT);
+    assert_int_equal(ops->shared_set(w.mh, VM, SL_STR("k"), SL_STR_NULL, cas), SL_OK);
+    assert_str(shared("vm", "k", &cas), "(none)");
+    assert_str(shared("vm", "other", &cas), "2");
+}
+
 static void shared_data_has_a_ceiling(void **state) {
     (void)state;
     static char big[1 << 20];
@@ -150,6 +163,7 @@ int main(void) {
         T(shared_data_is_separated_by_vm_id),
         T(an_absent_key_takes_any_cas_and_a_present_one_only_its_own),
         T(a_value_that_does_not_fit_the_buffer_is_an_error),
+        T(setting_to_null_removes_where_the_cas_allows),
         T(shared_data_has_a_ceiling),
         T(a_queue_is_first_in_first_out),
         T(a_queue_is_found_by_its_vm_id_and_name),
