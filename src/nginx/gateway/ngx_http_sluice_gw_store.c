@@ -8,10 +8,11 @@
  * Who finds the lock taken comes again, and so does a poll once a second: of what died with a worker, or was written by another process
  * (`sluice config db_import`), nothing stays unseen.
  */
+#include "ngx_http_sluice_gw.h"
+
 #include <pthread.h>
 
 #include "nd_publish.h"
-#include "ngx_http_sluice_gw.h"
 #include "ngx_sluice.h"
 
 #define MAX_IDLE 8
