@@ -74,6 +74,19 @@ static json_t *fields_of(const json_t *entity, const char *list) {
     return fields;
 }
 
+/* A field that is unique by itself and part of the key of several stands for the whole key. */
+static json_t *unique_fields(const gw_fault_t *f, const json_t *entity) {
+    const gw_entity_t *kind = gw_entity_find(sl_cstr(f->collection));
+    char list[sizeof(f->field) * 2] = "";
+    bool part = false;
+    for (const char *const *name = kind != NULL ? kind->cache_key : NULL; name != NULL && *name != NULL; name++) {
+        size_t used = strlen(list);
+        part = part || strcmp(*name, f->field) == 0;
+        snprintf(list + used, sizeof(list) - used, "%s%s", used > 0 ? "," : "", *name);
+    }
+    return fields_of(entity, part ? list : f->field);
+}
+
 static void answer_no_parent(gw_admin_t *a, const gw_fault_t *f) {
     sl_err_t text;
     json_t *fields = json_pack("{s:{s:s}}", f->field, "id", f->other_id);
@@ -96,7 +109,7 @@ void gw_admin_fault(gw_admin_t *a, const json_t *entity) {
     json_t *fields;
     switch (f->kind) {
     case GW_FAULT_UNIQUE:
-        fields = fields_of(entity, f->field);
+        fields = unique_fields(f, entity);
         answer_keyed(a, GW_ERR_UNIQUE, "UNIQUE violation detected on '", fields);
         json_decref(fields);
         break;

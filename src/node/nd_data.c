@@ -29,9 +29,9 @@ static gw_fault_kind_t kind_of(st_fault_kind_t kind) {
 
 /* Passes the status on, with what the store says about it. */
 static sl_status_t told(gw_data_t *d, sl_status_t rc) {
-    const st_fault_t *f = st_store_fault(self(d)->store);
+    const st_fault_t *f = self(d)->store != NULL ? st_store_fault(self(d)->store) : NULL;
     d->fault = (gw_fault_t){.kind = GW_FAULT_NONE};
-    if (rc != SL_OK) {
+    if (rc != SL_OK && f != NULL) {
         d->fault.kind = kind_of(f->kind);
         snprintf(d->fault.collection, sizeof(d->fault.collection), "%s", f->collection);
         snprintf(d->fault.id, sizeof(d->fault.id), "%s", f->id);
@@ -46,6 +46,9 @@ static sl_status_t told(gw_data_t *d, sl_status_t rc) {
 
 static sl_status_t begin(gw_data_t *d, bool write) {
     nd_data_t *data = self(d);
+    if (data->store == NULL) {
+        return SL_IO; /* d->err says why it could not be opened */
+    }
     return told(d, st_tx_begin(data->store, write ? ST_WRITE : ST_READ, ST_ANY_REVISION, &data->tx, &d->err));
 }
 
@@ -249,6 +252,9 @@ sl_status_t nd_admin_handle(const nd_node_t *node, st_store_t *store, const gw_a
     gw_admin_next_t next = GW_ADMIN_AGAIN;
     nd_data_t data;
     nd_data_init(&data, store);
+    if (store == NULL) {
+        data.base.err = *err;
+    }
     env->data = &data.base;
     env->try_filters = try_filters;
     env->try_ud = &trials;

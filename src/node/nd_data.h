@@ -15,12 +15,14 @@ typedef struct {
     uint64_t revision; /* of the last commit; 0: none */
 } nd_data_t;
 
-void nd_data_init(nd_data_t *d, st_store_t *store); /* borrows the store */
+/* Borrows the store. NULL: it could not be opened, the caller sets base.err; every transaction fails with it. */
+void nd_data_init(nd_data_t *d, st_store_t *store);
 
 /*
  * gw_admin_handle() with the store behind it. Filters of new and changed chains are tried between two goes, so that no writer waits for a
  * filter that compiles. env->data and env->try_* are set here. *revision: of the store when something was committed, else 0. The answer
- * to POST /config is a refusal. Returns whether the store itself failed, with the text that the log should have.
+ * to POST /config is a refusal. `store` NULL: it could not be opened, *err says why; what needs no store is answered all the same. Returns
+ * whether the store itself failed, with the text that the log should have.
  */
 sl_status_t nd_admin_handle(const nd_node_t *node, st_store_t *store, const gw_admin_request_t *req, gw_admin_env_t *env,
                             gw_admin_response_t *resp, uint64_t *revision, sl_err_t *err);

@@ -336,16 +336,16 @@ static void answer_broken_store(exchange_t *x) {
 
 static void run_on_store(exchange_t *x) {
     st_store_t *store;
-    sl_status_t rc = ngx_http_sluice_gw_store_take(&store, &x->err);
-    if (rc != SL_OK) {
-        answer_broken_store(x);
-        return;
-    }
-    if (scan_filters(x, &x->err) != SL_OK) {
+    sl_err_t scan_err;
+    sl_status_t rc = SL_OK;
+    if (scan_filters(x, &scan_err) != SL_OK) {
         /* Nothing but filter chains needs them. */
         x->scan_failed = 1;
         rc = nd_filters_scan(NULL, SL_STR_NULL, &x->filters, NULL);
         x->node.filters = x->filters;
+    }
+    if (ngx_http_sluice_gw_store_take(&store, &x->err) != SL_OK) {
+        store = NULL;
     }
     if (rc == SL_OK) {
         rc = nd_admin_handle(&x->node, store, &x->request, &x->env, &x->response, &x->revision, &x->err);
@@ -353,7 +353,12 @@ static void run_on_store(exchange_t *x) {
     if (rc != SL_OK && x->response.status == 0) {
         answer_broken_store(x);
     }
-    ngx_http_sluice_gw_store_give(store, rc == SL_OK);
+    if (x->scan_failed && x->response.status < 500) {
+        x->err = scan_err;
+    }
+    if (store != NULL) {
+        ngx_http_sluice_gw_store_give(store, rc == SL_OK);
+    }
 }
 
 static void store_in_thread(void *data, ngx_log_t *log) {

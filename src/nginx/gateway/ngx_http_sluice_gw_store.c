@@ -89,10 +89,11 @@ static void publish_in_thread(void *data, ngx_log_t *log) {
 static void published(ngx_event_t *ev) {
     publication_t *p = gs.task->ctx;
     (void)ev;
+    unsigned known = gs.failed;
     gs.publishing = 0;
     gs.failed = p->rc != SL_OK;
     gs.failed_at = ngx_current_msec;
-    if (gs.failed) {
+    if (gs.failed && !known) {
         ngx_log_error(NGX_LOG_CRIT, ngx_cycle->log, 0,
                       "[sluice] the configuration in the store cannot be published, what is served stays: %s", p->err.text);
     }
