@@ -1,0 +1,389 @@
+"""Shared data, queues and metrics through nginx with several workers: exact totals, nothing lost, all of it across reloads."""
+
+import os
+import re
+import signal
+import threading
+
+import pytest
+
+from support import http1, probe
+from support.nginx import wait_for
+
+PID = "add_header x-pid $pid always;"
+
+
+@pytest.fixture
+def start(nginx):
+    """Starts nginx with some workers and locations: a dictionary of path and lines of the probe, or the lines of `/`."""
+
+    def go(*lines, locations=None, workers=3, wasm="", vm=None):
+        nginx.workers = workers
+        locations = locations or {"/": lines}
+        inside = "".join(
+            f"location {path} {{ {PID} {probe.use(*more, probe.EXEC)} return 200 ok; }}\n" for path, more in locations.items()
+        )
+        nginx.start(f"server {{ listen 127.0.0.1:@PORT@ reuseport; {inside} }}", wasm=probe.module(config=vm) + wasm)
+        return nginx
+
+    return go
+
+
+def run(nginx, *lines, path="/"):
+    response = http1.get(nginx.port(), path, probe.do(*(f"response_headers: {line}" for line in lines)))
+    assert response.status == 200, response
+    return response
+
+
+def on_each_worker(nginx, *lines, path="/"):
+    """The response of each worker."""
+    seen = {}
+    for _ in range(2000):
+        response = run(nginx, *lines, path=path)
+        seen[response.get("x-pid")] = response
+        if len(seen) == nginx.workers:
+            return seen
+    raise AssertionError(f"only {len(seen)} workers were reached")
+
+
+def hammer(nginx, clients, rounds, *lines):
+    """All clients at once, each on connections of its own; answers how many workers took part."""
+    pids, failures = set(), []
+
+    def client():
+        try:
+            for _ in range(rounds):
+                pids.add(run(nginx, *lines).get("x-pid"))
+        except Exception as e:  # noqa: BLE001
+            failures.append(e)
+
+    threads = [threading.Thread(target=client) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures, failures
+    return len(pids)
+
+
+# ---- shared data ----
+
+
+def test_what_one_worker_writes_all_read(start):
+    nginx = start()
+    run(nginx, "shared_set k value")
+    for response in on_each_worker(nginx, "shared_get k x-v").values():
+        assert response.get("x-v") == "value"
+
+
+def test_cas_values_are_checked_across_workers(start):
+    nginx = start()
+    run(nginx, "shared_set k 1 4711")  # an absent key takes any
+    cas = int(run(nginx, "shared_get k", "note x-cas $cas").get("x-cas"))
+    assert cas != 0
+    assert run(nginx, f"shared_set k 2 {cas + 1}", "status").get("x-status") == "8"
+    assert run(nginx, f"shared_set k 2 {cas}", "status").get("x-status") == "0"
+    for response in on_each_worker(nginx, f"shared_set k 3 {cas}", "status", "shared_get k x-v").values():
+        assert (response.get("x-status"), response.get("x-v")) == ("8", "2")
+    assert run(nginx, "shared_set k 4 0", "shared_get k x-v", "note x-cas $cas").get("x-cas") > str(cas)
+
+
+def test_absent_keys_and_empty_values_differ(start):
+    nginx = start()
+    assert run(nginx, "shared_get none", "status").get("x-status") == "1"
+    run(nginx, "shared_set empty \\e")
+    response = run(nginx, "shared_get empty", "status", "note x-len $len")
+    assert (response.get("x-status"), response.get("x-len")) == ("0", "0")
+
+
+def test_shared_data_survives_a_reload(start):
+    nginx = start()
+    run(nginx, "shared_set k kept")
+    cas = run(nginx, "shared_get k", "note x-cas $cas").get("x-cas")
+    nginx.reload()
+    response = run(nginx, "shared_get k x-v", "note x-cas $cas")
+    assert (response.get("x-v"), response.get("x-cas")) == ("kept", cas)
+    assert run(nginx, f"shared_set k new {cas}", "status").get("x-status") == "0"
+
+
+def test_shared_data_survives_a_worker_that_is_killed(start):
+    nginx = start(workers=2)
+    nginx.allow("exited on signal 9")
+    run(nginx, "shared_set k kept")
+    victim = int(run(nginx, "status").get("x-pid"))
+    os.kill(victim, signal.SIGKILL)
+    nginx.wait_log(f"{victim} exited on signal 9")
+    for response in on_each_worker(nginx, "shared_get k x-v").values():
+        assert response.get("x-v") == "kept"
+
+
+def test_a_full_zone_without_eviction_is_a_status(start):
+    nginx = start(wasm="shm_kv * 12k eviction=none;")
+    statuses = [run(nginx, f"shared_set k{i} {'v' * 1000}", "status").get("x-status") for i in range(12)]
+    stored = statuses.count("0")
+    assert 3 <= stored < 12
+    assert statuses[stored:] == ["10"] * (12 - stored)
+    assert run(nginx, "shared_get k0 x-v").get("x-v") == "v" * 1000
+    nginx.wait_log('shared memory "kv:*" is full')
+
+
+@pytest.mark.parametrize("policy", ["", "eviction=slru", "eviction=lru"])
+def test_a_full_zone_evicts_what_was_not_used(start, policy):
+    nginx = start(wasm=f"shm_kv * 12k {policy};")
+    for i in range(30):
+        assert run(nginx, f"shared_set k{i} {'v' * 500}", "status", "shared_get k0").get("x-status") == "0"
+    assert run(nginx, "shared_get k0 x-v").get("x-v") == "v" * 500
+    assert run(nginx, "shared_get k1", "status").get("x-status") == "1"
+    assert run(nginx, "shared_get k29", "status").get("x-status") == "0"
+
+
+def test_a_value_larger_than_the_zone_is_a_status_and_evicts_nothing(start):
+    nginx = start("request_headers: shared_set small s", wasm="shm_kv * 12k;")
+    big = "z" * 7000
+    assert run(nginx, f"shared_set big {big}", "status").get("x-status") == "10"
+    assert run(nginx, "shared_get small", "status").get("x-status") == "0"
+
+
+def test_keys_with_the_name_of_a_zone_lie_in_it(start):
+    nginx = start(wasm="shm_kv mine 12k eviction=none; shm_kv * 1m;")
+    for i in range(12):
+        run(nginx, f"shared_set mine/{i} {'v' * 1000}", "status")
+    assert run(nginx, f"shared_set mine/x {'v' * 1000}", "status").get("x-status") == "10"
+    assert run(nginx, f"shared_set other/x {'v' * 1000}", "status").get("x-status") == "0"
+    assert run(nginx, "shared_get mine/0", "status").get("x-status") == "0"
+    assert run(nginx, "shared_get 0", "status").get("x-status") == "1"
+
+
+def test_increments_by_cas_from_all_workers_are_all_counted(start):
+    nginx = start()
+    run(nginx, "shared_set n 0")
+    done, failures = [], []
+
+    def client():
+        try:
+            for _ in range(40):
+                while True:
+                    response = run(nginx, "shared_get n x-n", "note x-cas $cas")
+                    n, cas = int(response.get("x-n")), response.get("x-cas")
+                    if run(nginx, f"shared_set n {n + 1} {cas}", "status").get("x-status") == "0":
+                        done.append(1)
+                        break
+        except Exception as e:  # noqa: BLE001
+            failures.append(e)
+
+    threads = [threading.Thread(target=client) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures, failures
+    assert int(run(nginx, "shared_get n x-n").get("x-n")) == len(done) == 160
+
+
+# ---- metrics ----
+
+
+def metric(nginx, kind, name):
+    return run(nginx, f"metric {kind} {name}", "metric_get x-m").get("x-m")
+
+
+def test_counters_of_all_workers_are_exact(start):
+    nginx = start("response_headers: metric counter c", "response_headers: metric_add 1")
+    workers = hammer(nginx, 6, 100, "metric counter big", "metric_add 1000000007", "metric gauge g", "metric_add -3")
+    assert workers == 3
+    assert metric(nginx, "counter", "c") == "601"
+    assert metric(nginx, "counter", "big") == str(600 * 1000000007)
+    assert metric(nginx, "gauge", "g") == str(2**64 - 1800)
+    for response in on_each_worker(nginx, "metric counter big", "metric_get x-m").values():
+        assert response.get("x-m") == str(600 * 1000000007)
+
+
+def test_a_gauge_is_what_was_recorded_last_by_any_worker(start):
+    nginx = start()
+    for value, response in enumerate(on_each_worker(nginx, "metric gauge g", "metric_record 1").values()):
+        assert response.status == 200
+        run(nginx, "metric gauge g", f"metric_record {value + 50}")
+        assert metric(nginx, "gauge", "g") == str(value + 50)
+
+
+def test_metrics_survive_a_reload(start):
+    nginx = start("response_headers: metric counter c", "response_headers: metric_add 1", workers=2)
+    hammer(nginx, 4, 25)
+    nginx.workers = 4
+    nginx.conf.write_text(nginx.conf.read_text().replace("worker_processes 2", "worker_processes 4"))
+    nginx.reload()
+    hammer(nginx, 4, 25)
+    assert metric(nginx, "counter", "c") == "201"
+
+
+def test_metrics_survive_a_worker_that_is_killed(start):
+    nginx = start(workers=2)
+    nginx.allow("exited on signal 9")
+    victim = int(run(nginx, "metric counter c", "metric_add 5").get("x-pid"))
+    os.kill(victim, signal.SIGKILL)
+    nginx.wait_log(f"{victim} exited on signal 9")
+    assert metric(nginx, "counter", "c") == "5"
+
+
+def test_definitions_beyond_the_zone_are_a_status(start):
+    nginx = start(wasm="metrics { slab_size 12k; }")
+    statuses = []
+    for i in range(40):
+        lines = [f"metric counter m{i}_{j}" for j in range(5)]
+        statuses += run(nginx, *lines, "note x-all $statuses").get("x-all").split(",")
+    assert statuses.count("0") >= 10
+    assert statuses[-1] == "10"
+    assert run(nginx, "metric counter m0_0", "metric_add 3", "metric_get x-m").get("x-m") == "3"
+
+
+def test_a_metric_with_too_long_a_name_is_refused(start):
+    nginx = start(wasm="metrics { max_metric_name_length 20; }")
+    assert run(nginx, "metric counter 12345678901", "status").get("x-status") == "0"
+    assert run(nginx, "metric counter 123456789012", "status").get("x-status") == "2"
+
+
+# ---- queues ----
+
+LISTEN = ("configure: queue_register q", "queue_ready: dequeue")
+
+
+def took(nginx):
+    return re.findall(r" (\d+)#\d+: \[proxy-wasm\].*queue_ready: dequeue = 0 value=(\S+)", nginx.log())
+
+
+def registrants(nginx, n):
+    """The workers that listen, once there are so many. Which of them was the last cannot be told from the log."""
+
+    def found():
+        pids = re.findall(r" (\d+)#\d+: \[proxy-wasm\].*queue_register q = 0", nginx.log())
+        return pids if len(pids) >= n else None
+
+    return wait_for(found, "workers listen")
+
+
+def test_the_worker_that_registered_last_gets_each_item_once(start):
+    nginx = start(*LISTEN)
+    listening = registrants(nginx, 3)
+    for i, _ in enumerate(on_each_worker(nginx, "status")):
+        for k in range(10):
+            run(nginx, "queue_resolve \\e q", f"enqueue item-{i}-{k}")
+    wait_for(lambda: len(took(nginx)) >= 30, "items are taken")
+    assert len({pid for pid, _ in took(nginx)}) == 1 and took(nginx)[0][0] in listening
+    assert [item for _, item in took(nginx)] == [f"item-{i}-{k}" for i in range(3) for k in range(10)]
+    assert len(nginx.log_lines("on_queue_ready")) == 30
+
+
+def test_all_workers_push_at_once_and_no_item_is_lost(start):
+    nginx = start(*LISTEN)
+    registrants(nginx, 3)
+    hammer(nginx, 6, 50, "queue_resolve \\e q", *["enqueue item"] * 5)
+    wait_for(lambda: len(took(nginx)) >= 1500, "items are taken")
+    assert len(nginx.log_lines("on_queue_ready")) == 1500
+    assert len({pid for pid, _ in took(nginx)}) == 1
+
+
+def test_a_queue_that_nobody_registered_is_not_found(start):
+    nginx = start()
+    assert run(nginx, "queue_resolve \\e none", "status").get("x-status") == "1"
+    assert run(nginx, "enqueue@4711 x", "status").get("x-status") == "1"
+    assert run(nginx, "dequeue@4711", "status").get("x-status") == "1"
+    assert run(nginx, "queue_register q", "dequeue", "status").get("x-status") == "7"
+
+
+def test_items_survive_a_reload_and_the_new_workers_listen(start):
+    nginx = start("configure: queue_register q", workers=2)
+    old = registrants(nginx, 2)
+    run(nginx, "queue_resolve \\e q", "enqueue first", "enqueue second")
+    wait_for(lambda: len(nginx.log_lines("on_queue_ready")) == 2, "the first are told")
+    nginx.reload()
+    new = registrants(nginx, 4)[2:]
+    run(nginx, "queue_resolve \\e q", "enqueue third")
+    wait_for(lambda: len(nginx.log_lines("on_queue_ready")) == 3, "the third is told")
+    teller = re.search(r" (\d+)#", nginx.log_lines("on_queue_ready")[-1])[1]
+    assert teller in new and teller not in old
+    response = run(nginx, "queue_resolve \\e q", "dequeue x-1", "dequeue x-2", "dequeue x-3", "dequeue", "status")
+    assert [response.get(f"x-{i}") for i in (1, 2, 3)] == ["first", "second", "third"]
+    assert response.get("x-status") == "7"
+
+
+def test_when_the_listening_worker_is_killed_its_successor_gets_the_items(start):
+    nginx = start(*LISTEN, workers=2)
+    nginx.allow("exited on signal 9")
+    registrants(nginx, 2)
+    run(nginx, "queue_resolve \\e q", "enqueue before")
+    listener = wait_for(lambda: took(nginx), "the item is taken")[0][0]
+    os.kill(int(listener), signal.SIGKILL)
+    nginx.wait_log(f"{listener} exited on signal 9")
+    registrants(nginx, 3)
+    run(nginx, "queue_resolve \\e q", "enqueue after")
+    wait_for(lambda: len(took(nginx)) == 2, "the item is taken")
+    assert took(nginx)[1][1] == "after" and took(nginx)[1][0] != listener
+
+
+def test_a_full_queue_is_a_status(start):
+    nginx = start(locations={"/": ("configure: queue_register small",)}, wasm="shm_queue small 12k;")
+    item = "i" * 1000
+    statuses = [run(nginx, "queue_resolve \\e small", f"enqueue {item}", "status").get("x-status") for _ in range(12)]
+    stored = statuses.count("0")
+    assert 3 <= stored < 12
+    assert statuses[stored:] == ["10"] * (12 - stored)
+    assert run(nginx, "queue_resolve \\e small", "dequeue x-i", f"enqueue {item}", "status").get("x-status") == "0"
+
+
+def test_a_listener_may_push_to_its_own_queue(start):
+    lines = ("configure: queue_register q", "queue_ready: dequeue", "queue_ready: if $value again enqueue more")
+    nginx = start(*lines)
+    run(nginx, "queue_resolve \\e q", "enqueue again")
+    wait_for(lambda: len(took(nginx)) == 2, "both are taken")
+    assert [item for _, item in took(nginx)] == ["again", "more"]
+
+
+def test_a_listener_that_traps_does_not_hurt_the_worker(start):
+    nginx = start("configure: queue_register q", "queue_ready: trap", workers=1)
+    run(nginx, "queue_resolve \\e q", "enqueue x", "enqueue y")
+    nginx.wait_log("trap in proxy_on_queue_ready")
+    assert run(nginx, "shared_set k v", "status").get("x-status") == "0"
+
+
+# ---- configuration ----
+
+
+@pytest.mark.parametrize(
+    "wasm, text",
+    [
+        ("shm_kv * 12k; shm_kv * 12k;", '"*" shm already defined'),
+        ("shm_queue * 12k; shm_queue * 12k;", '"*" shm already defined'),
+        ("shm_kv a 12k; shm_queue a 12k;", '"a" shm already defined'),
+        ("shm_kv a 8k;", "too small"),
+        ("shm_queue q 12k eviction=lru;", "do not support eviction"),
+    ],
+)
+def test_wrong_zones_are_refused(nginx, wasm, text):
+    nginx.write(f"server {{ listen 127.0.0.1:@PORT@; {probe.use()} }}", wasm=probe.module() + wasm)
+    result = nginx.check()
+    assert result.returncode != 0 and text in result.stderr + nginx.log()
+
+
+def test_zones_of_the_same_name_may_be_of_each_kind_if_they_are_the_defaults(start):
+    nginx = start("configure: queue_register q", wasm="shm_kv * 12k; shm_queue * 12k;")
+    assert run(nginx, "shared_set k v", "status").get("x-status") == "0"
+    assert run(nginx, "queue_resolve \\e q", "enqueue x", "status").get("x-status") == "0"
+
+
+def test_a_zone_whose_size_changed_is_new_and_the_others_stay(start):
+    nginx = start(wasm="shm_kv a 12k; shm_kv b 12k;")
+    run(nginx, "shared_set a/k v", "shared_set b/k v")
+    nginx.conf.write_text(nginx.conf.read_text().replace("shm_kv a 12k", "shm_kv a 16k"))
+    nginx.reload()
+    assert run(nginx, "shared_get a/k", "status").get("x-status") == "1"
+    assert run(nginx, "shared_get b/k", "status").get("x-status") == "0"
+
+
+def test_state_works_without_a_master(nginx):
+    lines = (*LISTEN, probe.EXEC)
+    nginx.workers = 1
+    nginx.start(f"server {{ listen 127.0.0.1:@PORT@; {probe.use(*lines)} location / {{ return 200 ok; }} }}", wasm=probe.module(), master=False)
+    assert run(nginx, "shared_set k v", "shared_get k x-v").get("x-v") == "v"
+    assert run(nginx, "metric counter c", "metric_add 2", "metric_get x-m").get("x-m") == "2"
+    run(nginx, "queue_resolve \\e q", "enqueue x")
+    wait_for(lambda: took(nginx), "the item is taken")
