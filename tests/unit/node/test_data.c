@@ -1,0 +1,208 @@
+/* The Admin API over a store in memory: what integration tests cannot make happen, and what needs no nginx. */
+#include "nd_data.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "cmocka_all.h"
+#include "nd_publish.h"
+#include "sl_file.h"
+
+static st_store_t *store;
+static nd_filters_t *filters;
+static nd_node_t node;
+static gw_plan_t *plan;
+static sl_buf_t image;
+static sl_err_t err;
+static char dir[64];
+static uint64_t committed;
+
+static int make(void **state) {
+    (void)state;
+    st_conf_t conf = {.kind = "memory"};
+    gw_plan_conf_t plan_conf = {.generation = 1};
+    json_t *nothing = json_object();
+    snprintf(dir, sizeof(dir), "/tmp/sluice-data-XXXXXX");
+    assert_non_null(mkdtemp(dir));
+    assert_int_equal(st_store_open(&conf, &store, &err), SL_OK);
+    assert_int_equal(nd_filters_scan(NULL, SL_STR_NULL, &filters, &err), SL_OK);
+    sl_buf_init(&image, 1 << 20);
+    assert_int_equal(gw_plan_build(nothing, &plan_conf, &image, &err), SL_OK);
+    assert_int_equal(gw_plan_open(sl_buf_str(&image), &plan, &err), SL_OK);
+    json_decref(nothing);
+    node = (nd_node_t){.filters = filters, .wasm_enabled = true};
+    return 0;
+}
+
+static int drop(void **state) {
+    (void)state;
+    char cmd[128];
+    gw_plan_close(plan);
+    sl_buf_deinit(&image);
+    st_store_close(store);
+    nd_filters_free(filters);
+    snprintf(cmd, sizeof(cmd), "rm -rf '%s'", dir);
+    return system(cmd);
+}
+
+/* Answers the status; *body (may be NULL) is a new reference. */
+static int call_on(st_store_t *on, const char *method, const char *path, const char *sent, json_t **body) {
+    gw_admin_response_t resp = {.status = 0};
+    gw_admin_env_t env = {.plan = plan, .info = {.wasm_enabled = true}};
+    gw_admin_request_t req = {.method = sl_cstr(method), .path = sl_cstr(path), .body = sl_cstr(sent)};
+    req.content_type = sent != NULL ? SL_STR("application/json") : SL_STR_NULL;
+    req.n_content_types = sent != NULL;
+    nd_validate_env(&node, &env.validate);
+    sl_buf_init(&resp.body, 1 << 22);
+    sl_buf_init(&resp.headers, 65536);
+    nd_admin_handle(&node, on, &req, &env, &resp, &committed, &err);
+    json_t *answer = resp.body.len > 0 ? json_loadb(resp.body.data, resp.body.len, 0, NULL) : NULL;
+    if (body != NULL) {
+        *body = answer;
+    } else {
+        json_decref(answer);
+    }
+    sl_buf_deinit(&resp.body);
+    sl_buf_deinit(&resp.headers);
+    return resp.status;
+}
+
+static int call(const char *method, const char *path, const char *sent) {
+    return call_on(store, method, path, sent, NULL);
+}
+
+static void a_write_tells_the_revision_that_it_made_and_a_read_none(void **state) {
+    (void)state;
+    assert_int_equal(call("POST", "/services", "{\"name\":\"s\",\"host\":\"h\"}"), 201);
+    assert_int_equal(committed, 1);
+    assert_int_equal(call("GET", "/services/s", NULL), 200);
+    assert_int_equal(committed, 0);
+    assert_int_equal(call("PATCH", "/services/s", "{\"port\":81}"), 200);
+    assert_int_equal(committed, 2);
+}
+
+static void refused_writes_make_no_revision(void **state) {
+    uint64_t revision;
+    (void)state;
+    assert_int_equal(call("POST", "/services", "{\"port\":-1}"), 400);
+    assert_int_equal(call("DELETE", "/services/absent", NULL), 204);
+    assert_int_equal(call("POST", "/routes", "{\"paths\":[\"/\"],\"service\":{\"id\":\"11111111-1111-4111-8111-111111111111\"}}"), 400);
+    assert_int_equal(committed, 0);
+    assert_int_equal(st_store_revision(store, &revision, &err), SL_OK);
+    assert_int_equal(revision, 0);
+}
+
+static void no_transaction_stays_open_after_any_answer(void **state) {
+    static const char *const requests[][3] = {
+        {"GET", "/services", NULL},
+        {"GET", "/services?size=x", NULL},
+        {"POST", "/services", "{"},
+        {"PUT", "/services/a", "{}"},
+        {"PATCH", "/services/a", "{}"},
+        {"DELETE", "/services/a", NULL},
+        {"GET", "/tags", NULL},
+        {"GET", "/status", NULL},
+        {"GET", "/routes/r/filters/all", NULL},
+        {"OPTIONS", "/services", NULL},
+        {"POST", "/transactions", "{\"operations\":[{}]}"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof(requests) / sizeof(requests[0]); i++) {
+        st_tx_t *tx;
+        call(requests[i][0], requests[i][1], requests[i][2]);
+        assert_int_equal(st_tx_begin(store, ST_WRITE, ST_ANY_REVISION, &tx, &err), SL_OK);
+        st_tx_rollback(tx);
+    }
+}
+
+static void a_transaction_that_ends_with_a_broken_reference_names_its_operation(void **state) {
+    (void)state;
+    json_t *body;
+    assert_int_equal(
+        call_on(store, "POST", "/transactions",
+                "{\"operations\":[{\"op\":\"put\",\"path\":\"/services/s\",\"body\":{\"host\":\"h\"}},{\"op\":\"post\",\"path\":"
+                "\"/routes\",\"body\":{\"paths\":[\"/\"],\"service\":{\"id\":\"11111111-1111-4111-8111-111111111111\"}}}]}",
+                &body),
+        400);
+    assert_int_equal(json_integer_value(json_object_get(body, "index")), 1);
+    assert_int_equal(json_integer_value(json_object_get(json_object_get(body, "error"), "code")), 4);
+    json_decref(body);
+    assert_int_equal(call("GET", "/services/s", NULL), 404);
+}
+
+static void without_a_store_what_needs_none_is_answered(void **state) {
+    (void)state;
+    json_t *body;
+    sl_err_set(&err, SL_IO, "the disk is gone");
+    assert_int_equal(call_on(NULL, "GET", "/services", NULL, &body), 500);
+    assert_string_equal(json_string_value(json_object_get(body, "reason")), "the disk is gone");
+    json_decref(body);
+    assert_int_equal(call_on(NULL, "POST", "/services", "{\"host\":\"h\"}", NULL), 500);
+    assert_int_equal(call_on(NULL, "GET", "/schemas/services", NULL, NULL), 200);
+    assert_int_equal(call_on(NULL, "GET", "/status", NULL, &body), 200);
+    assert_false(json_is_true(json_object_get(json_object_get(body, "database"), "reachable")));
+    json_decref(body);
+}
+
+static void publishing_writes_a_plan_of_the_newest_revision_once(void **state) {
+    (void)state;
+    char path[128];
+    gw_plan_t *written;
+    uint64_t revision = 0;
+    snprintf(path, sizeof(path), "%s/plan", dir);
+    node.plan_path = path;
+    assert_int_equal(call("POST", "/services", "{\"name\":\"s\",\"host\":\"h\"}"), 201);
+    assert_int_equal(nd_publish(&node, store, 7, 0, &revision, &err), SL_OK);
+    assert_int_equal(revision, 1);
+    assert_int_equal(gw_plan_open_file(path, &written, &err), SL_OK);
+    assert_int_equal(gw_plan_generation(written), 7);
+    assert_int_equal(gw_plan_store_revision(written), 1);
+    assert_int_equal(gw_plan_n_services(written), 1);
+    gw_plan_close(written);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(nd_publish(&node, store, 8, revision, &revision, &err), SL_OK);
+    assert_int_not_equal(access(path, F_OK), 0);
+    assert_int_equal(nd_plan_next_generation(path), 1);
+    assert_int_equal(nd_publish(&node, store, 8, ND_NO_REVISION, &revision, &err), SL_OK);
+    assert_int_equal(nd_plan_next_generation(path), 9);
+}
+
+static void lists_of_tagged_entities_have_pages(void **state) {
+    (void)state;
+    char path[64];
+    size_t seen = 0;
+    for (int i = 0; i < 10; i++) {
+        snprintf(path, sizeof(path), "/consumers/c%d", i);
+        assert_int_equal(call("PUT", path, i % 2 ? "{\"tags\":[\"odd\"]}" : "{}"), 200);
+    }
+    nd_data_t data;
+    nd_data_init(&data, store);
+    assert_int_equal(data.base.ops->begin(&data.base, false), SL_OK);
+    const char *tag = "odd";
+    char after[40] = "";
+    for (bool more = true; more;) {
+        json_t *page;
+        gw_query_t query = {.after = after, .limit = 2, .tags = &tag, .n_tags = 1};
+        assert_int_equal(data.base.ops->list(&data.base, "consumers", &query, &page, &more), SL_OK);
+        assert_in_range(json_array_size(page), 1, 2);
+        seen += json_array_size(page);
+        snprintf(after, sizeof(after), "%s", json_string_value(json_object_get(json_array_get(page, json_array_size(page) - 1), "id")));
+        json_decref(page);
+    }
+    data.base.ops->rollback(&data.base);
+    assert_int_equal(seen, 5);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(a_write_tells_the_revision_that_it_made_and_a_read_none, make, drop),
+        cmocka_unit_test_setup_teardown(refused_writes_make_no_revision, make, drop),
+        cmocka_unit_test_setup_teardown(no_transaction_stays_open_after_any_answer, make, drop),
+        cmocka_unit_test_setup_teardown(a_transaction_that_ends_with_a_broken_reference_names_its_operation, make, drop),
+        cmocka_unit_test_setup_teardown(without_a_store_what_needs_none_is_answered, make, drop),
+        cmocka_unit_test_setup_teardown(publishing_writes_a_plan_of_the_newest_revision_once, make, drop),
+        cmocka_unit_test_setup_teardown(lists_of_tagged_entities_have_pages, make, drop),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
