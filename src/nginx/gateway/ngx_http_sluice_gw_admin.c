@@ -26,7 +26,7 @@ typedef struct {
     nd_filters_t *filters; /* scanned anew by the thread */
     char *filters_path;
     sl_str_t filters_choose;
-    uint64_t generation; /* of the plan that the thread writes */
+    uint64_t generation; /* of the plan to wait for */
     uint64_t revision;   /* that the thread committed to the store; 0: none */
     sl_err_t err;        /* of the store, for the log */
     unsigned written : 1;
@@ -366,12 +366,14 @@ static void store_in_thread(void *data, ngx_log_t *log) {
     run_on_store(*(exchange_t **)data);
 }
 
-static unsigned is_served(const exchange_t *x) {
-    if (ngx_http_sluice_gw_published_revision() < x->revision) {
+/* Which generation has what was committed is found out once: others may publish newer ones all the time. */
+static unsigned is_served(exchange_t *x) {
+    if (x->generation == 0 && ngx_http_sluice_gw_published_revision() < x->revision) {
         ngx_http_sluice_gw_publish();
         return 0;
     }
-    return ngx_http_sluice_gw_all_serve(ngx_http_sluice_gw_latest());
+    x->generation = x->generation != 0 ? x->generation : ngx_http_sluice_gw_latest();
+    return ngx_http_sluice_gw_all_serve(x->generation);
 }
 
 static void store_wait_handler(ngx_event_t *ev) {
