@@ -123,9 +123,13 @@ static ngx_int_t response_begins(ngx_http_sluice_ctx_t *ctx) {
     return NGX_OK;
 }
 
+static ngx_uint_t may_be_sliced(ngx_http_request_t *r) {
+    return r->allow_ranges && r->headers_in.range != NULL;
+}
+
 /* With a Range header, the length goes out before filters have seen the body: the slicing filter needs the headers first. */
 static ngx_uint_t waits_for_body(ngx_http_request_t *r) {
-    return r == r->main && r->headers_out.content_length_n > 0 && !(r->allow_ranges && r->headers_in.range != NULL);
+    return r == r->main && r->headers_out.content_length_n > 0 && !may_be_sliced(r);
 }
 
 static ngx_int_t headers_released(ngx_http_sluice_ctx_t *ctx, ngx_uint_t eos) {
@@ -191,7 +195,8 @@ static ngx_int_t first_headers(ngx_http_sluice_ctx_t *ctx) {
     }
     eos = no_body(r);
     ctx->resp_eos = eos;
-    ctx->resp_length = r->expect_trailers ? -1 : r->headers_out.content_length_n;
+    /* Several ranges with their boundaries may be longer than the whole. */
+    ctx->resp_length = r->expect_trailers || may_be_sliced(r) ? -1 : r->headers_out.content_length_n;
     ctx->resp_wants_body = !eos && (pw_chain_wants_body(ctx->chain, PW_DIR_RESPONSE) || pw_chain_wants_trailers(ctx->chain, PW_DIR_RESPONSE));
     if (ctx->resp_wants_body) {
         r->filter_need_in_memory = 1;
