@@ -226,7 +226,31 @@ ngx_int_t ngx_http_sluice_gw_variable(ngx_http_request_t *r, const char *name, n
     return NGX_DECLINED;
 }
 
+/*
+ * $sluice_error_page, where error_page leads: a named location. nginx refuses to go to one, with a 500, while the request has no path, which
+ * is so when the request line itself was refused; it gets one then.
+ */
+static ngx_int_t get_error_page(ngx_http_request_t *r, ngx_http_variable_value_t *v, uintptr_t data) {
+    (void)data;
+    static u_char page[] = "@sluice_error";
+    if (r->uri.len == 0) {
+        ngx_str_set(&r->uri, "/");
+    }
+    v->data = page;
+    v->len = sizeof(page) - 1;
+    v->valid = 1;
+    v->no_cacheable = 0;
+    v->not_found = 0;
+    return NGX_OK;
+}
+
 ngx_int_t ngx_http_sluice_gw_add_variables(ngx_conf_t *cf) {
+    ngx_str_t page = ngx_string("sluice_error_page");
+    ngx_http_variable_t *error_page = ngx_http_add_variable(cf, &page, NGX_HTTP_VAR_NOCACHEABLE);
+    if (error_page == NULL) {
+        return NGX_ERROR;
+    }
+    error_page->get_handler = get_error_page;
     for (size_t i = 0; i < sizeof(variables) / sizeof(variables[0]); i++) {
         ngx_str_t name = variables[i].name;
         ngx_http_variable_t *var = ngx_http_add_variable(cf, &name, NGX_HTTP_VAR_NOCACHEABLE);
