@@ -13,7 +13,7 @@ int cmd_check(const cli_options_t *o) {
         return 1;
     }
     sl_err_t err = {.text = ""};
-    int code = prepare_check_file(s, o->args[0], &err) == SL_OK ? 0 : cli_fail("%s", err.text);
+    int code = prepare_check_file(s, o->args[0], &err) == SL_OK ? 0 : cli_fail_err(&err);
     settings_free(s);
     if (code == 0) {
         printf("%s: parse successful, every filter starts\n", o->args[0]);

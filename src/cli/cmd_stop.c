@@ -16,7 +16,7 @@ static long running(const cli_options_t *o, char prefix[CLI_PATH_MAX]) {
     sl_err_t err = {.text = ""};
     long pid = 0;
     if (cli_prefix(s, prefix, &err) != SL_OK) {
-        cli_fail("%s", err.text);
+        cli_fail_err(&err);
     } else if (access(prefix, F_OK) != 0) {
         cli_fail("no such prefix: %s", prefix);
     } else {

@@ -17,7 +17,7 @@ static sl_status_t load(const char *file, const cli_options_t *o, settings_t **o
         rc = settings_override(*out, "wasm_filters_path", o->filters, "--filters", &err);
     }
     if (rc != SL_OK) {
-        cli_fail("%s", err.text);
+        cli_fail_err(&err);
     }
     return rc;
 }

@@ -2,6 +2,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "cli.h"
 
@@ -20,22 +21,41 @@ static const cli_command_t commands[] = {
 };
 #define N_COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
+/* What a message quotes must not move the terminal's cursor. */
+static void print_text(const char *before, const char *text) {
+    fputs(before, stderr);
+    for (const char *p = text; *p != '\0'; p++) {
+        fputc(((unsigned char)*p < 0x20 && *p != '\n') || *p == 0x7f ? '?' : *p, stderr);
+    }
+    fputc('\n', stderr);
+}
+
 int cli_fail(const char *fmt, ...) {
+    char *text = NULL;
     va_list ap;
     va_start(ap, fmt);
-    fputs("Error: ", stderr);
-    vfprintf(stderr, fmt, ap);
-    fputc('\n', stderr);
+    int n = vasprintf(&text, fmt, ap);
     va_end(ap);
+    print_text("Error: ", n >= 0 ? text : fmt);
+    free(n >= 0 ? text : NULL);
     return 1;
 }
 
+/* An error is one line: a backtrace's line ends and indents become blanks. */
 int cli_fail_err(const sl_err_t *err) {
-    return err->text[0] != '\0' ? cli_fail("%s", err->text) : 1;
+    char line[sizeof(err->text)];
+    size_t n = 0;
+    for (const char *p = err->text; *p != '\0';) {
+        bool end = *p == '\n';
+        line[n++] = end ? ' ' : *p;
+        p += end ? strspn(p, "\n ") : 1;
+    }
+    line[n] = '\0';
+    return n != 0 ? cli_fail("%s", line) : 1;
 }
 
 void cli_warn(const char *line) {
-    fprintf(stderr, "Warning: %s\n", line);
+    print_text("Warning: ", line);
 }
 
 static void usage(FILE *out) {

@@ -294,7 +294,7 @@ static sl_status_t print_fields(const char *name, json_t *fields, sl_err_t *err)
     for (bool first = true; p != NULL && *p != '\0'; first = false) {
         size_t len = strcspn(p, "\n");
         if (!first) {
-            cli_fail("%s", err->text);
+            cli_fail_err(err);
         }
         sl_err_set(err, SL_INVALID, "%s: %.*s", name, (int)len, p);
         p += len + (p[len] == '\n');

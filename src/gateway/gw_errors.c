@@ -340,6 +340,18 @@ json_t *gw_config_error(json_t *fields, const json_t *flatten_doc) {
 
 static void print_lines(const json_t *errors, sl_buf_t *path, sl_buf_t *out);
 
+/* A key or a value of the document may hold line ends and the terminal's control sequences. */
+static void append_printable(sl_buf_t *out, sl_str_t text) {
+    for (size_t i = 0; i < text.len; i++) {
+        unsigned char c = (unsigned char)text.data[i];
+        if (c < 0x20 || c == 0x7f) {
+            sl_buf_printf(out, "\\x%02x", c);
+        } else {
+            sl_buf_append_char(out, text.data[i]);
+        }
+    }
+}
+
 static void print_line_list(const json_t *list, sl_buf_t *path, sl_buf_t *out) {
     size_t i, len = path->len;
     const json_t *value;
@@ -364,9 +376,9 @@ static void print_lines(const json_t *errors, sl_buf_t *path, sl_buf_t *out) {
     json_t *value;
     size_t len = path->len;
     if (json_is_string(errors)) {
-        sl_buf_append_str(out, sl_buf_str(path));
+        append_printable(out, sl_buf_str(path));
         sl_buf_append_cstr(out, path->len > 0 ? ": " : "");
-        sl_buf_append(out, json_string_value(errors), json_string_length(errors));
+        append_printable(out, sl_str(json_string_value(errors), json_string_length(errors)));
         sl_buf_append_char(out, '\n');
         return;
     }

@@ -261,6 +261,18 @@ def test_commands_without_a_gateway_say_so(home, command):
     assert (done.returncode, done.stderr) == (1, f"Error: Sluice is not running in {gateway.prefix}\n")
 
 
+def test_an_error_is_one_line_without_control_characters(home):
+    install(home / "filters", "trap_start")
+    gateway = Gateway(home, one_service("http://a", ("trap_start", None)))
+    done = gateway.run("check", gateway.file)
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1, done.stderr
+    assert "unreachable code was reached at " in done.stderr
+    gateway.write('_format_version: "3.0"\nservices: [{name: "a\\e[2J\\nb", url: "http://a"}]\n')
+    done = gateway.run("check", gateway.file)
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1, done.stderr
+    assert "\\x1b[2J\\x0ab" in done.stderr and "\x1b" not in done.stderr
+
+
 def test_health_and_version(home, origin):
     assert re.fullmatch(r"\d+\.\d+\.\d+\n", sluice("version").stdout)
     assert sluice("--version").stdout == sluice("version").stdout

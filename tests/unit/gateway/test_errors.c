@@ -159,6 +159,17 @@ static void test_lines_for_people_carry_the_path(void **state) {
     json_decref(fields);
 }
 
+static void test_lines_for_people_quote_no_line_ends_and_no_control_characters(void **state) {
+    (void)state;
+    json_t *fields = test_errors(HEAD "services: [{host: \"a\\r\\nb\", \"x\\ey\": 1}]\n");
+    sl_buf_t out;
+    sl_buf_init(&out, 65536);
+    assert_int_equal(gw_config_error_lines(fields, &out), SL_OK);
+    assert_string_equal(sl_buf_cstr(&out), "services[0].host: invalid value: a\\x0d\\x0ab\nservices[0].x\\x1by: unknown field\n");
+    sl_buf_deinit(&out);
+    json_decref(fields);
+}
+
 static void test_endless_messages_are_cut(void **state) {
     (void)state;
     json_t *fields = json_object(), *list = json_array();
@@ -219,6 +230,7 @@ int main(void) {
         cmocka_unit_test(test_collisions_and_bad_references_are_flattened_too),
         cmocka_unit_test(test_what_belongs_to_no_entity_stays_in_fields),
         cmocka_unit_test(test_lines_for_people_carry_the_path),
+        cmocka_unit_test(test_lines_for_people_quote_no_line_ends_and_no_control_characters),
         cmocka_unit_test(test_endless_messages_are_cut),
         cmocka_unit_test(test_many_bad_references_are_flattened_quickly),
         cmocka_unit_test(test_texts_cut_inside_a_character_stay_valid),
