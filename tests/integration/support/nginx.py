@@ -124,8 +124,9 @@ default_type text/plain;
         return [BINARY, "-p", str(self.folder), "-e", "logs/error.log", "-c", str(self.conf), *more]
 
     def check(self, cwd=None):
-        """nginx -t"""
-        return subprocess.run(self.command("-t"), capture_output=True, text=True, env=self.env(), cwd=cwd, timeout=120)
+        """nginx -t, which leaves freeing to the end of the process."""
+        env = {**self.env(), "ASAN_OPTIONS": "detect_odr_violation=0:detect_leaks=0"}
+        return subprocess.run(self.command("-t"), capture_output=True, text=True, env=env, cwd=cwd, timeout=120)
 
     def start(self, servers="", http="", wasm="", main="", master=True, cwd=None):
         self.write(servers, http, wasm, main, master)
