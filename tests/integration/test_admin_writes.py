@@ -7,7 +7,9 @@ import json
 import os
 import re
 import signal
+import socket
 import sqlite3
+import struct
 import subprocess
 import threading
 import urllib.parse
@@ -504,6 +506,29 @@ def test_traffic_goes_on_while_the_configuration_changes(api, origin):
     assert bad == []
 
 
+def test_clients_that_go_away_disturb_nothing(api, origin):
+    api.ok(201, "POST", "/services", {"name": "s", "url": origin.url})
+    for i in range(60):
+        body = json.dumps({"paths": [f"/gone{i}-"], "service": {"name": "s"}}).encode()
+        head = f"PUT /routes/gone{i} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        with socket.create_connection(("127.0.0.1", api.gateway.admin)) as connection:
+            if i % 3 == 0:  # a reset instead of an end
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.sendall(head + body)
+            if i % 3 == 1:
+                connection.recv(1)
+    wait_for(lambda: status_everywhere(api.gateway, "/gone58-") == {200}, "what was written before the client went")
+    assert len(api.gateway.workers()) == WORKERS and api.ok(200, "GET", "/status")["database"]["reachable"]
+
+
+def test_head_and_options(api):
+    api.ok(201, "POST", "/services", a_service())
+    head = api("HEAD", "/services/s")
+    assert head.status == 200 and head.body == b"" and int(head.get("content-length")) > 100 and head.get("etag")
+    assert api("OPTIONS", "/services/s").get("allow") == "DELETE, GET, HEAD, OPTIONS, PATCH, PUT"
+    assert api("OPTIONS", "/transactions").get("allow") == "OPTIONS, POST"
+
+
 def test_another_process_may_write_into_the_store(api, origin, tmp_path):
     api.ok(201, "POST", "/services", {"name": "kept", "url": origin.url})
     document = tmp_path / "more.yml"
@@ -526,11 +551,23 @@ def test_another_process_may_write_into_the_store(api, origin, tmp_path):
 # ---- restarts, kills, damage ---------------------------------------------------------------------------------------------------
 
 
+def is_free(port):
+    with socket.socket() as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            s.bind(("127.0.0.1", port))
+            s.listen()
+        except OSError:
+            return False
+    return True
+
+
 def kill_everything(gateway):
     with contextlib.suppress(ProcessLookupError):
         os.killpg(gateway.process.pid, signal.SIGKILL)
     gateway.process.wait()
     gateway.process = None
+    wait_for(lambda: is_free(gateway.proxy) and is_free(gateway.admin), "the workers to be gone")
 
 
 def test_a_restart_keeps_what_was_written(home, origin):
