@@ -70,6 +70,7 @@ sl_status_t pw_filter_new(pw_worker_t *worker, const pw_filter_conf_t *conf, pw_
 pw_filter_t *pw_filter_ref(pw_filter_t *filter);
 void pw_filter_unref(pw_filter_t *filter); /* the last one: on_done, (proxy_done), on_delete of its root */
 sl_str_t pw_filter_name(const pw_filter_t *filter);
+pw_dialect_t pw_filter_dialect(const pw_filter_t *filter);
 
 /* Events of root contexts. A root that has gone or trapped is handled inside. */
 void pw_root_tick(pw_root_t *root);

@@ -259,6 +259,10 @@ sl_str_t pw_filter_name(const pw_filter_t *filter) {
     return filter->conf.name;
 }
 
+pw_dialect_t pw_filter_dialect(const pw_filter_t *filter) {
+    return filter->conf.dialect;
+}
+
 pw_root_t *pw_filter_root(pw_filter_t *filter) {
     pw_root_t *old = filter->root;
     if (__builtin_expect(old != NULL && !old->vm->failed, 1)) {
