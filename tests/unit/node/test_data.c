@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "cmocka_all.h"
+#include "fail_alloc.h"
 #include "nd_publish.h"
 #include "sl_file.h"
 
@@ -194,6 +195,48 @@ static void lists_of_tagged_entities_have_pages(void **state) {
     assert_int_equal(seen, 5);
 }
 
+static size_t count(const char *path) {
+    json_t *body;
+    assert_int_equal(call_on(store, "GET", path, NULL, &body), 200);
+    size_t n = json_array_size(json_object_get(body, "data"));
+    json_decref(body);
+    return n;
+}
+
+static void *counted_malloc(size_t size) {
+    return malloc(size);
+}
+
+/* Between a failed allocation and the end of an exchange nothing is kept, or all. */
+static void memory_that_runs_out_leaves_all_or_nothing(void **state) {
+    static const char operations[] =
+        "{\"operations\":[{\"op\":\"put\",\"path\":\"/services/new\",\"body\":{\"host\":\"h\",\"tags\":[\"t\"]}},{\"op\":\"post\",\"path\":"
+        "\"/services/new/routes\",\"body\":{\"name\":\"new\",\"paths\":[\"/\"]}},{\"op\":\"delete\",\"path\":\"/consumers/c\"}]}";
+    unsigned failures = 0;
+    (void)state;
+    json_set_alloc_funcs(counted_malloc, free);
+    for (unsigned nth = 1, seen = nth; seen >= nth; nth++) {
+        assert_int_equal(call("PUT", "/consumers/c", "{}"), 200);
+        st_tx_t *tx;
+        fail_alloc_at(nth);
+        int status = call("POST", "/transactions", operations);
+        uint64_t revision = committed;
+        seen = fail_alloc_seen();
+        fail_alloc_at(0);
+        bool done = count("/services") == 1;
+        assert_int_equal(count("/routes"), done);
+        assert_int_equal(count("/consumers"), !done);
+        assert_true(done || status >= 400);
+        assert_int_equal(done, revision != 0);
+        failures += !done;
+        assert_int_equal(st_tx_begin(store, ST_WRITE, ST_ANY_REVISION, &tx, &err), SL_OK);
+        assert_int_equal(st_tx_clear(tx, &err), SL_OK);
+        assert_int_equal(st_tx_commit(tx, NULL, &err), SL_OK);
+    }
+    json_set_alloc_funcs(malloc, free);
+    assert_true(failures > 50);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_write_tells_the_revision_that_it_made_and_a_read_none, make, drop),
@@ -203,6 +246,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(without_a_store_what_needs_none_is_answered, make, drop),
         cmocka_unit_test_setup_teardown(publishing_writes_a_plan_of_the_newest_revision_once, make, drop),
         cmocka_unit_test_setup_teardown(lists_of_tagged_entities_have_pages, make, drop),
+        cmocka_unit_test_setup_teardown(memory_that_runs_out_leaves_all_or_nothing, make, drop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
