@@ -102,7 +102,8 @@ static ngx_int_t value_via(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx,
 
 static ngx_int_t value_forwarded_for(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx, ngx_str_t *out) {
     (void)ctx;
-    return ngx_http_sluice_gw_join(r, ngx_http_sluice_gw_request_header(r, SL_STR("x-forwarded-for"), 0), r->connection->addr_text, out);
+    ngx_table_elt_t *h = ngx_http_sluice_gw_request_header(r, SL_STR("x-forwarded-for"), 0);
+    return ngx_http_sluice_gw_join(r, h, h != NULL ? ngx_http_sluice_gw_peer(r) : r->connection->addr_text, out);
 }
 
 /* What a trusted peer said, if it did. */
@@ -227,8 +228,8 @@ ngx_int_t ngx_http_sluice_gw_variable(ngx_http_request_t *r, const char *name, n
 }
 
 /*
- * $sluice_error_page, where error_page leads: a named location. nginx refuses to go to one, with a 500, while the request has no path, which
- * is so when the request line itself was refused; it gets one then.
+ * $sluice_error_page, where error_page leads: a named location. nginx refuses to go to one, with a 500, while the request has no path,
+ * which is so when the request line itself was refused; it gets one then.
  */
 static ngx_int_t get_error_page(ngx_http_request_t *r, ngx_http_variable_value_t *v, uintptr_t data) {
     (void)data;
