@@ -678,6 +678,35 @@ def test_a_damaged_store_leaves_the_last_good_plan(home, origin):
     gateway.process = None
 
 
+@pytest.fixture
+def small_disk(home):
+    """A file system of 3 MB where the gateway keeps its state."""
+    state = home / "prefix/state"
+    state.mkdir(parents=True)
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", state], capture_output=True).returncode != 0:
+        pytest.skip("file systems cannot be mounted here")
+    yield home
+    subprocess.run(["umount", "-l", state], check=True)
+
+
+def test_a_full_disk_is_an_error_that_says_so_and_traffic_goes_on(small_disk, origin):
+    gateway = with_store(small_disk)
+    gateway.allowed.append("cannot be published")
+    api = Api(gateway)
+    with gateway.start():
+        api.ok(201, "POST", "/services", {"name": "s", "url": origin.url})
+        api.ok(201, "POST", "/services/s/routes", {"name": "r", "paths": ["/r"]})
+        kept, large = [], {"host": "a.test", "tags": [f"{i}-" + "x" * 200 for i in range(200)]}
+        for i in range(100):
+            answer = api("PUT", f"/services/large{i}", large)
+            if answer.status != 200:
+                break
+            kept.append(f"large{i}")
+        assert answer.status == 500 and "no space left" in json.loads(answer.body)["reason"]
+        assert status_everywhere(gateway, "/r") == {200}
+        assert {s["name"] for s in api.ok(200, "GET", "/services?size=1000")["data"]} == {"s", *kept}
+
+
 # ---- settings and commands ---------------------------------------------------------------------------------------------------------
 
 
