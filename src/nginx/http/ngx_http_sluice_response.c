@@ -143,6 +143,17 @@ static ngx_int_t headers_released(ngx_http_sluice_ctx_t *ctx, ngx_uint_t eos) {
     return pass_headers(ctx);
 }
 
+/* What the last header filter would tell the caller. HTTP/1's looks at the status only where no status line came from an upstream. */
+static ngx_uint_t will_be_header_only(ngx_http_request_t *r) {
+    ngx_uint_t status = r->headers_out.status;
+
+    if (r->method == NGX_HTTP_HEAD) {
+        return 1;
+    }
+    return (status == NGX_HTTP_NO_CONTENT || status == NGX_HTTP_NOT_MODIFIED) &&
+           (r->http_version >= NGX_HTTP_VERSION_20 || r->headers_out.status_line.len == 0);
+}
+
 static ngx_int_t headers_held(ngx_http_sluice_ctx_t *ctx, ngx_uint_t eos) {
     ngx_http_request_t *r = ctx->request;
 
@@ -153,8 +164,7 @@ static ngx_int_t headers_held(ngx_http_sluice_ctx_t *ctx, ngx_uint_t eos) {
         return pass_headers(ctx);
     }
     if (eos) {
-        /* what the last header filter would tell the caller */
-        r->header_only = r->method == NGX_HTTP_HEAD || r->headers_out.content_length_n != 0;
+        r->header_only = will_be_header_only(r);
     }
     if (!eos && pw_stream_wants_body(ctx->stream.pw, PW_DIR_RESPONSE)) {
         ctx->resp = NGX_HTTP_SLUICE_RESP_FIRST;
