@@ -209,7 +209,8 @@ static void proxy_server(sl_buf_t *b, const settings_t *s, const prepared_t *p) 
     tls(b, s, p, &p->proxy, "ssl_cert", "ssl_cert_key");
     access_log(b, p, settings_get(s, "proxy_access_log"));
     error_log(b, s, p, settings_get(s, "proxy_error_log"), "        ");
-    sl_buf_append_cstr(b, "        error_page 400 404 405 408 411 412 413 414 417 494 500 502 503 504 $sluice_error_page;\n");
+    sl_buf_append_cstr(b, "        error_page 400 404 405 408 411 412 413 414 417 500 502 503 504 $sluice_error_page;\n"
+                          "        error_page 494 =494 $sluice_error_page;\n");
     settings_injected(s, "proxy", injected_line, b);
     sl_buf_append_cstr(b, proxy_location);
     settings_injected(s, "location", injected_line, b);

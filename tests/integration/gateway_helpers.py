@@ -238,6 +238,8 @@ class Gateway:
             return
         with contextlib.suppress(Exception):
             self.stop()
+        if isinstance(value, Exception):
+            value.add_note("error.log:\n" + self.log()[-3000:])
 
     # ---- logs ----
 

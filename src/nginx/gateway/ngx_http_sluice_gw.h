@@ -117,6 +117,8 @@ typedef struct {
     ngx_str_t request_id;
     ngx_http_sluice_gw_addr_t *addrs;
     ngx_uint_t n_addrs, next_addr;
+    u_char name_key[16]; /* of a TLS upstream's name, see get_peer() */
+    size_t name_key_len;
     ngx_resolver_ctx_t *resolving;
     ngx_msec_t upstream_started; /* ngx_current_msec of the first try */
     unsigned matched : 1;
@@ -146,6 +148,9 @@ char *ngx_http_sluice_gw_read_hosts(ngx_conf_t *cf, ngx_http_sluice_gw_main_conf
 ngx_table_elt_t *ngx_http_sluice_gw_request_header(ngx_http_request_t *r, sl_str_t lower, size_t nth);
 ngx_uint_t ngx_http_sluice_gw_local_port(ngx_http_request_t *r); /* of the listener */
 unsigned ngx_http_sluice_gw_peer_trusted(ngx_http_request_t *r); /* trusted_ips */
+ngx_str_t ngx_http_sluice_gw_peer(ngx_http_request_t *r);        /* address of the connection, whatever real_ip_header says */
+/* What Connection names ends here; called before the request goes to the upstream. */
+void ngx_http_sluice_gw_drop_hop_headers(ngx_http_request_t *r);
 unsigned ngx_http_sluice_gw_is_tls(ngx_http_request_t *r);
 ngx_str_t ngx_http_sluice_gw_host(ngx_http_request_t *r); /* as sent, with its port; may be empty */
 ngx_int_t ngx_http_sluice_gw_add_header(ngx_http_request_t *r, const char *name, ngx_str_t value); /* to the response; borrows both */

@@ -52,11 +52,15 @@ static ngx_int_t add_via(ngx_http_request_t *r, ngx_http_sluice_gw_main_conf_t *
     return ngx_http_sluice_gw_add_header(r, "Via", value);
 }
 
-/* Ours only where the upstream or a filter sent none. */
+/* Ours only where the upstream or a filter sent none. Where the upstream sent none nginx has put an empty one, which it does not send. */
 static ngx_int_t add_server(ngx_http_request_t *r, ngx_http_sluice_gw_main_conf_t *mcf) {
     ngx_str_t none = ngx_null_string;
-    if (r->headers_out.server != NULL || response_header(r, "server") != NULL) {
+    ngx_table_elt_t *h = r->headers_out.server != NULL ? r->headers_out.server : response_header(r, "server");
+    if (h != NULL && h->value.len != 0) {
         return NGX_OK;
+    }
+    if (h != NULL) {
+        h->hash = 0;
     }
     return ngx_http_sluice_gw_set_server(r, (mcf->tokens & NGX_HTTP_SLUICE_GW_SERVER_TOKENS) ? mcf->server : none);
 }

@@ -296,5 +296,10 @@ ngx_int_t ngx_http_sluice_gw_precontent_handler(ngx_http_request_t *r) {
             return rc;
         }
     }
-    return resolve_step(r, ctx);
+    ngx_int_t rc = resolve_step(r, ctx);
+    if (rc == NGX_DECLINED) {
+        ngx_http_sluice_gw_drop_hop_headers(r);
+        r->request_body_no_buffering = r->request_body == NULL && !ctx->route.request_buffering;
+    }
+    return rc;
 }

@@ -27,9 +27,74 @@ ngx_uint_t ngx_http_sluice_gw_local_port(ngx_http_request_t *r) {
     return ngx_inet_get_port(r->connection->local_sockaddr);
 }
 
+ngx_str_t ngx_http_sluice_gw_peer(ngx_http_request_t *r) {
+    /* The realip module puts the client's address into the connection, and the peer's into this variable. */
+    ngx_str_t name = ngx_string("realip_remote_addr");
+    ngx_http_variable_value_t *v = ngx_http_get_variable(r, &name, ngx_hash_key(name.data, name.len));
+    if (v == NULL || v->not_found) {
+        return r->connection->addr_text;
+    }
+    return (ngx_str_t){v->len, v->data};
+}
+
 unsigned ngx_http_sluice_gw_peer_trusted(ngx_http_request_t *r) {
     ngx_http_sluice_gw_main_conf_t *mcf = ngx_http_get_module_main_conf(r, ngx_http_sluice_gateway_module);
-    return mcf->trusted != NULL && ngx_cidr_match(r->connection->sockaddr, mcf->trusted) == NGX_OK;
+    if (mcf->trusted == NULL) {
+        return 0;
+    }
+    ngx_str_t peer = ngx_http_sluice_gw_peer(r);
+    ngx_addr_t addr;
+    struct sockaddr local = {.sa_family = AF_UNIX};
+    if (ngx_parse_addr(r->pool, &addr, peer.data, peer.len) != NGX_OK) {
+        addr.sockaddr = &local; /* its text is "unix:" */
+    }
+    return ngx_cidr_match(addr.sockaddr, mcf->trusted) == NGX_OK;
+}
+
+/* ---- headers of the connection ------------------------------------------------------------------------------------------- */
+
+static unsigned same_name(const u_char *name, size_t len, const char *other) {
+    return len == ngx_strlen(other) && ngx_strncasecmp((u_char *)(uintptr_t)name, (u_char *)(uintptr_t)other, len) == 0;
+}
+
+/* Nobody may rid himself of what the gateway says about him, nor of what frames the request; upgrade and te are the gateway's to decide. */
+static unsigned stays(const u_char *name, size_t len) {
+    static const char *const names[] = {"host",      "content-length", "transfer-encoding", "connection", "via",
+                                        "forwarded", "x-real-ip",      "upgrade",           "te"};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (same_name(name, len, names[i])) {
+            return 1;
+        }
+    }
+    return len > 12 && ngx_strncasecmp((u_char *)(uintptr_t)name, (u_char *)"x-forwarded-", 12) == 0;
+}
+
+/* Renamed to a header that nginx.conf keeps from the upstream; other modules have pointers to the element. */
+static void drop(ngx_http_request_t *r, sl_str_t name) {
+    for (ngx_table_elt_t *h; (h = ngx_http_sluice_gw_request_header(r, name, 0)) != NULL;) {
+        ngx_str_set(&h->key, "Keep-Alive");
+        h->lowcase_key = (u_char *)"keep-alive";
+        h->hash = ngx_hash_key(h->lowcase_key, h->key.len);
+    }
+}
+
+void ngx_http_sluice_gw_drop_hop_headers(ngx_http_request_t *r) {
+    ngx_table_elt_t *connection;
+    for (size_t nth = 0; (connection = ngx_http_sluice_gw_request_header(r, SL_STR("connection"), nth)) != NULL; nth++) {
+        const u_char *p = connection->value.data;
+        const u_char *end = p + connection->value.len;
+        while (p < end) {
+            const u_char *name = p;
+            while (p < end && *p != ',' && *p != ' ' && *p != '\t') {
+                p++;
+            }
+            size_t len = (size_t)(p - name);
+            if (len != 0 && !stays(name, len) && !same_name(name, len, "keep-alive")) {
+                drop(r, sl_str(name, len));
+            }
+            p += p < end;
+        }
+    }
 }
 
 unsigned ngx_http_sluice_gw_is_tls(ngx_http_request_t *r) {

@@ -1,6 +1,8 @@
 /* Names to addresses, and the balancer that hands them to nginx's upstream. */
 #include "ngx_http_sluice_gw.h"
 
+#include <ngx_md5.h>
+
 #define MAX_ADDRS 64
 
 typedef struct {
@@ -72,7 +74,7 @@ static ngx_int_t add_addr(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx, 
         return NGX_OK;
     }
     ngx_http_sluice_gw_addr_t *a = &ctx->addrs[ctx->n_addrs];
-    a->sockaddr = ngx_palloc(r->pool, len);
+    a->sockaddr = ngx_pcalloc(r->pool, sizeof(ngx_sockaddr_t));
     a->name.data = ngx_pnalloc(r->pool, NGX_SOCKADDR_STRLEN);
     if (a->sockaddr == NULL || a->name.data == NULL) {
         return NGX_ERROR;
@@ -105,14 +107,21 @@ static void resolved(ngx_resolver_ctx_t *rctx) {
     ctx->resolving = NULL;
     ngx_resolve_name_done(rctx);
     r->read_event_handler = ngx_http_block_reading;
+    r->write_event_handler = ngx_http_core_run_phases;
     if (async) {
         ngx_http_core_run_phases(r);
         ngx_http_run_posted_requests(c);
     }
 }
 
-static ngx_int_t ask_resolver(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx, ngx_str_t host) {
+static ngx_int_t ask_resolver(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx, ngx_str_t given) {
     ngx_http_core_loc_conf_t *clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
+    /* The resolver writes into the name; ours is in the plan, which is read-only. */
+    ngx_str_t host = {given.len, ngx_pnalloc(r->pool, given.len)};
+    if (host.data == NULL) {
+        return NGX_ERROR;
+    }
+    ngx_strlow(host.data, given.data, given.len);
     ngx_resolver_ctx_t temp = {.name = host};
     ngx_resolver_ctx_t *rctx = ngx_resolve_start(clcf->resolver, &temp);
     if (rctx == NULL) {
@@ -127,9 +136,12 @@ static ngx_int_t ask_resolver(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *c
     rctx->data = r;
     rctx->timeout = clcf->resolver_timeout;
     ctx->resolving = rctx;
+    /* Only the name's address takes the request on. */
     r->read_event_handler = ngx_http_test_reading;
+    r->write_event_handler = ngx_http_request_empty_handler;
     if (ngx_resolve_name(rctx) != NGX_OK) {
         ctx->resolving = NULL;
+        r->write_event_handler = ngx_http_core_run_phases;
         return NGX_DECLINED;
     }
     return ctx->resolved ? NGX_OK : ctx->failed ? NGX_DECLINED : NGX_AGAIN;
@@ -170,6 +182,33 @@ ngx_int_t ngx_http_sluice_gw_resolve(ngx_http_request_t *r, ngx_http_sluice_gw_c
 
 /* ---- balancer ------------------------------------------------------------------------------------------------------------------ */
 
+/*
+ * The cache of idle connections knows an address only, but a TLS connection is made for a name. So the bytes after the address, which
+ * the kernel does not look at, tell the names apart.
+ */
+#define NAME_KEY_BYTES 16
+
+static void take_name_key(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx) {
+    ngx_str_t sni;
+    ctx->name_key_len = 0;
+    if (!(ctx->service.protocol & (GW_HTTPS | GW_GRPCS)) || ngx_http_sluice_gw_variable(r, "sluice_upstream_sni", &sni) != NGX_OK) {
+        return;
+    }
+    ngx_md5_t md5;
+    ngx_md5_init(&md5);
+    ngx_md5_update(&md5, sni.data, sni.len);
+    ngx_md5_final(ctx->name_key, &md5);
+    ctx->name_key_len = NAME_KEY_BYTES;
+}
+
+static socklen_t with_name_key(const ngx_http_sluice_gw_ctx_t *ctx, ngx_http_sluice_gw_addr_t *a) {
+    if (a->socklen + ctx->name_key_len > sizeof(ngx_sockaddr_t)) {
+        return a->socklen;
+    }
+    ngx_memcpy((u_char *)a->sockaddr + a->socklen, ctx->name_key, ctx->name_key_len);
+    return a->socklen + (socklen_t)ctx->name_key_len;
+}
+
 static ngx_int_t get_peer(ngx_peer_connection_t *pc, void *data) {
     ngx_http_sluice_gw_ctx_t *ctx = data;
     if (ctx->n_addrs == 0) {
@@ -177,7 +216,7 @@ static ngx_int_t get_peer(ngx_peer_connection_t *pc, void *data) {
     }
     ngx_http_sluice_gw_addr_t *a = &ctx->addrs[ctx->next_addr++ % ctx->n_addrs];
     pc->sockaddr = a->sockaddr;
-    pc->socklen = a->socklen;
+    pc->socklen = with_name_key(ctx, a);
     pc->name = &a->name;
     pc->cached = 0;
     pc->connection = NULL;
@@ -216,6 +255,7 @@ static ngx_int_t init_peer(ngx_http_request_t *r, ngx_http_upstream_srv_conf_t *
         ngx_log_error(NGX_LOG_ERR, r->connection->log, 0, "[sluice] the gateway's upstream can only be used by the gateway's location");
         return NGX_ERROR;
     }
+    take_name_key(r, ctx);
     ctx->proxied = 1;
     ctx->upstream_started = ngx_current_msec;
     r->upstream->peer.data = ctx;
