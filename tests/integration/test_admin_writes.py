@@ -589,6 +589,33 @@ def test_a_restart_keeps_what_was_written(home, origin):
         wait_for(lambda: status_everywhere(gateway, "/x") == {404}, "the workers of the reload")
 
 
+def test_reloads_during_writes_lose_nothing(home, origin):
+    gateway = with_store(home)
+    api, acknowledged, stop = Api(gateway), [], threading.Event()
+    with gateway.start():
+        api.ok(201, "POST", "/services", {"name": "s", "url": origin.url})
+
+        def write(writer):
+            for i in range(100000):
+                if stop.is_set():
+                    return
+                with contextlib.suppress(OSError, http1.Closed):
+                    answer = api("PUT", f"/routes/w{writer}-{i}", {"paths": [f"/w{writer}-{i}-"], "service": {"name": "s"}})
+                    assert answer.status == 200, answer.text
+                    acknowledged.append(f"/w{writer}-{i}-")
+
+        with concurrent.futures.ThreadPoolExecutor(3) as pool:
+            writers = [pool.submit(write, writer) for writer in range(3)]
+            for _ in range(5):
+                before = len(acknowledged)
+                wait_for(lambda before=before: len(acknowledged) > before + 10, "writes")
+                assert gateway.run("reload").returncode == 0
+            stop.set()
+            for writer in writers:
+                writer.result()
+        wait_for(lambda: all(status_everywhere(gateway, path, 3) == {200} for path in acknowledged), "all acknowledged routes")
+
+
 @pytest.mark.parametrize("rounds", [10, pytest.param(200, marks=pytest.mark.soak)])
 def test_kill_9_of_everything_loses_nothing_that_was_acknowledged(home, rounds):
     gateway = with_store(home, workers=2)

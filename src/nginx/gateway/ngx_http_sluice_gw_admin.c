@@ -10,6 +10,7 @@
 #define MAX_BODY ((size_t)256 * 1024 * 1024)
 #define MAX_ANSWER ((size_t)1024 * 1024 * 1024)
 #define WAIT_STEP_MS 2
+#define KEEP_MS 60000
 #define WAIT_MAX_MS 5000 /* for workers that are busy; they take over all the same */
 
 typedef struct {
@@ -305,8 +306,20 @@ static void wait_handler(ngx_event_t *ev) {
     ngx_add_timer(ev, WAIT_STEP_MS);
 }
 
+/* A worker that is to end waits for timers, not for threads. */
+static void keep_worker(ngx_event_t *ev) {
+    ngx_add_timer(ev, KEEP_MS);
+}
+
+/* The thread is done: the event is for waiting from now on. */
+static void stop_keeping(exchange_t *x, ngx_event_handler_pt handler) {
+    ngx_del_timer(&x->wait);
+    x->wait.handler = handler;
+}
+
 static void replaced(ngx_event_t *ev) {
     exchange_t *x = exchange_of(ev);
+    stop_keeping(x, wait_handler);
     ngx_http_sluice_gw_load_end(x->written ? x->generation : 0);
     if (!x->written) {
         finish(x);
@@ -387,6 +400,7 @@ static void store_wait_handler(ngx_event_t *ev) {
 
 static void stored(ngx_event_t *ev) {
     exchange_t *x = exchange_of(ev);
+    stop_keeping(x, store_wait_handler);
     if (x->response.status >= 500 || x->scan_failed) {
         ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0, "[sluice] the Admin API: %s", x->err.text);
     }
@@ -412,7 +426,7 @@ static ngx_int_t start_thread(ngx_http_request_t *r, exchange_t *x, unsigned on_
     x->conn.data = x;
     x->wait.data = &x->conn;
     x->wait.log = ngx_cycle->log;
-    x->wait.handler = on_store ? store_wait_handler : wait_handler;
+    x->wait.handler = keep_worker;
     *(exchange_t **)task->ctx = x;
     task->handler = on_store ? store_in_thread : replace_in_thread;
     task->event.handler = on_store ? stored : replaced;
@@ -424,6 +438,7 @@ static ngx_int_t start_thread(ngx_http_request_t *r, exchange_t *x, unsigned on_
         r->aio = 0;
         return NGX_ERROR;
     }
+    ngx_add_timer(&x->wait, KEEP_MS);
     return NGX_OK;
 }
 

@@ -18,6 +18,7 @@
 #define MAX_IDLE 8
 #define BUSY_TIMEOUT_MS 30000
 #define POLL_MS 1000
+#define KEEP_MS 60000
 #define RETRY_MS 1000 /* after a plan could not be published */
 
 typedef struct {
@@ -30,6 +31,7 @@ typedef struct {
 static struct {
     ngx_http_sluice_gw_main_conf_t *mcf;
     ngx_event_t poll;
+    ngx_event_t keep;        /* set while a thread builds: a worker that is to end waits for timers, not for threads */
     ngx_thread_task_t *task; /* its ctx is a publication_t */
     unsigned publishing : 1;
     unsigned failed : 1;
@@ -86,9 +88,14 @@ static void publish_in_thread(void *data, ngx_log_t *log) {
     }
 }
 
+static void keep_handler(ngx_event_t *ev) {
+    ngx_add_timer(ev, KEEP_MS);
+}
+
 static void published(ngx_event_t *ev) {
     publication_t *p = gs.task->ctx;
     (void)ev;
+    ngx_del_timer(&gs.keep);
     unsigned known = gs.failed;
     gs.publishing = 0;
     gs.failed = p->rc != SL_OK;
@@ -116,7 +123,9 @@ void ngx_http_sluice_gw_publish(void) {
     if (ngx_thread_task_post(pool, gs.task) != NGX_OK) {
         gs.publishing = 0;
         ngx_http_sluice_gw_load_end(0);
+        return;
     }
+    ngx_add_timer(&gs.keep, KEEP_MS);
 }
 
 static void poll_handler(ngx_event_t *ev) {
@@ -148,6 +157,9 @@ ngx_int_t ngx_http_sluice_gw_store_init_worker(ngx_cycle_t *cycle, ngx_http_slui
     gs.poll.data = &dummy;
     gs.poll.log = cycle->log;
     gs.poll.cancelable = 1;
+    gs.keep.handler = keep_handler;
+    gs.keep.data = &dummy;
+    gs.keep.log = cycle->log;
     gs.mcf = mcf;
     snprintf(idle.path, sizeof(idle.path), "%s", mcf->store_path);
     ngx_add_timer(&gs.poll, POLL_MS);
