@@ -370,13 +370,20 @@ def test_zones_of_the_same_name_may_be_of_each_kind_if_they_are_the_defaults(sta
     assert run(nginx, "queue_resolve \\e q", "enqueue x", "status").get("x-status") == "0"
 
 
-def test_a_zone_whose_size_changed_is_new_and_the_others_stay(start):
-    nginx = start(wasm="shm_kv a 12k; shm_kv b 12k;")
-    run(nginx, "shared_set a/k v", "shared_set b/k v")
-    nginx.conf.write_text(nginx.conf.read_text().replace("shm_kv a 12k", "shm_kv a 16k"))
+def test_state_moves_to_a_zone_of_another_size(start):
+    nginx = start("configure: queue_register q", wasm="shm_kv a 12k; shm_kv b 12k; shm_queue * 12k; metrics { slab_size 64k; }", workers=2)
+    cas = run(nginx, "shared_set a/k v", "shared_set b/k v", "shared_get a/k", "note x-cas $cas").get("x-cas")
+    run(nginx, "queue_resolve \\e q", "enqueue item", "metric counter c", "metric_add 5")
+    text = nginx.conf.read_text()
+    for name in ("shm_kv a", "shm_queue *"):
+        text = text.replace(f"{name} 12k", f"{name} 64k")
+    nginx.conf.write_text(text.replace("slab_size 64k", "slab_size 128k"))
     nginx.reload()
-    assert run(nginx, "shared_get a/k", "status").get("x-status") == "1"
-    assert run(nginx, "shared_get b/k", "status").get("x-status") == "0"
+    wait_for(lambda: nginx.log().count("exited with code 0") == 2, "old workers are gone")
+    response = run(nginx, "shared_get a/k x-a", "note x-cas $cas", "shared_get b/k x-b", "queue_resolve \\e q", "dequeue x-i")
+    assert [response.get(name) for name in ("x-a", "x-cas", "x-b", "x-i")] == ["v", cas, "v", "item"]
+    assert metric(nginx, "counter", "c") == "5"
+    assert run(nginx, f"shared_set a/big {'v' * 7000}", "status").get("x-status") == "0"
 
 
 def test_state_works_without_a_master(nginx):

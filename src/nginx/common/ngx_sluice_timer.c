@@ -1,10 +1,14 @@
-/* Ticks of root contexts as nginx timers. None keeps an exiting worker alive, and none is armed while it exits. */
+/*
+ * Ticks of root contexts as nginx timers. None keeps an exiting worker alive by itself; they go on as long as there are streams, which
+ * may be waiting for them.
+ */
 #include "ngx_sluice.h"
 
 #include <ngx_event.h>
 
 typedef struct {
     ngx_event_t event;
+    ngx_sluice_conf_t *scf;
     pw_root_t *root;
     ngx_msec_t period;
     unsigned running : 1; /* pw_root_tick() is on the stack */
@@ -14,10 +18,14 @@ typedef struct {
 /* Debug builds of nginx print the descriptor of a timer's connection. */
 static ngx_connection_t no_connection = {.fd = (ngx_socket_t)-1};
 
+static ngx_uint_t ends(const ngx_sluice_conf_t *scf) {
+    return ngx_exiting && ngx_queue_empty(&scf->streams);
+}
+
 static void tick_handler(ngx_event_t *event) {
     tick_t *tick = ngx_queue_data(event, tick_t, event);
 
-    if (ngx_exiting) {
+    if (ends(tick->scf)) {
         return;
     }
     tick->running = 1;
@@ -61,6 +69,7 @@ void ngx_sluice_tick_set(void *worker, pw_root_t *root, void **timer, uint32_t p
         if (tick == NULL) {
             return;
         }
+        tick->scf = worker;
         tick->root = root;
         tick->event.handler = tick_handler;
         tick->event.data = &no_connection;
@@ -72,7 +81,7 @@ void ngx_sluice_tick_set(void *worker, pw_root_t *root, void **timer, uint32_t p
     if (tick->event.timer_set) {
         ngx_del_timer(&tick->event);
     }
-    if (!tick->running && !ngx_exiting) {
+    if (!tick->running && !ends(tick->scf)) {
         ngx_add_timer(&tick->event, tick->period);
     }
 }

@@ -91,8 +91,9 @@ static void defaults_of_calls(ngx_sluice_conf_t *scf) {
         scf->socket_large_buffers.num = 4;
         scf->socket_large_buffers.size = 8192;
     }
-    ngx_conf_init_value(scf->tls_verify_cert, 0);
-    ngx_conf_init_value(scf->tls_verify_host, 0);
+    /* WasmX verifies only when told to; by default we do. */
+    ngx_conf_init_value(scf->tls_verify_cert, scf->settings.dialect != PW_DIALECT_WASMX);
+    ngx_conf_init_value(scf->tls_verify_host, scf->settings.dialect != PW_DIALECT_WASMX);
     ngx_conf_init_value(scf->tls_no_verify_warn, 1);
     ngx_conf_init_value(scf->lua_resolver, 0);
     ngx_conf_init_value(scf->log_dispatch_errors, 1);

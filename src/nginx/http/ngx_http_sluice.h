@@ -45,6 +45,13 @@ void *ngx_http_sluice_attached(ngx_http_request_t *r);
 /* Whether the answer was made by a filter, and not by the upstream or nginx. */
 ngx_uint_t ngx_http_sluice_replied(ngx_http_request_t *r);
 
+/*
+ * Names of call outs that a module knows. NGX_OK: *host is `host[:port]`, an address or the name of an upstream{} (bytes in the pool or
+ * static), *tls how to speak to it. NGX_DECLINED: not mine.
+ */
+typedef ngx_int_t (*ngx_http_sluice_call_name_pt)(ngx_pool_t *pool, sl_str_t name, sl_str_t *host, bool *tls);
+extern ngx_http_sluice_call_name_pt ngx_http_sluice_call_name;
+
 /* The worker's objects; made at the first use. NULL: logged why not. */
 pw_worker_t *ngx_http_sluice_worker(void);
 sl_engine_t *ngx_http_sluice_engine(void);

@@ -30,12 +30,35 @@ ngx_http_sluice_ctx_t *ngx_http_sluice_ctx(ngx_http_request_t *r) {
     return NULL;
 }
 
-static void ctx_gone(void *data) {
-    ngx_http_sluice_ctx_t *ctx = data;
+#define HOLD_MS 3600000
 
+/* Debug builds of nginx print the descriptor of a timer's connection. */
+static ngx_connection_t no_connection = {.fd = (ngx_socket_t)-1};
+
+static void events_gone(ngx_http_sluice_ctx_t *ctx) {
     if (ctx->wake_event.posted) {
         ngx_delete_posted_event(&ctx->wake_event);
     }
+    if (ctx->hold_timer.timer_set) {
+        ngx_del_timer(&ctx->hold_timer);
+    }
+}
+
+static void hold_handler(ngx_event_t *event) {
+    ngx_add_timer(event, HOLD_MS);
+}
+
+/* nginx lets a worker that exits go when no timer is left, and a request that waits has none. */
+void ngx_http_sluice_hold(ngx_http_sluice_ctx_t *ctx) {
+    if (!ctx->hold_timer.timer_set && ctx->wake_event.handler != NULL) {
+        ngx_add_timer(&ctx->hold_timer, HOLD_MS);
+    }
+}
+
+static void ctx_gone(void *data) {
+    ngx_http_sluice_ctx_t *ctx = data;
+
+    events_gone(ctx);
     ngx_sluice_stream_close(&ctx->stream);
     if (ctx->chain != NULL) {
         pw_chain_unref(ctx->chain);
@@ -47,9 +70,7 @@ static void ctx_gone(void *data) {
 static void request_gone(void *data) {
     ngx_http_sluice_ctx_t *ctx = data;
 
-    if (ctx->wake_event.posted) {
-        ngx_delete_posted_event(&ctx->wake_event);
-    }
+    events_gone(ctx);
     ctx->wake_event.handler = NULL;
 }
 
@@ -107,6 +128,9 @@ static ngx_http_sluice_ctx_t *ctx_new(ngx_http_request_t *r, pw_chain_t *chain) 
     ctx->wake_event.handler = wake_handler;
     ctx->wake_event.data = ctx;
     ctx->wake_event.log = r->connection->log;
+    ctx->hold_timer.handler = hold_handler;
+    ctx->hold_timer.data = &no_connection;
+    ctx->hold_timer.log = r->connection->log;
     if (chain != NULL) {
         ctx->chain = pw_chain_ref(chain);
         if (ngx_sluice_stream_open(ctx->scf, &ctx->stream, chain, ctx) != NGX_OK) {

@@ -51,6 +51,7 @@ struct ngx_http_sluice_ctx_s {
     const ngx_http_sluice_hooks_t *hooks;
     void *data;
     ngx_event_t wake_event; /* posted by wake() and by the adapter itself */
+    ngx_event_t hold_timer; /* keeps an exiting worker for a stream that waits */
 
     ngx_http_sluice_req_e req;
     ngx_http_sluice_resp_e resp;
@@ -114,6 +115,8 @@ ngx_http_sluice_ctx_t *ngx_http_sluice_ctx_location(ngx_http_request_t *r, ngx_u
 ngx_http_sluice_ctx_t *ngx_http_sluice_ctx_all(ngx_http_request_t *r); /* the newest; follow next */
 /* Runs ctx's event soon. */
 void ngx_http_sluice_post(ngx_http_sluice_ctx_t *ctx);
+/* The stream waits for a filter, maybe for long. */
+void ngx_http_sluice_hold(ngx_http_sluice_ctx_t *ctx);
 
 /* ---- ngx_http_sluice_request.c ---------------------------------------------------------------------------------------------- */
 
@@ -185,6 +188,13 @@ ngx_uint_t ngx_http_sluice_header_valid(sl_str_t key, sl_str_t value);
 
 sl_status_t ngx_http_sluice_property_get(void *worker, void *stream, sl_str_t path, sl_buf_t *scratch, pw_value_t *out);
 sl_status_t ngx_http_sluice_property_set(void *worker, void *stream, sl_str_t path, sl_str_t value);
+
+/* ---- ngx_http_sluice_call.c: operations of pw_host_ops_t ----------------------------------------------------------------------------- */
+
+sl_status_t ngx_http_sluice_http_call(void *worker, void *stream, const pw_http_call_t *request, void **handle);
+void ngx_http_sluice_http_call_cancel(void *worker, void *handle);
+sl_status_t ngx_http_sluice_http_call_detach(void *worker, void *handle);
+void ngx_http_sluice_call_tls_free(void); /* what all calls of the worker share */
 
 /* ---- ngx_http_sluice_ops.c -------------------------------------------------------------------------------------------------------------- */
 

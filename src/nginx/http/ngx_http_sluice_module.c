@@ -4,6 +4,7 @@
 static void *create_loc_conf(ngx_conf_t *cf);
 static char *merge_loc_conf(ngx_conf_t *cf, void *parent, void *child);
 static ngx_int_t postconfiguration(ngx_conf_t *cf);
+static void exit_process(ngx_cycle_t *cycle);
 static char *set_proxy_wasm(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 static char *set_isolation(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 static char *set_wasm_call(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
@@ -37,8 +38,8 @@ static ngx_command_t commands[] = {
 
 static ngx_http_module_t module_ctx = {NULL, postconfiguration, NULL, NULL, NULL, NULL, create_loc_conf, merge_loc_conf};
 
-ngx_module_t ngx_http_sluice_module = {NGX_MODULE_V1, &module_ctx, commands, NGX_HTTP_MODULE, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-                                       NGX_MODULE_V1_PADDING};
+ngx_module_t ngx_http_sluice_module = {NGX_MODULE_V1, &module_ctx, commands,     NGX_HTTP_MODULE, NULL, NULL, NULL, NULL,
+                                       NULL,          exit_process, NULL,        NGX_MODULE_V1_PADDING};
 
 /* ---- configuration --------------------------------------------------------------------------------------------------------------- */
 
@@ -158,6 +159,11 @@ static ngx_int_t postconfiguration(ngx_conf_t *cf) {
         return NGX_ERROR;
     }
     return add_handler(cmcf, NGX_HTTP_LOG_PHASE, log_handler);
+}
+
+/* Runs after the core module's, which has ended all filters and their calls. */
+static void exit_process(ngx_cycle_t *cycle) {
+    ngx_http_sluice_call_tls_free();
 }
 
 /* ---- directives --------------------------------------------------------------------------------------------------------------------- */

@@ -139,4 +139,7 @@ void ngx_http_sluice_ops_init(void) {
     ngx_sluice_ops.property_set = ngx_http_sluice_property_set;
     ngx_sluice_ops.clear_route_cache = clear_route_cache;
     ngx_sluice_ops.wake = wake;
+    ngx_sluice_ops.http_call = ngx_http_sluice_http_call;
+    ngx_sluice_ops.http_call_cancel = ngx_http_sluice_http_call_cancel;
+    ngx_sluice_ops.http_call_detach = ngx_http_sluice_http_call_detach;
 }

@@ -310,6 +310,7 @@ static ngx_int_t request_body_filter(ngx_http_request_t *r, ngx_chain_t *in) {
         }
         ctx->quiet_read = 1;
         ngx_http_sluice_post(ctx);
+        ngx_http_sluice_hold(ctx);
     }
     return pass_ready(ctx);
 }
@@ -379,6 +380,7 @@ static ngx_int_t pause_request(ngx_http_sluice_ctx_t *ctx) {
     ngx_event_t *rev = r->connection->read;
 
     ctx->req = NGX_HTTP_SLUICE_REQ_PAUSED;
+    ngx_http_sluice_hold(ctx);
     r->write_event_handler = ngx_http_request_empty_handler;
     if (!ctx->req_eos && r == r->main && pw_stream_wants_body(ctx->stream.pw, PW_DIR_REQUEST)) {
         return read_body(ctx);

@@ -542,6 +542,7 @@ static ngx_int_t give_all(ngx_http_sluice_ctx_t *ctx) {
         return rc;
     }
     if (stuck(ctx)) {
+        ngx_http_sluice_hold(ctx);
         ngx_http_sluice_block(r);
         return NGX_AGAIN;
     }

@@ -1,0 +1,200 @@
+/* The life of a call, and how its end is told to the filter. */
+#include "ngx_http_sluice_call.h"
+
+#define HEAD_BYTES_MAX (64 * 1024)
+#define BODY_BYTES_MAX (64 * 1024 * 1024)
+#define POOL_BYTES 2048
+
+static ngx_queue_t calls = {&calls, &calls};
+
+/* ---- the end ---------------------------------------------------------------------------------------------------------------------- */
+
+static void call_free(ngx_http_sluice_call_t *call) {
+    ngx_queue_remove(&call->queue);
+    ngx_http_sluice_call_close(call);
+    if (call->resolving != NULL) {
+        ngx_resolve_name_done(call->resolving);
+    }
+    if (call->timeout.timer_set) {
+        ngx_del_timer(&call->timeout);
+    }
+    if (call->done.posted) {
+        ngx_delete_posted_event(&call->done);
+    }
+    sl_http1_deinit(&call->response);
+    ngx_destroy_pool(call->pool);
+}
+
+static void finish(ngx_http_sluice_call_t *call) {
+    if (call->finished) {
+        return;
+    }
+    call->finished = 1;
+    ngx_http_sluice_call_close(call);
+    if (call->timeout.timer_set) {
+        ngx_del_timer(&call->timeout);
+    }
+    ngx_post_event(&call->done, &ngx_posted_events);
+}
+
+void ngx_http_sluice_call_fail(ngx_http_sluice_call_t *call, ngx_http_sluice_call_failure_e failure, const char *why) {
+    if (call->finished) {
+        return;
+    }
+    if (call->scf->log_dispatch_errors) {
+        ngx_log_error(NGX_LOG_ERR, call->log, 0, "[proxy-wasm] dispatch failed: \"%*s\" calls %V: %s",
+                      pw_filter_name(pw_root_filter(call->root)).len, pw_filter_name(pw_root_filter(call->root)).data,
+                      call->peer.name != NULL ? call->peer.name : &call->host, why);
+    }
+    call->failed = 1;
+    call->failure = failure;
+    finish(call);
+}
+
+void ngx_http_sluice_call_answered(ngx_http_sluice_call_t *call) {
+    finish(call);
+}
+
+/* ---- telling the filter ------------------------------------------------------------------------------------------------------------ */
+
+static const char *const failures[] = {"timeout", "broken connection", "tls handshake failure", "resolver failure", "reader failure"};
+
+/* Envoy's router answers in place of an upstream that does not; its filters expect that. */
+static void tell_failure(ngx_http_sluice_call_t *call) {
+    pw_pair_t headers[] = {{SL_STR(":status"), SL_STR("503")}, {SL_STR("content-type"), SL_STR("text/plain")}, {SL_STR("content-length"), SL_STR("91")}};
+    pw_call_response_t response = {.headers = headers, .n_headers = 3};
+
+    if (pw_filter_dialect(pw_root_filter(call->root)) == PW_DIALECT_WASMX) {
+        response = (pw_call_response_t){.failed = true, .failure = failures[call->failure]};
+    } else if (call->failure == NGX_HTTP_SLUICE_CALL_TIMEOUT) {
+        headers[0].value = SL_STR("504");
+        headers[2].value = SL_STR("24");
+        response.body = SL_STR("upstream request timeout");
+    } else if (call->failure == NGX_HTTP_SLUICE_CALL_READER) {
+        response = (pw_call_response_t){.failed = true, .failure = failures[call->failure]};
+    } else {
+        response.body = SL_STR("upstream connect error or disconnect/reset before headers. reset reason: connection failure");
+    }
+    pw_http_call_done(call->root, call->token, &response);
+}
+
+static void copy_fields(pw_pair_t *to, const sl_http1_field_t *from, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        /* names are ours to change: HTTP/2 has them in lower case, and so do filters */
+        ngx_strlow((u_char *)from[i].name.data, (u_char *)from[i].name.data, from[i].name.len);
+        to[i] = (pw_pair_t){from[i].name, from[i].value};
+    }
+}
+
+static void tell_response(ngx_http_sluice_call_t *call) {
+    size_t n = call->response.n_fields + 1, t = call->response.n_trailers;
+    pw_pair_t *pairs = ngx_palloc(call->pool, (n + t) * sizeof(pw_pair_t));
+    pw_call_response_t response = {.n_headers = n, .n_trailers = t, .body = sl_buf_str(&call->response.body)};
+    u_char status[NGX_INT_T_LEN];
+
+    if (pairs == NULL) {
+        response = (pw_call_response_t){.failed = true, .failure = "internal failure"};
+    } else {
+        pairs[0] = (pw_pair_t){SL_STR(":status"), sl_str(status, (size_t)(ngx_sprintf(status, "%03uD", call->response.status) - status))};
+        copy_fields(pairs + 1, call->response.fields, n - 1);
+        copy_fields(pairs + n, call->response.trailers, t);
+        response.headers = pairs;
+        response.trailers = pairs + n;
+    }
+    pw_http_call_done(call->root, call->token, &response);
+}
+
+/* The core may cancel all calls of the root from inside; this one is no longer among them then. */
+static void done_handler(ngx_event_t *event) {
+    ngx_http_sluice_call_t *call = event->data;
+
+    if (call->failed) {
+        tell_failure(call);
+    } else {
+        tell_response(call);
+    }
+    call_free(call);
+}
+
+static void timeout_handler(ngx_event_t *event) {
+    ngx_connection_t *shape = event->data;
+
+    ngx_http_sluice_call_fail(shape->data, NGX_HTTP_SLUICE_CALL_TIMEOUT, "the call's time is over");
+}
+
+/* ---- operations ---------------------------------------------------------------------------------------------------------------------- */
+
+static ngx_http_sluice_call_t *call_new(ngx_sluice_conf_t *scf, const pw_http_call_t *request) {
+    ngx_pool_t *pool = ngx_create_pool(POOL_BYTES, ngx_cycle->log);
+    ngx_http_sluice_call_t *call = pool != NULL ? ngx_pcalloc(pool, sizeof(ngx_http_sluice_call_t)) : NULL;
+    ngx_connection_t *shape = call != NULL ? ngx_pcalloc(pool, sizeof(ngx_connection_t)) : NULL;
+
+    if (shape == NULL || ngx_array_init(&call->peers, pool, 2, sizeof(ngx_http_sluice_peer_t)) != NGX_OK) {
+        if (pool != NULL) {
+            ngx_destroy_pool(pool);
+        }
+        return NULL;
+    }
+    call->pool = pool;
+    call->log = (ngx_log_t *)ngx_cycle->log;
+    call->scf = scf;
+    call->root = request->root;
+    call->token = request->token;
+    call->done.handler = done_handler;
+    call->done.data = call;
+    call->done.log = call->log;
+    shape->fd = (ngx_socket_t)-1; /* debug builds print the descriptor of a timer's connection */
+    shape->data = call;
+    call->timeout.handler = timeout_handler;
+    call->timeout.data = shape;
+    call->timeout.log = call->log;
+    ngx_queue_insert_tail(&calls, &call->queue);
+    return call;
+}
+
+static ngx_resolver_t *resolver_of(ngx_sluice_conf_t *scf, ngx_http_sluice_ctx_t *ctx, ngx_msec_t *timeout) {
+    ngx_http_core_loc_conf_t *clcf = ctx != NULL ? ngx_http_get_module_loc_conf(ctx->request, ngx_http_core_module) : NULL;
+
+    if (clcf != NULL && clcf->resolver != NULL && clcf->resolver->connections.nelts != 0) {
+        *timeout = clcf->resolver_timeout;
+        return clcf->resolver;
+    }
+    *timeout = scf->resolver_timeout;
+    return scf->resolver;
+}
+
+sl_status_t ngx_http_sluice_http_call(void *worker, void *stream, const pw_http_call_t *request, void **handle) {
+    ngx_sluice_conf_t *scf = worker;
+    ngx_http_sluice_call_t *call = call_new(scf, request);
+    ngx_resolver_t *resolver;
+    ngx_msec_t resolver_timeout;
+    sl_status_t rc;
+
+    if (call == NULL) {
+        return SL_NO_MEMORY;
+    }
+    resolver = resolver_of(scf, stream, &resolver_timeout);
+    rc = ngx_http_sluice_call_write(call, request);
+    sl_http1_init(&call->response, call->to_head, HEAD_BYTES_MAX, BODY_BYTES_MAX);
+    if (rc == SL_OK) {
+        rc = ngx_http_sluice_call_find(call, request->upstream, resolver, resolver_timeout);
+    }
+    if (rc != SL_OK) {
+        call_free(call);
+        return rc;
+    }
+    if (request->timeout_ms != 0 && !call->finished) {
+        ngx_add_timer(&call->timeout, request->timeout_ms);
+    }
+    *handle = call;
+    return SL_OK;
+}
+
+void ngx_http_sluice_http_call_cancel(void *worker, void *handle) {
+    call_free(handle);
+}
+
+/* Calls do not need the stream that they were made for. */
+sl_status_t ngx_http_sluice_http_call_detach(void *worker, void *handle) {
+    return SL_OK;
+}
