@@ -3,7 +3,8 @@
 import socket
 
 import pytest
-from gateway_helpers import Gateway, home, one_service, origin, origin_server  # noqa: F401
+from gateway_helpers import Gateway, home, install, one_service, origin, origin_server  # noqa: F401
+from support import http2
 
 
 @pytest.fixture
@@ -63,3 +64,37 @@ def test_doubtful_framing_does_not_reach_the_origin(gateway, origin, name):
     answer = exchange(gateway.proxy, b"POST /x HTTP/1.1\r\nHost: x\r\n" + FRAMING[name])
     assert answer.split(b" ", 2)[1] in (b"400", b"501"), answer[:300]
     assert len(origin.seen) == before
+
+
+PHASES = ["request_headers", "request_body", "response_headers", "response_body"]
+
+
+@pytest.mark.parametrize("how", ["close", "reset", "half-close"])
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_client_that_gives_up_while_a_filter_waits_leaves_nothing_behind(home, origin, phase, how):
+    install(home / "filters", "probe")
+    with Gateway(home, one_service(origin.url, ("probe", f"{phase}: pause"))).start() as gateway:
+        with socket.create_connection(("127.0.0.1", gateway.proxy), timeout=20) as s:
+            s.sendall(b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 3000\r\n\r\n" + b"x" * 3000)
+            gateway.wait_log(f"on_{phase} ")
+            if how == "reset":
+                s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            if how == "half-close":
+                s.shutdown(socket.SHUT_WR)
+            else:
+                s.close()
+            gateway.wait_log("on_delete ")
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_stream_that_is_reset_while_a_filter_waits_leaves_nothing_behind(home, origin, phase):
+    install(home / "filters", "probe")
+    with Gateway(home, one_service(origin.url, ("probe", f"{phase}: pause"))) as gateway:
+        gateway.env["SLUICE_PROXY_LISTEN"] += " http2"
+        gateway.start()
+        with http2.Connection(gateway.proxy) as c:
+            stream = c.send_headers("POST", "/x", end=False)
+            c.send_data(stream, b"x" * 3000, end=True)
+            gateway.wait_log(f"on_{phase} ")
+            c.reset(stream)
+            gateway.wait_log("on_delete ")

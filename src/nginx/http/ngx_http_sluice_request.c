@@ -305,7 +305,7 @@ static ngx_int_t request_body_filter(ngx_http_request_t *r, ngx_chain_t *in) {
         return rc;
     }
     if (pw_stream_paused(ctx->stream.pw, PW_DIR_REQUEST) && !pw_stream_wants_body(ctx->stream.pw, PW_DIR_REQUEST)) {
-        if (r->connection->read->pending_eof && !r->stream && !ctx->req_eos) {
+        if (r->connection->read->pending_eof && !r->stream) {
             return NGX_HTTP_CLIENT_CLOSED_REQUEST;
         }
         ctx->quiet_read = 1;
