@@ -59,7 +59,7 @@ sl_status_t sh_kv_open(sh_kv_t *kv, void *mem, size_t size_bytes, bool fresh, ui
     return sh_zone_open(&kv->zone, mem, size_bytes, fresh, seed, &layout, env);
 }
 
-/* ---- finding ---------------------------------------------------------------------------------------------------------- */
+/* ---- finding ------------------------------------------------------------------------------------------------------- */
 
 static uint32_t hash_of(const sh_kv_t *kv, sl_str_t vm_id, sl_str_t key) {
     uint64_t seed = kv->zone.head->seed;
@@ -88,7 +88,7 @@ static sh_ref_t find(const sh_kv_t *kv, uint32_t hash, sl_str_t vm_id, sl_str_t 
     return ref;
 }
 
-/* ---- the order of use ------------------------------------------------------------------------------------------------------ */
+/* ---- the order of use ---------------------------------------------------------------------------------------------- */
 
 static void order_add(sh_kv_t *kv, sh_ref_t ref) {
     tables_t *t = tables(kv);
@@ -130,7 +130,7 @@ static void used(sh_kv_t *kv, sh_ref_t ref) {
     sh_end(&kv->zone);
 }
 
-/* ---- getting ------------------------------------------------------------------------------------------------------------------ */
+/* ---- getting ------------------------------------------------------------------------------------------------------- */
 
 sl_status_t sh_kv_get(sh_kv_t *kv, sl_str_t vm_id, sl_str_t key, sl_buf_t *value, uint32_t *cas) {
     uint32_t hash = hash_of(kv, vm_id, key);
@@ -146,7 +146,7 @@ sl_status_t sh_kv_get(sh_kv_t *kv, sl_str_t vm_id, sl_str_t key, sl_buf_t *value
     return rc;
 }
 
-/* ---- making room ---------------------------------------------------------------------------------------------------------------- */
+/* ---- making room --------------------------------------------------------------------------------------------------- */
 
 /* Frees nothing: the block may be wanted again. */
 static void unlink_entry(sh_kv_t *kv, sh_ref_t ref) {
@@ -236,7 +236,7 @@ static sh_ref_t make_room(sh_kv_t *kv, size_t bytes, sh_ref_t old) {
     }
 }
 
-/* ---- setting ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- setting ------------------------------------------------------------------------------------------------------- */
 
 static uint32_t fresh_cas(sh_kv_t *kv) {
     uint32_t *last = &kv->zone.head->counter;
@@ -362,8 +362,42 @@ sl_status_t sh_kv_remove(sh_kv_t *kv, sl_str_t vm_id, sl_str_t key, uint32_t cas
     return rc;
 }
 
-/* ---- looking ----------------------------------------------------------------------------------------------------------------------------
- */
+/* at[c]: the oldest of class c that has not been taken yet. Takes the oldest of all. */
+static sh_ref_t next_in_order(const sh_kv_t *kv, sh_ref_t *at, uint32_t n_classes) {
+    sh_ref_t oldest = 0;
+    uint32_t class = 0;
+    for (uint32_t c = 0; c < n_classes; c++) {
+        if (at[c] != 0 && (oldest == 0 || entry_at(kv, at[c])->used_at < entry_at(kv, oldest)->used_at)) {
+            oldest = at[c];
+            class = c;
+        }
+    }
+    if (oldest != 0) {
+        at[class] = entry_at(kv, oldest)->newer;
+    }
+    return oldest;
+}
+
+static void copy_entry(sh_kv_t *to, const entry_t *e) {
+    sl_str_t vm_id = sl_str(bytes_of(e), e->vm_len), key = sl_str(bytes_of(e) + e->vm_len, e->key_len);
+    if (sh_kv_set(to, vm_id, key, value_of(e), SH_CAS_ANY, NULL) == SL_OK) {
+        entry_at(to, find(to, hash_of(to, vm_id, key), vm_id, key))->cas = e->cas;
+    }
+}
+
+void sh_kv_copy(sh_kv_t *to, sh_kv_t *from) {
+    sh_ref_t at[SH_CLASSES_MAX];
+    uint32_t n_classes = from->zone.head->n_classes;
+    sh_lock(&from->zone);
+    memcpy(at, tables(from)->oldest, sizeof(at));
+    for (sh_ref_t ref = next_in_order(from, at, n_classes); ref != 0; ref = next_in_order(from, at, n_classes)) {
+        copy_entry(to, entry_at(from, ref));
+    }
+    to->zone.head->counter = from->zone.head->counter;
+    sh_unlock(&from->zone);
+}
+
+/* ---- looking ------------------------------------------------------------------------------------------------------- */
 
 void sh_kv_page(sh_kv_t *kv, uint64_t *cursor, size_t n, void (*each)(void *ud, const sh_kv_entry_t *entry), void *ud) {
     size_t shown = 0;

@@ -44,6 +44,9 @@ typedef struct {
  */
 void sh_kv_page(sh_kv_t *kv, uint64_t *cursor, size_t n, void (*each)(void *ud, const sh_kv_entry_t *entry), void *ud);
 
+/* Writes all entries of another region, with their CAS values, as far as there is room; the ones used last win. `to` must be new. */
+void sh_kv_copy(sh_kv_t *to, sh_kv_t *from);
+
 typedef struct {
     size_t entries, used_bytes, total_bytes;
     uint64_t evicted, refused; /* entries that made room; writes that found none. Since the last reset. */

@@ -48,7 +48,7 @@ static uint32_t cells_of(uint32_t type) {
     return type == SH_HISTOGRAM ? SH_BINS + 1 : 1;
 }
 
-/* ---- set up ------------------------------------------------------------------------------------------------------------- */
+/* ---- set up -------------------------------------------------------------------------------------------------------- */
 
 static size_t align(size_t n, size_t to) {
     return (n + to - 1) & ~(to - 1);
@@ -111,7 +111,7 @@ void sh_metrics_slot(sh_metrics_t *ms, uint32_t slot) {
     ms->slot = slot % ms->head->n_slots;
 }
 
-/* ---- definitions ---------------------------------------------------------------------------------------------------------- */
+/* ---- definitions --------------------------------------------------------------------------------------------------- */
 
 static sl_str_t owner_of(const sh_metrics_t *ms, const def_t *d) {
     return sl_str(names(ms) + d->owner_at, d->owner_len);
@@ -211,7 +211,7 @@ sl_status_t sh_metric_define(sh_metrics_t *ms, sh_metric_type_t type, sl_str_t o
     return *id != 0 ? SL_OK : SL_NO_MEMORY;
 }
 
-/* ---- values ------------------------------------------------------------------------------------------------------------------ */
+/* ---- values -------------------------------------------------------------------------------------------------------- */
 
 static const def_t *by_id(const sh_metrics_t *ms, uint32_t id) {
     return id - 1 < __atomic_load_n(&ms->head->n_defs, __ATOMIC_ACQUIRE) ? def(ms, id) : NULL;
@@ -275,7 +275,7 @@ sl_status_t sh_metric_get(const sh_metrics_t *ms, uint32_t id, uint64_t *value) 
     return SL_OK;
 }
 
-/* ---- looking -------------------------------------------------------------------------------------------------------------------- */
+/* ---- looking ------------------------------------------------------------------------------------------------------- */
 
 uint32_t sh_metrics_count(const sh_metrics_t *ms) {
     return __atomic_load_n(&ms->head->n_defs, __ATOMIC_ACQUIRE);
@@ -297,6 +297,19 @@ bool sh_metric_view(const sh_metrics_t *ms, uint32_t id, sh_metric_view_t *view)
     }
     view->value = sum(ms, d->cell + SH_BINS);
     return true;
+}
+
+void sh_metrics_copy(sh_metrics_t *to, const sh_metrics_t *from) {
+    uint32_t n = sh_metrics_count(from), made;
+    for (uint32_t id = 1; id <= n; id++) {
+        const def_t *d = def(from, id);
+        if (sh_metric_define(to, (sh_metric_type_t)d->type, owner_of(from, d), name_of(from, d), &made) != SL_OK) {
+            return;
+        }
+        for (uint32_t i = 0; i < cells_of(d->type); i++) {
+            add(cell(to, 0, def(to, made)->cell + i), sum(from, d->cell + i));
+        }
+    }
 }
 
 sh_metrics_stats_t sh_metrics_stats(const sh_metrics_t *ms) {

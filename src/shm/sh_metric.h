@@ -59,6 +59,9 @@ typedef struct {
 uint32_t sh_metrics_count(const sh_metrics_t *ms);
 bool sh_metric_view(const sh_metrics_t *ms, uint32_t id, sh_metric_view_t *view);
 
+/* Defines the metrics of another region and adds their values, as far as there is room; ids stay. `to` must be new. */
+void sh_metrics_copy(sh_metrics_t *to, const sh_metrics_t *from);
+
 typedef struct {
     uint32_t defined, refused; /* metrics; definitions that found no room */
     size_t used_bytes, total_bytes;

@@ -66,7 +66,7 @@ sl_status_t sh_queues_open(sh_queues_t *qs, void *mem, size_t size_bytes, bool f
     return sh_zone_open(&qs->zone, mem, size_bytes, fresh, seed, &layout, env);
 }
 
-/* ---- finding ---------------------------------------------------------------------------------------------------------- */
+/* ---- finding ------------------------------------------------------------------------------------------------------- */
 
 static uint32_t hash_of(const sh_queues_t *qs, sl_str_t vm_id, sl_str_t name) {
     uint64_t seed = qs->zone.head->seed;
@@ -127,7 +127,7 @@ bool sh_queue_exists(sh_queues_t *qs, uint32_t id) {
     return found;
 }
 
-/* ---- listeners -------------------------------------------------------------------------------------------------------------- */
+/* ---- listeners ----------------------------------------------------------------------------------------------------- */
 
 static bool same(sh_listener_t a, sh_listener_t b) {
     return a.pid == b.pid && a.slot == b.slot && a.serial == b.serial;
@@ -178,7 +178,7 @@ static sl_status_t listener_put(sh_queues_t *qs, queue_t *q, sh_listener_t who) 
     return SL_OK;
 }
 
-/* ---- registering -------------------------------------------------------------------------------------------------------------- */
+/* ---- registering --------------------------------------------------------------------------------------------------- */
 
 uint32_t sh_queue_new_id(sh_queues_t *qs) {
     sh_lock(&qs->zone);
@@ -242,7 +242,7 @@ sl_status_t sh_queue_register(sh_queues_t *qs, sl_str_t vm_id, sl_str_t name, sh
     return rc;
 }
 
-/* ---- items ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- items --------------------------------------------------------------------------------------------------------- */
 
 static sl_status_t append(sh_queues_t *qs, queue_t *q, sl_str_t data) {
     sh_ref_t ref = data.len > sh_capacity_max(&qs->zone) - sizeof(item_t) ? 0 : sh_alloc(&qs->zone, sizeof(item_t) + data.len);
@@ -315,7 +315,7 @@ sl_status_t sh_queue_pop(sh_queues_t *qs, uint32_t id, sl_buf_t *data) {
     return rc;
 }
 
-/* ---- telling ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- telling ------------------------------------------------------------------------------------------------------- */
 
 uint32_t sh_queue_take(sh_queues_t *qs, uint32_t id, sh_listener_t listener, uint32_t max) {
     uint32_t n = 0;
@@ -373,8 +373,37 @@ void sh_queues_purge(sh_queues_t *qs, bool (*alive)(void *ud, sh_listener_t list
     sh_unlock(&qs->zone);
 }
 
-/* ---- looking
- * ------------------------------------------------------------------------------------------------------------------------------ */
+/* ---- copying ------------------------------------------------------------------------------------------------------- */
+
+static void copy_queue(sh_queues_t *to, const sh_queues_t *from, const queue_t *q) {
+    queue_t *made = make(to, vm_of(q), name_of(q), q->id);
+    if (made == NULL) {
+        return;
+    }
+    for (sh_ref_t ref = q->first; ref != 0; ref = item_at(from, ref)->next) {
+        const item_t *item = item_at(from, ref);
+        (void)append(to, made, sl_str(item + 1, item->len));
+    }
+    made->to_tell = q->to_tell < made->items ? q->to_tell : made->items;
+}
+
+void sh_queues_copy(sh_queues_t *to, sh_queues_t *from) {
+    sh_lock(&from->zone);
+    sh_lock(&to->zone);
+    sh_begin(&to->zone);
+    const tables_t *t = tables(from);
+    for (uint32_t i = 0; i < t->n_buckets; i++) {
+        for (sh_ref_t ref = t->buckets[i]; ref != 0; ref = queue_at(from, ref)->by_name) {
+            copy_queue(to, from, queue_at(from, ref));
+        }
+    }
+    to->zone.head->counter = from->zone.head->counter;
+    sh_end(&to->zone);
+    sh_unlock(&to->zone);
+    sh_unlock(&from->zone);
+}
+
+/* ---- looking ------------------------------------------------------------------------------------------------------- */
 
 static sh_queue_view_t view_of(const queue_t *q) {
     return (sh_queue_view_t){

@@ -47,6 +47,9 @@ void sh_queue_forget(sh_queues_t *qs, uint32_t id, sh_listener_t listener, sh_li
 void sh_queues_purge(sh_queues_t *qs, bool (*alive)(void *ud, sh_listener_t listener), void (*tell)(void *ud, sh_listener_t listener),
                      void *ud);
 
+/* Makes the queues of another region, with their ids and items, without listeners, as far as there is room. `to` must be new. */
+void sh_queues_copy(sh_queues_t *to, sh_queues_t *from);
+
 typedef struct {
     sl_str_t vm_id, name; /* borrowed for the call */
     uint32_t id, items, listeners;

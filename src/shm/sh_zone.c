@@ -31,7 +31,7 @@ static bool is_free(const block_t *b) {
     return (b->size & USED) == 0;
 }
 
-/* ---- classes ---------------------------------------------------------------------------------------------------------- */
+/* ---- classes ------------------------------------------------------------------------------------------------------- */
 
 static uint32_t log2_of(uint32_t n) {
     return 31u - (uint32_t)__builtin_clz(n);
@@ -84,7 +84,7 @@ size_t sh_used_bytes(const sh_zone_t *zone) {
     return (size_t)zone->head->used_units * SH_UNIT;
 }
 
-/* ---- free lists ----------------------------------------------------------------------------------------------------------- */
+/* ---- free lists ---------------------------------------------------------------------------------------------------- */
 
 static void list_add(sh_zone_t *zone, sh_ref_t ref) {
     sh_head_t *h = zone->head;
@@ -139,7 +139,7 @@ static sh_ref_t list_first(const sh_zone_t *zone, uint32_t c) {
     return zone->free_lists[octave * SH_SUBCLASSES + (uint32_t)__builtin_ctz(subs)];
 }
 
-/* ---- blocks ----------------------------------------------------------------------------------------------------------------- */
+/* ---- blocks -------------------------------------------------------------------------------------------------------- */
 
 static sh_ref_t next_block(const sh_zone_t *zone, sh_ref_t ref) {
     sh_ref_t next = ref + units_of(block_at(zone, ref));
@@ -237,7 +237,7 @@ sh_ref_t sh_exchange(sh_zone_t *zone, sh_ref_t ref, size_t bytes) {
     return carve(zone, join(zone, ref), units);
 }
 
-/* ---- the region --------------------------------------------------------------------------------------------------------------- */
+/* ---- the region ---------------------------------------------------------------------------------------------------- */
 
 static size_t align(size_t n) {
     return (n + SH_UNIT - 1) & ~(size_t)(SH_UNIT - 1);
@@ -307,7 +307,7 @@ sl_status_t sh_zone_open(sh_zone_t *zone, void *mem, size_t size_bytes, bool fre
     return zone->head->magic == (MAGIC | layout->kind) && zone->head->size_bytes == size_bytes ? SL_OK : SL_INVALID;
 }
 
-/* ---- changes -------------------------------------------------------------------------------------------------------------------- */
+/* ---- changes ------------------------------------------------------------------------------------------------------- */
 
 /*
  * A process that is killed has done exactly those writes that come before some point of its program, so it is enough to keep the
@@ -348,7 +348,7 @@ void sh_unlock(sh_zone_t *zone) {
     zone->env.unlock(zone->env.ud);
 }
 
-/* ---- checking ----------------------------------------------------------------------------------------------------------------------- */
+/* ---- checking ------------------------------------------------------------------------------------------------------ */
 
 static const char *check_blocks(const sh_zone_t *zone, uint32_t *n_free) {
     const sh_head_t *h = zone->head;

@@ -63,7 +63,7 @@ static ngx_uint_t n_eventfds;
 
 static const char *const kind_names[ZONE_KINDS] = {"kv", "queue", "metrics"};
 
-/* ---- zones -------------------------------------------------------------------------------------------------------------- */
+/* ---- zones --------------------------------------------------------------------------------------------------------- */
 
 static void zone_lock(void *ud) {
     ngx_shmtx_lock(&((zone_t *)ud)->pool->mutex);
@@ -100,9 +100,45 @@ static sl_status_t zone_open(zone_t *z, void *mem, size_t size, bool fresh) {
     }
 }
 
+/* The zone of this name in the configuration before, when it had another size; it is freed only after this one has been set up. */
+static zone_t *zone_before(const zone_t *z) {
+    ngx_cycle_t *old = z->scf->cycle->old_cycle;
+    ngx_sluice_state_t *st = NULL;
+    zone_t **zones;
+
+    if (old == NULL || old->conf_ctx == NULL || old->modules == NULL) {
+        return NULL;
+    }
+    for (ngx_uint_t i = 0; old->modules[i] != NULL; i++) {
+        if (old->modules[i] == &ngx_sluice_module && ngx_sluice_conf(old) != NULL) {
+            st = ngx_sluice_conf(old)->state;
+        }
+    }
+    zones = st != NULL ? st->zones.elts : NULL;
+    for (ngx_uint_t i = 0; st != NULL && i < st->zones.nelts; i++) {
+        if (zones[i]->kind == z->kind && zones[i]->pool != NULL && sl_str_eq(ngx_sluice_str(&zones[i]->name), ngx_sluice_str(&z->name))) {
+            return zones[i];
+        }
+    }
+    return NULL;
+}
+
+static void take_over(zone_t *z, zone_t *old) {
+    switch (z->kind) {
+    case ZONE_KV:
+        sh_kv_copy(&z->kv, &old->kv);
+        break;
+    case ZONE_QUEUE:
+        sh_queues_copy(&z->queues, &old->queues);
+        break;
+    default:
+        sh_metrics_copy(&z->metrics, &old->metrics);
+    }
+}
+
 /* The pool gives all its pages at once; it is kept for its lock, which the master takes from workers that die. */
 static ngx_int_t zone_init(ngx_shm_zone_t *shm, void *old) {
-    zone_t *z = shm->data;
+    zone_t *z = shm->data, *old_zone;
     ngx_slab_pool_t *pool = (ngx_slab_pool_t *)shm->shm.addr;
     size_t size = (size_t)(pool->last - pool->pages) * ngx_pagesize;
     bool fresh = old == NULL && !shm->shm.exists;
@@ -120,6 +156,10 @@ static ngx_int_t zone_init(ngx_shm_zone_t *shm, void *old) {
         ngx_log_error(NGX_LOG_EMERG, shm->shm.log, 0, "[sluice] shared memory \"%V\" of %uz bytes %s", &shm->shm.name, shm->shm.size,
                       rc == SL_NO_MEMORY ? "is too small" : "cannot be used");
         return NGX_ERROR;
+    }
+    old_zone = fresh ? zone_before(z) : NULL;
+    if (old_zone != NULL) {
+        take_over(z, old_zone);
     }
     return NGX_OK;
 }
@@ -211,7 +251,7 @@ static void complain(zone_t *z, const char *what, size_t size) {
                   kind_names[z->kind], &z->name, what, size);
 }
 
-/* ---- shared data ---------------------------------------------------------------------------------------------------------- */
+/* ---- shared data --------------------------------------------------------------------------------------------------- */
 
 /* What stands before the first slash names a zone, if there is one of that name. */
 static zone_t *kv_zone(ngx_sluice_state_t *st, sl_str_t key) {
@@ -240,7 +280,7 @@ sl_status_t ngx_sluice_shared_set(void *worker, sl_str_t vm_id, sl_str_t key, sl
     return rc;
 }
 
-/* ---- waking workers ---------------------------------------------------------------------------------------------------------- */
+/* ---- waking workers ------------------------------------------------------------------------------------------------ */
 
 ngx_int_t ngx_sluice_state_init_module(ngx_cycle_t *cycle) {
     ngx_core_conf_t *ccf = (ngx_core_conf_t *)ngx_get_conf(cycle->conf_ctx, ngx_core_module);
@@ -282,7 +322,7 @@ static sh_listener_t myself(uint32_t serial) {
     return (sh_listener_t){.pid = (uint32_t)ngx_pid, .slot = (uint32_t)ngx_worker, .serial = serial};
 }
 
-/* ---- listeners ---------------------------------------------------------------------------------------------------------------- */
+/* ---- listeners ----------------------------------------------------------------------------------------------------- */
 
 static void listener_free(listener_t *l) {
     ngx_queue_remove(&l->link);
@@ -443,7 +483,7 @@ void ngx_sluice_state_stop(ngx_sluice_conf_t *scf) {
     }
 }
 
-/* ---- queues ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- queues -------------------------------------------------------------------------------------------------------- */
 
 static listener_t *listener_of(ngx_sluice_state_t *st, const pw_root_t *root, const zone_t *zone, uint32_t id) {
     for (ngx_queue_t *q = ngx_queue_head(&st->listeners); q != ngx_queue_sentinel(&st->listeners); q = ngx_queue_next(q)) {
@@ -560,7 +600,7 @@ void ngx_sluice_root_gone(void *worker, pw_root_t *root) {
     }
 }
 
-/* ---- metrics ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- metrics ------------------------------------------------------------------------------------------------------- */
 
 static sh_metrics_t *metrics_of(void *worker) {
     return &((ngx_sluice_conf_t *)worker)->state->metrics->metrics;
@@ -595,7 +635,7 @@ sl_status_t ngx_sluice_metric_get(void *worker, uint32_t id, uint64_t *value) {
     return sh_metric_get(metrics_of(worker), id, value);
 }
 
-/* ---- for operators ------------------------------------------------------------------------------------------------------------------ */
+/* ---- for operators ------------------------------------------------------------------------------------------------- */
 
 typedef struct {
     size_t used, total, entries;

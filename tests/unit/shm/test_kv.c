@@ -500,6 +500,38 @@ static void cas_values_do_not_come_again_after_a_reset(void **state) {
     assert_true(after > before);
 }
 
+static void no_lock(void *ud) {
+    (void)ud;
+}
+
+/* The lock of the tests is one for all regions; a copy holds two. */
+static const sh_env_t alone = {.lock = no_lock, .unlock = no_lock};
+
+static void a_copy_has_the_entries_used_last_with_their_cas_values(void **state) {
+    (void)state;
+    sh_kv_t small, large;
+    char value[600];
+    uint32_t cas, theirs = 0;
+    memset(value, 'v', sizeof(value));
+    for (unsigned i = 0; i < 60; i++) {
+        assert_int_equal(sh_kv_set(&kv, VM, text(i), sl_str(value, i * 10), 0, NULL), SL_OK);
+    }
+    get_vm(VM, "3", &cas);
+    assert_int_equal(sh_kv_open(&large, st_memory(2 * SIZE), 2 * SIZE, true, 2, SH_EVICT_NONE, &alone), SL_OK);
+    assert_int_equal(sh_kv_open(&small, st_memory(SIZE / 4), SIZE / 4, true, 3, SH_EVICT_LRU, &alone), SL_OK);
+    sh_kv_copy(&large, &kv);
+    sh_kv_copy(&small, &kv);
+    assert_null(sh_kv_check(&large));
+    assert_null(sh_kv_check(&small));
+    assert_int_equal(sh_kv_stats(&large).entries, 60);
+    assert_int_equal(sh_kv_get(&small, VM, SL_STR("3"), &buf, &theirs), SL_OK);
+    assert_int_equal(theirs, cas);
+    assert_int_equal(sh_kv_get(&small, VM, SL_STR("59"), &buf, &theirs), SL_OK);
+    assert_int_equal(sh_kv_get(&small, VM, SL_STR("4"), &buf, &theirs), SL_NOT_FOUND);
+    assert_int_equal(sh_kv_set(&large, VM, SL_STR("new"), SL_STR("1"), 0, &theirs), SL_OK);
+    assert_int_equal(theirs, 61);
+}
+
 int main(void) {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 #define SLRU(f) cmocka_unit_test_setup_teardown(f, setup_slru, teardown)
@@ -528,6 +560,7 @@ int main(void) {
         SLRU(several_processes_on_a_full_region_never_see_a_torn_value),
         SLRU(a_process_killed_at_any_step_of_a_write_leaves_a_region_that_works),
         T(cas_values_do_not_come_again_after_a_reset),
+        SLRU(a_copy_has_the_entries_used_last_with_their_cas_values),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

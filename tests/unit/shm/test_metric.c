@@ -283,6 +283,29 @@ static void a_process_killed_at_any_step_of_a_definition_leaves_one_that_is_whol
     assert_true(at > 8);
 }
 
+static void a_copy_has_the_metrics_with_ids_and_values(void **state) {
+    (void)state;
+    uint32_t c = define(SH_COUNTER, "c"), g = define(SH_GAUGE, "g"), h = define(SH_HISTOGRAM, "h");
+    sh_metric_view_t view;
+    for (uint32_t slot = 0; slot < SLOTS; slot++) {
+        sh_metrics_slot(&ms, slot);
+        sh_metric_add(&ms, c, 5);
+        sh_metric_record(&ms, h, 100);
+    }
+    sh_metric_record(&ms, g, 7);
+    sh_metrics_t from = ms;
+    open_at(st_memory(2 * SIZE), 2 * SIZE, true);
+    sh_metrics_copy(&ms, &from);
+    assert_int_equal(define(SH_COUNTER, "c"), c);
+    assert_int_equal(define(SH_GAUGE, "g"), g);
+    assert_int_equal(define(SH_HISTOGRAM, "h"), h);
+    assert_int_equal(value(c), 5 * SLOTS);
+    assert_int_equal(value(g), 7);
+    assert_true(sh_metric_view(&ms, h, &view));
+    assert_int_equal(view.count, SLOTS);
+    assert_int_equal(view.value, 100 * SLOTS);
+}
+
 int main(void) {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
@@ -298,6 +321,7 @@ int main(void) {
         T(totals_over_several_processes_are_exact),
         T(metrics_of_killed_processes_stay),
         T(a_process_killed_at_any_step_of_a_definition_leaves_one_that_is_whole_or_none),
+        T(a_copy_has_the_metrics_with_ids_and_values),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -410,6 +410,34 @@ static void a_queue_can_be_made_again_with_the_id_that_it_had(void **state) {
     assert_int_equal(push(id, "x"), SL_OK);
 }
 
+static void no_lock(void *ud) {
+    (void)ud;
+}
+
+/* The lock of the tests is one for all regions; a copy holds two. */
+static const sh_env_t alone = {.lock = no_lock, .unlock = no_lock};
+
+static void a_copy_has_the_queues_with_ids_and_items(void **state) {
+    (void)state;
+    sh_queues_t copy;
+    uint32_t empty = listen_at(VM, SL_STR("empty"), me), id = listen_at(VM, Q, me), found = 0;
+    push(id, "one");
+    push(id, "two");
+    push(id, "three");
+    assert_int_equal(sh_queue_take(&qs, id, me, 1), 1);
+    assert_int_equal(sh_queues_open(&copy, st_memory(2 * SIZE), 2 * SIZE, true, 2, &alone), SL_OK);
+    sh_queues_copy(&copy, &qs);
+    assert_null(sh_queues_check(&copy));
+    assert_int_equal(sh_queue_resolve(&copy, VM, Q, &found), SL_OK);
+    assert_int_equal(found, id);
+    assert_true(sh_queue_exists(&copy, empty));
+    assert_int_equal(sh_queue_register(&copy, VM, Q, you, &found, &tell), SL_OK);
+    assert_int_equal(sh_queue_take(&copy, id, you, 100), 2);
+    qs = copy;
+    assert_string_equal(pop(id), "one");
+    assert_true(sh_queue_new_id(&qs) > id);
+}
+
 int main(void) {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
@@ -431,6 +459,7 @@ int main(void) {
         T(no_item_of_several_processes_is_lost_or_doubled),
         T(a_process_killed_at_any_step_leaves_queues_that_work),
         T(a_queue_can_be_made_again_with_the_id_that_it_had),
+        T(a_copy_has_the_queues_with_ids_and_items),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
