@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "cli.h"
+#include "problems.h"
 #include "selfsigned.h"
 #include "sl_digest.h"
 #include "sl_file.h"
@@ -269,12 +270,19 @@ static sl_status_t write_conf(const settings_t *s, const prepared_t *p, sl_err_t
 
 /* ---- the plan ---------------------------------------------------------------------------------------------------------------- */
 
+static sl_status_t advise(sl_status_t rc, sl_err_t *err, const char *what) {
+    size_t used = strlen(err->text);
+    snprintf(err->text + used, sizeof(err->text) - used, "; %s", what);
+    return rc;
+}
+
 static sl_status_t read_declarative(const settings_t *s, sl_buf_t *text, const char **name, sl_err_t *err) {
     const char *path = settings_get(s, "declarative_config");
     const char *given = settings_get(s, "declarative_config_string");
     if (path != NULL) {
         *name = path;
-        return sl_file_read(path, text, err);
+        sl_status_t rc = sl_file_read(path, text, err);
+        return rc == SL_OK ? rc : advise(rc, err, "set SLUICE_DECLARATIVE_CONFIG to a file that can be read");
     }
     *name = given != NULL ? "declarative_config_string" : "the empty configuration";
     return sl_buf_append_cstr(text, given != NULL ? given : NO_CONFIGURATION);
@@ -283,25 +291,6 @@ static sl_status_t read_declarative(const settings_t *s, sl_buf_t *text, const c
 static void cache_note(void *ud, const char *text) {
     (void)ud;
     cli_warn(text);
-}
-
-/* Every problem is a line of its own; the last of them is left to the caller. */
-static sl_status_t print_fields(const char *name, json_t *fields, sl_err_t *err) {
-    sl_buf_t lines;
-    sl_buf_init(&lines, 16 * 1024 * 1024);
-    gw_config_error_lines(fields, &lines);
-    const char *p = sl_buf_cstr(&lines);
-    sl_err_set(err, SL_INVALID, "%s: not a valid configuration", name);
-    for (bool first = true; p != NULL && *p != '\0'; first = false) {
-        size_t len = strcspn(p, "\n");
-        if (!first) {
-            cli_fail_err(err);
-        }
-        sl_err_set(err, SL_INVALID, "%s: %.*s", name, (int)len, p);
-        p += len + (p[len] == '\n');
-    }
-    sl_buf_deinit(&lines);
-    return SL_INVALID;
 }
 
 static sl_status_t parse_and_validate(const nd_node_t *node, const char *name, sl_str_t text, json_t **doc, json_t **entities,
@@ -316,7 +305,7 @@ static sl_status_t parse_and_validate(const nd_node_t *node, const char *name, s
     json_t *fields = NULL;
     rc = gw_config_validate(*doc, &env, entities, &fields);
     if (rc == SL_INVALID) {
-        rc = print_fields(name, fields, err);
+        rc = problems_print(name, *doc, fields, node->filters, err);
     } else if (rc != SL_OK) {
         sl_err_set(err, rc, "%s: out of memory", name);
     }
@@ -367,6 +356,9 @@ sl_status_t prepare_node_open(const settings_t *s, nd_node_t *node, sl_err_t *er
     sl_status_t rc =
         nd_filters_scan(wasm ? settings_get(s, "wasm_filters_path") : NULL, sl_cstr(choose != NULL ? choose : ""), &filters, err);
     node->filters = filters;
+    if (rc == SL_IO) {
+        return advise(rc, err, "set SLUICE_WASM_FILTERS_PATH to the folder of the .wasm files");
+    }
     sl_engine_conf_t engine_conf = {.name = NULL, .backtraces = settings_on(s, "wasm_backtraces")};
     return rc == SL_OK ? sl_engine_new(&engine_conf, &node->engine, err) : rc;
 }

@@ -93,6 +93,7 @@ static sl_status_t tried_add(tried_t *t, const uint8_t digest[SL_SHA256_SIZE], b
 
 typedef struct {
     const nd_node_t *node;
+    const json_t *entities;
     tried_t tried;
     sl_err_t *err;
 } trial_t;
@@ -164,6 +165,17 @@ static sl_status_t start_once(trial_t *t, sl_str_t name, sl_str_t config, bool s
     return rc;
 }
 
+/* "filter chain 'name' of route 'r', filters[0] (hello): "; chains seldom have names, so their owner is what tells them apart. */
+static void prefix_place(const trial_t *t, const json_t *chain, size_t i, const char *filter) {
+    bool of_route = json_is_object(json_object_get(chain, "route"));
+    const char *id = json_string_value(json_object_get(json_object_get(chain, of_route ? "route" : "service"), "id"));
+    const char *owner =
+        json_string_value(json_object_get(json_object_get(json_object_get(t->entities, of_route ? "routes" : "services"), id), "name"));
+    const char *name = json_string_value(json_object_get(chain, "name"));
+    sl_err_prefix(t->err, "filter chain %s%s%sof %s '%s', filters[%zu] (%s): ", name != NULL ? "'" : "", name != NULL ? name : "",
+                  name != NULL ? "' " : "", of_route ? "route" : "service", owner != NULL ? owner : id, i, filter);
+}
+
 static sl_status_t try_chain(trial_t *t, const json_t *chain) {
     bool chain_on = json_is_true(json_object_get(chain, "enabled"));
     size_t i;
@@ -176,9 +188,7 @@ static sl_status_t try_chain(trial_t *t, const json_t *chain) {
         sl_status_t rc = start_once(t, sl_str(json_string_value(name), json_string_length(name)), config, on);
         free(owned);
         if (rc != SL_OK) {
-            const char *id = json_string_value(json_object_get(chain, "id"));
-            const char *label = json_string_value(json_object_get(chain, "name"));
-            sl_err_prefix(t->err, "filter chain '%s', filters[%zu] (%s): ", label != NULL ? label : id, i, json_string_value(name));
+            prefix_place(t, chain, i, json_string_value(name));
             return rc == SL_NO_MEMORY ? rc : SL_INVALID;
         }
     }
@@ -186,7 +196,7 @@ static sl_status_t try_chain(trial_t *t, const json_t *chain) {
 }
 
 sl_status_t nd_config_try(const nd_node_t *node, const json_t *entities, sl_err_t *err) {
-    trial_t t = {.node = node, .err = err};
+    trial_t t = {.node = node, .entities = entities, .err = err};
     sl_status_t rc = SL_OK;
     const char *id;
     json_t *chain;

@@ -17,6 +17,7 @@
 
 struct nd_filters_s {
     sl_arena_t arena;
+    const char *dir;
     nd_filter_t *list;
     size_t n;
     size_t cap;
@@ -189,6 +190,7 @@ sl_status_t nd_filters_scan(const char *dir, sl_str_t choose, nd_filters_t **out
         return sl_err_set(err, SL_NO_MEMORY, "out of memory");
     }
     sl_arena_init(&f->arena, 4096, (size_t)256 * 1024 * 1024);
+    f->dir = dir != NULL ? sl_arena_dup(&f->arena, sl_cstr(dir)).data : NULL;
     sl_status_t rc = dir != NULL ? list_folder(f, dir, choose, err) : SL_OK;
     if (rc == SL_OK && f->n != 0) {
         qsort(f->list, f->n, sizeof(*f->list), by_name);
@@ -208,6 +210,10 @@ void nd_filters_free(nd_filters_t *f) {
         free(f->list);
         free(f);
     }
+}
+
+const char *nd_filters_dir(const nd_filters_t *f) {
+    return f->dir;
 }
 
 size_t nd_filters_count(const nd_filters_t *f) {

@@ -22,6 +22,7 @@ typedef struct {
  */
 sl_status_t nd_filters_scan(const char *dir, sl_str_t choose, nd_filters_t **out, sl_err_t *err);
 void nd_filters_free(nd_filters_t *filters);
+const char *nd_filters_dir(const nd_filters_t *filters); /* as it was given; NULL: none */
 size_t nd_filters_count(const nd_filters_t *filters);
 const nd_filter_t *nd_filters_at(const nd_filters_t *filters, size_t i); /* sorted by name */
 const nd_filter_t *nd_filters_find(const nd_filters_t *filters, sl_str_t name);
