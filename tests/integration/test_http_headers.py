@@ -201,6 +201,22 @@ def test_a_status_that_is_none_is_ignored(proxy, client, status):
     assert client.get(port(nginx, client), "/bytes/10", probe.do(f"response_headers: set :status {status}")).status == 200
 
 
+@pytest.mark.parametrize("name", ["transfer-encoding", "Keep-Alive", "proxy-connection"])
+def test_a_header_of_the_connection_cannot_be_set(proxy, client, name):
+    nginx = proxy()
+    for command in ("set", "add"):
+        response = client.get(port(nginx, client), "/bytes/10", probe.do(f"response_headers: {command} {name} chunked"))
+        assert response.status == 200 and len(response.body) == 10
+        assert response.get(name) is None and response.get("content-length") == "10"
+
+
+@pytest.mark.parametrize("method", ["BAD METHOD", "GET /x HTTP/1.1", "A:B", "A\\x7f", "\\e"])
+def test_a_method_that_is_no_token_is_ignored(proxy, upstream, client, method):
+    nginx = proxy()
+    assert client.get(port(nginx, client), "/bytes/10", probe.do(f"request_headers: set :method {method}")).status == 200
+    assert upstream.seen[0][0] == "GET"
+
+
 def test_a_removed_content_length_makes_the_body_chunked(proxy):
     nginx = proxy()
     response = http1.get(nginx.port(), "/bytes/1000", probe.do("response_headers: remove content-length"))
@@ -235,3 +251,16 @@ def test_the_response_order_can_be_reversed(nginx, upstream, client):
     filters = "proxy_wasm_response_order reverse;" + probe.use("response_headers: add x-order a") + probe.use("response_headers: add x-order b")
     nginx.start(f"server {{ listen 127.0.0.1:@PORT@; listen 127.0.0.1:@PORT2@ http2; {filters} location / {{ proxy_pass http://127.0.0.1:{upstream.port}; }} }}", wasm=probe.module())
     assert client.get(port(nginx, client), "/echo").all("x-order") == ["b", "a"]
+
+
+def test_wasmx_shows_five_headers_of_a_plain_answer(nginx):
+    filters = "proxy_wasm_dialect wasmx;" + probe.use("response_headers: pairs x-all")
+    nginx.start(f"server {{ listen 127.0.0.1:@PORT@; {filters} location / {{ return 200 hello; }} }}", wasm=probe.module())
+    names = [pair.split("=")[0] for pair in http1.get(nginx.port()).get("x-all").split(",") if "=" in pair]
+    assert names == [":status", "Content-Type", "Content-Length", "Server", "Date", "Connection"]
+
+
+def test_wasmx_filters_set_response_headers_while_the_request_comes(nginx, upstream):
+    filters = "proxy_wasm_dialect wasmx;" + probe.use("request_headers: add@res x-early yes")
+    nginx.start(f"server {{ listen 127.0.0.1:@PORT@; {filters} location / {{ proxy_pass http://127.0.0.1:{upstream.port}; }} }}", wasm=probe.module())
+    assert http1.get(nginx.port(), "/bytes/5").get("x-early") == "yes"

@@ -267,6 +267,17 @@ static sl_status_t set_scheme(ngx_http_sluice_ctx_t *ctx, sl_str_t value) {
     return ngx_http_sluice_copy(ctx->request->pool, value, &ctx->scheme);
 }
 
+/* A blank in a method would let a filter write a request line of its own for the upstream. */
+static ngx_uint_t is_token(sl_str_t value) {
+    for (size_t i = 0; i < value.len; i++) {
+        u_char c = (u_char)value.data[i];
+        if (c <= ' ' || c >= 0x7f || ngx_strchr("()<>@,;:\\\"/[]?={}", c) != NULL) {
+            return 0;
+        }
+    }
+    return value.len != 0;
+}
+
 static sl_status_t set_method(ngx_http_sluice_ctx_t *ctx, sl_str_t value) {
     static const struct {
         ngx_str_t name;
@@ -280,8 +291,11 @@ static sl_status_t set_method(ngx_http_sluice_ctx_t *ctx, sl_str_t value) {
     };
     ngx_http_request_t *r = ctx->request;
 
-    if (value.len == 0 || ngx_http_sluice_copy(r->pool, value, &r->method_name) != SL_OK) {
-        return value.len == 0 ? SL_INVALID : SL_NO_MEMORY;
+    if (!is_token(value)) {
+        return SL_INVALID;
+    }
+    if (ngx_http_sluice_copy(r->pool, value, &r->method_name) != SL_OK) {
+        return SL_NO_MEMORY;
     }
     r->method = NGX_HTTP_UNKNOWN;
     for (ngx_uint_t i = 0; i < sizeof(methods) / sizeof(methods[0]); i++) {

@@ -241,24 +241,64 @@ static sl_status_t set_connection(ngx_http_sluice_ctx_t *ctx, sl_str_t value) {
     return SL_INVALID;
 }
 
+/* What belongs to the connection: a second framing beside nginx's own would let the client see another response. */
+static sl_status_t set_framing(ngx_http_sluice_ctx_t *ctx, sl_str_t value) {
+    ngx_log_error(NGX_LOG_ERR, ctx->request->connection->log, 0,
+                  "[proxy-wasm] attempt to set a response header that belongs to the connection: \"%*s\"", value.len, value.data);
+    return SL_INVALID;
+}
+
+/* What WasmX's filters are shown besides; in Envoy's view these are not part of the message. */
+static sl_status_t get_connection(ngx_http_sluice_ctx_t *ctx, sl_str_t *value) {
+    const ngx_http_request_t *r = ctx->request;
+
+    if (ctx->dialect != PW_DIALECT_WASMX || r->http_version >= NGX_HTTP_VERSION_20) {
+        return SL_NOT_FOUND;
+    }
+    if (r->headers_out.status == NGX_HTTP_SWITCHING_PROTOCOLS) {
+        *value = SL_STR("upgrade");
+    } else {
+        *value = r->keepalive ? SL_STR("keep-alive") : SL_STR("close");
+    }
+    return SL_OK;
+}
+
+static sl_status_t get_transfer_encoding(ngx_http_sluice_ctx_t *ctx, sl_str_t *value) {
+    const ngx_http_request_t *r = ctx->request;
+
+    if (ctx->dialect != PW_DIALECT_WASMX || r->http_version != NGX_HTTP_VERSION_11 || r->header_only || r->headers_out.content_length_n >= 0) {
+        return SL_NOT_FOUND;
+    }
+    *value = SL_STR("chunked");
+    return SL_OK;
+}
+
+static sl_status_t set_nothing(ngx_http_sluice_ctx_t *ctx, sl_str_t value) {
+    return SL_OK;
+}
+
 static void remove_nothing(ngx_http_sluice_ctx_t *ctx) {
 }
 
 static const known_t known[] = {
-    {{"content-type", 12}, get_content_type, set_content_type, remove_content_type, 0},
-    {{"content-length", 14}, get_content_length, set_content_length, remove_content_length, 0},
-    {{"last-modified", 13}, get_last_modified, set_last_modified, remove_last_modified, 0},
-    {{"server", 6}, get_server, NULL, remove_server, POINTER(server)},
-    {{"date", 4}, get_date, NULL, remove_date, POINTER(date)},
-    {{"location", 8}, NULL, set_location, remove_location, 0},
-    {{"connection", 10}, NULL, set_connection, remove_nothing, 0},
-    {{"content-encoding", 16}, NULL, NULL, NULL, POINTER(content_encoding)},
-    {{"refresh", 7}, NULL, NULL, NULL, POINTER(refresh)},
-    {{"content-range", 13}, NULL, NULL, NULL, POINTER(content_range)},
-    {{"accept-ranges", 13}, NULL, NULL, NULL, POINTER(accept_ranges)},
-    {{"www-authenticate", 16}, NULL, NULL, NULL, POINTER(www_authenticate)},
-    {{"expires", 7}, NULL, NULL, NULL, POINTER(expires)},
-    {{"etag", 4}, NULL, NULL, NULL, POINTER(etag)},
+    {{"Content-Type", 12}, get_content_type, set_content_type, remove_content_type, 0},
+    {{"Content-Length", 14}, get_content_length, set_content_length, remove_content_length, 0},
+    {{"Last-Modified", 13}, get_last_modified, set_last_modified, remove_last_modified, 0},
+    {{"Server", 6}, get_server, NULL, remove_server, POINTER(server)},
+    {{"Date", 4}, get_date, NULL, remove_date, POINTER(date)},
+    {{"Location", 8}, NULL, set_location, remove_location, 0},
+    {{"Connection", 10}, get_connection, set_connection, remove_nothing, 0},
+    {{"Transfer-Encoding", 17}, get_transfer_encoding, set_nothing, remove_nothing, 0},
+    {{"transfer-encoding", 17}, NULL, set_framing, remove_nothing, 0},
+    {{"keep-alive", 10}, NULL, set_framing, remove_nothing, 0},
+    {{"proxy-connection", 16}, NULL, set_framing, remove_nothing, 0},
+    {{"Content-Encoding", 16}, NULL, NULL, NULL, POINTER(content_encoding)},
+    {{"Refresh", 7}, NULL, NULL, NULL, POINTER(refresh)},
+    {{"Content-Range", 13}, NULL, NULL, NULL, POINTER(content_range)},
+    {{"Accept-Ranges", 13}, NULL, NULL, NULL, POINTER(accept_ranges)},
+    {{"WWW-Authenticate", 16}, NULL, NULL, NULL, POINTER(www_authenticate)},
+    {{"Expires", 7}, NULL, NULL, NULL, POINTER(expires)},
+    {{"ETag", 4}, NULL, NULL, NULL, POINTER(etag)},
 };
 
 #define N_KNOWN (sizeof(known) / sizeof(known[0]))

@@ -200,4 +200,8 @@ void ngx_http_sluice_call_tls_free(void); /* what all calls of the worker share 
 
 void ngx_http_sluice_ops_init(void);
 
+/* ---- ngx_http_sluice_metrics.c: the directive sluice_metrics ----------------------------------------------------------------- */
+
+char *ngx_http_sluice_metrics(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+
 #endif

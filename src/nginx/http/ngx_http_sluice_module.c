@@ -32,6 +32,7 @@ static ngx_command_t commands[] = {
     SLOT("wasm_socket_buffer_reuse", NGX_CONF_FLAG, ngx_conf_set_flag_slot, socket_buffer_reuse),
     SLOT("wasm_socket_large_buffers", NGX_CONF_TAKE2, ngx_conf_set_bufs_slot, socket_large_buffers),
     OWN("resolver_add", NGX_CONF_TAKE2, set_resolver_add),
+    {ngx_string("sluice_metrics"), NGX_HTTP_LOC_CONF | NGX_CONF_NOARGS, ngx_http_sluice_metrics, NGX_HTTP_LOC_CONF_OFFSET, 0, NULL},
     NGX_SLUICE_SETTINGS_COMMANDS(LEVELS, NGX_HTTP_LOC_CONF_OFFSET, offsetof(ngx_http_sluice_loc_conf_t, settings)),
     ngx_null_command,
 };
