@@ -1,4 +1,5 @@
-/* Responses of call outs: what is read must not depend on how the bytes were cut into pieces. The first byte chooses the pieces and HEAD. */
+/* Responses of call outs: what is read must not depend on how the bytes were cut into pieces. The first byte chooses the pieces and HEAD.
+ */
 #include <stdlib.h>
 
 #include "sl_http1.h"

@@ -35,7 +35,8 @@ static sl_status_t full(sl_http1_t *p, sl_err_t *err, const char *what) {
 /* ---- fields ---- */
 
 static bool is_token(unsigned char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || (c != '\0' && strchr("!#$%&'*+-.^_`|~", c) != NULL);
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+           (c != '\0' && strchr("!#$%&'*+-.^_`|~", c) != NULL);
 }
 
 static sl_str_t trim(sl_str_t s) {

@@ -66,12 +66,10 @@ extern ngx_conf_enum_t ngx_sluice_over_limits[];
          offset,                                                                                                                           \
          (base) + offsetof(ngx_sluice_settings_t, response_body_limit),                                                                    \
          NULL},                                                                                                                            \
-        {ngx_string("proxy_wasm_over_limit"),                                                                                              \
-         (flags) | NGX_CONF_TAKE1,                                                                                                         \
-         ngx_conf_set_enum_slot,                                                                                                           \
-         offset,                                                                                                                           \
-         (base) + offsetof(ngx_sluice_settings_t, pass_over_limit),                                                                        \
-         &ngx_sluice_over_limits}
+    {                                                                                                                                      \
+        ngx_string("proxy_wasm_over_limit"), (flags) | NGX_CONF_TAKE1, ngx_conf_set_enum_slot, offset,                                     \
+            (base) + offsetof(ngx_sluice_settings_t, pass_over_limit), &ngx_sluice_over_limits                                             \
+    }
 
 /* ---- one cycle --------------------------------------------------------------------------------------------------------- */
 
@@ -105,11 +103,11 @@ typedef struct {
 
 typedef struct {
     ngx_cycle_t *cycle;
-    ngx_flag_t present; /* there is a wasm{} block */
-    ngx_flag_t gateway; /* filters come from a gateway's configuration */
-    ngx_array_t modules; /* of ngx_sluice_wasm_t */
-    ngx_array_t chains;  /* of ngx_sluice_chain_t * */
-    ngx_array_t shms;    /* of ngx_sluice_shm_t */
+    ngx_flag_t present;             /* there is a wasm{} block */
+    ngx_flag_t gateway;             /* filters come from a gateway's configuration */
+    ngx_array_t modules;            /* of ngx_sluice_wasm_t */
+    ngx_array_t chains;             /* of ngx_sluice_chain_t * */
+    ngx_array_t shms;               /* of ngx_sluice_shm_t */
     ngx_sluice_filter_t *first_use; /* for the message when there is no wasm{} */
 
     ngx_sluice_settings_t settings;

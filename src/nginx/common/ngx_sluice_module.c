@@ -21,8 +21,8 @@ static ngx_command_t commands[] = {
 
 static ngx_core_module_t module_ctx = {ngx_string("sluice"), create_conf, init_conf};
 
-ngx_module_t ngx_sluice_module = {NGX_MODULE_V1, &module_ctx, commands,     NGX_CORE_MODULE, NULL, ngx_sluice_state_init_module,
-                                  init_process,  NULL,        NULL,         exit_process,    NULL, NGX_MODULE_V1_PADDING};
+ngx_module_t ngx_sluice_module = {NGX_MODULE_V1, &module_ctx, commands, NGX_CORE_MODULE, NULL, ngx_sluice_state_init_module,
+                                  init_process,  NULL,        NULL,     exit_process,    NULL, NGX_MODULE_V1_PADDING};
 
 ngx_sluice_conf_t *ngx_sluice_conf(ngx_cycle_t *cycle) {
     return (ngx_sluice_conf_t *)ngx_get_conf(cycle->conf_ctx, ngx_sluice_module);
@@ -55,9 +55,9 @@ void ngx_sluice_settings_merge(ngx_sluice_settings_t *s, const ngx_sluice_settin
 }
 
 static ngx_uint_t settings_equal(const ngx_sluice_settings_t *a, const ngx_sluice_settings_t *b) {
-    return a->dialect == b->dialect && a->headers_stop_iteration == b->headers_stop_iteration && a->reverse_response == b->reverse_response &&
-           a->request_body_limit == b->request_body_limit && a->response_body_limit == b->response_body_limit &&
-           a->pass_over_limit == b->pass_over_limit;
+    return a->dialect == b->dialect && a->headers_stop_iteration == b->headers_stop_iteration &&
+           a->reverse_response == b->reverse_response && a->request_body_limit == b->request_body_limit &&
+           a->response_body_limit == b->response_body_limit && a->pass_over_limit == b->pass_over_limit;
 }
 
 /* ---- modules and chains ---------------------------------------------------------------------------------------------------- */

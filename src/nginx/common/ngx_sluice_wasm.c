@@ -57,8 +57,8 @@ static ngx_command_t commands[] = {
 
 static ngx_core_module_t module_ctx = {ngx_string("wasm"), NULL, NULL};
 
-ngx_module_t ngx_sluice_wasm_module = {NGX_MODULE_V1, &module_ctx, commands, NGX_SLUICE_WASM_MODULE, NULL, NULL, NULL, NULL, NULL, NULL,
-                                       NULL,          NGX_MODULE_V1_PADDING};
+ngx_module_t ngx_sluice_wasm_module = {NGX_MODULE_V1, &module_ctx, commands, NGX_SLUICE_WASM_MODULE, NULL, NULL, NULL, NULL,
+                                       NULL,          NULL,        NULL,     NGX_MODULE_V1_PADDING};
 
 void ngx_sluice_wasm_conf_init(ngx_sluice_conf_t *scf) {
     ngx_queue_init(&scf->streams);
@@ -214,7 +214,8 @@ static char *check_size(ngx_conf_t *cf, const ngx_str_t *text, ssize_t *size) {
         return NGX_CONF_ERROR;
     }
     if (*size & (ngx_pagesize - 1)) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "shm size of %z bytes is not page-aligned, must be a multiple of %ui", *size, ngx_pagesize);
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "shm size of %z bytes is not page-aligned, must be a multiple of %ui", *size,
+                           ngx_pagesize);
         return NGX_CONF_ERROR;
     }
     return NGX_CONF_OK;

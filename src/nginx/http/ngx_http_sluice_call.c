@@ -61,7 +61,8 @@ static const char *const failures[] = {"timeout", "broken connection", "tls hand
 
 /* Envoy's router answers in place of an upstream that does not; its filters expect that. */
 static void tell_failure(ngx_http_sluice_call_t *call) {
-    pw_pair_t headers[] = {{SL_STR(":status"), SL_STR("503")}, {SL_STR("content-type"), SL_STR("text/plain")}, {SL_STR("content-length"), SL_STR("91")}};
+    pw_pair_t headers[] = {
+        {SL_STR(":status"), SL_STR("503")}, {SL_STR("content-type"), SL_STR("text/plain")}, {SL_STR("content-length"), SL_STR("91")}};
     pw_call_response_t response = {.headers = headers, .n_headers = 3};
 
     if (pw_filter_dialect(pw_root_filter(call->root)) == PW_DIALECT_WASMX) {

@@ -21,7 +21,13 @@ typedef struct {
     ngx_str_t name;
 } ngx_http_sluice_peer_t;
 
-typedef enum { NGX_HTTP_SLUICE_CALL_TIMEOUT, NGX_HTTP_SLUICE_CALL_BROKEN, NGX_HTTP_SLUICE_CALL_TLS, NGX_HTTP_SLUICE_CALL_RESOLVER, NGX_HTTP_SLUICE_CALL_READER } ngx_http_sluice_call_failure_e;
+typedef enum {
+    NGX_HTTP_SLUICE_CALL_TIMEOUT,
+    NGX_HTTP_SLUICE_CALL_BROKEN,
+    NGX_HTTP_SLUICE_CALL_TLS,
+    NGX_HTTP_SLUICE_CALL_RESOLVER,
+    NGX_HTTP_SLUICE_CALL_READER
+} ngx_http_sluice_call_failure_e;
 
 typedef struct {
     ngx_queue_t queue; /* of all calls of the worker */
@@ -61,7 +67,8 @@ void ngx_http_sluice_call_answered(ngx_http_sluice_call_t *call);
 sl_status_t ngx_http_sluice_call_write(ngx_http_sluice_call_t *call, const pw_http_call_t *request);
 
 /* ngx_http_sluice_call_target.c: SL_OK: peers are known, or the resolver is asked and connects. SL_NOT_FOUND: nothing has this name. */
-sl_status_t ngx_http_sluice_call_find(ngx_http_sluice_call_t *call, sl_str_t upstream, ngx_resolver_t *resolver, ngx_msec_t resolver_timeout);
+sl_status_t ngx_http_sluice_call_find(ngx_http_sluice_call_t *call, sl_str_t upstream, ngx_resolver_t *resolver,
+                                      ngx_msec_t resolver_timeout);
 
 /* ngx_http_sluice_call_io.c */
 void ngx_http_sluice_call_connect(ngx_http_sluice_call_t *call); /* to the next peer; fails the call when there is none */

@@ -52,7 +52,8 @@ static void read_all(ngx_http_sluice_call_t *call) {
             return;
         }
         if (rc != SL_AGAIN) {
-            ngx_http_sluice_call_fail(call, n == 0 && call->response.status == 0 ? NGX_HTTP_SLUICE_CALL_BROKEN : NGX_HTTP_SLUICE_CALL_READER, err.text);
+            ngx_http_sluice_call_fail(
+                call, n == 0 && call->response.status == 0 ? NGX_HTTP_SLUICE_CALL_BROKEN : NGX_HTTP_SLUICE_CALL_READER, err.text);
             return;
         }
     }
@@ -155,7 +156,8 @@ static void handshaken(ngx_connection_t *c) {
     const char *bad;
 
     if (!c->ssl->handshaked) {
-        ngx_http_sluice_call_fail(call, c->read->timedout ? NGX_HTTP_SLUICE_CALL_TIMEOUT : NGX_HTTP_SLUICE_CALL_TLS, "tls handshake failed");
+        ngx_http_sluice_call_fail(call, c->read->timedout ? NGX_HTTP_SLUICE_CALL_TIMEOUT : NGX_HTTP_SLUICE_CALL_TLS,
+                                  "tls handshake failed");
         return;
     }
     bad = verify(call, c);

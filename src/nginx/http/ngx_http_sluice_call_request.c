@@ -21,7 +21,8 @@ static ngx_uint_t one_word(sl_str_t s) {
 
 /* Framing and the connection are ours. */
 static ngx_uint_t skipped(sl_str_t key, sl_str_t value) {
-    static const char *const names[] = {"host", "connection", "content-length", "transfer-encoding", "keep-alive", "upgrade", "proxy-connection"};
+    static const char *const names[] = {"host",       "connection", "content-length",  "transfer-encoding",
+                                        "keep-alive", "upgrade",    "proxy-connection"};
 
     if (!ngx_http_sluice_header_valid(key, value) || key.data[0] == ':') {
         return 1;
@@ -47,7 +48,8 @@ static void put_pairs(sl_buf_t *out, const pw_pair_t *pairs, size_t n) {
 }
 
 static ngx_uint_t says_length(const pw_http_call_t *request, sl_str_t method) {
-    return request->body.len != 0 || sl_str_eq(method, SL_STR("POST")) || sl_str_eq(method, SL_STR("PUT")) || sl_str_eq(method, SL_STR("PATCH"));
+    return request->body.len != 0 || sl_str_eq(method, SL_STR("POST")) || sl_str_eq(method, SL_STR("PUT")) ||
+           sl_str_eq(method, SL_STR("PATCH"));
 }
 
 static void put_request(sl_buf_t *out, const pw_http_call_t *request, sl_str_t method, sl_str_t path, sl_str_t authority) {
@@ -83,7 +85,8 @@ static sl_status_t set_server_name(ngx_http_sluice_call_t *call, sl_str_t author
         return SL_OK;
     }
     colon = memchr(authority.data, ':', authority.len);
-    if (ngx_http_sluice_copy(call->pool, sl_str(authority.data, colon != NULL ? (size_t)(colon - authority.data) : authority.len), &name) != SL_OK) {
+    if (ngx_http_sluice_copy(call->pool, sl_str(authority.data, colon != NULL ? (size_t)(colon - authority.data) : authority.len), &name) !=
+        SL_OK) {
         return SL_NO_MEMORY;
     }
     if (ngx_inet_addr(name.data, name.len) == INADDR_NONE && ngx_inet6_addr(name.data, name.len, ip6.s6_addr) != NGX_OK) {

@@ -36,7 +36,8 @@ static ngx_http_upstream_srv_conf_t *find_upstream(sl_str_t name) {
     }
     all = umcf->upstreams.elts;
     for (ngx_uint_t i = 0; i < umcf->upstreams.nelts; i++) {
-        if ((all[i]->flags & NGX_HTTP_UPSTREAM_CREATE) && all[i]->servers != NULL && sl_str_eq_nocase(name, ngx_sluice_str(&all[i]->host))) {
+        if ((all[i]->flags & NGX_HTTP_UPSTREAM_CREATE) && all[i]->servers != NULL &&
+            sl_str_eq_nocase(name, ngx_sluice_str(&all[i]->host))) {
             return all[i];
         }
     }
@@ -161,7 +162,8 @@ static sl_status_t find_host(ngx_http_sluice_call_t *call, sl_str_t name, ngx_re
 
 /* ------------------------------------------------------------------------------------------------------------------------------------- */
 
-sl_status_t ngx_http_sluice_call_find(ngx_http_sluice_call_t *call, sl_str_t upstream, ngx_resolver_t *resolver, ngx_msec_t resolver_timeout) {
+sl_status_t ngx_http_sluice_call_find(ngx_http_sluice_call_t *call, sl_str_t upstream, ngx_resolver_t *resolver,
+                                      ngx_msec_t resolver_timeout) {
     ngx_http_upstream_srv_conf_t *us;
     sl_str_t host = upstream;
     bool tls = call->tls;

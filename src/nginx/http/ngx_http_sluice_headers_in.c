@@ -283,11 +283,11 @@ static sl_status_t set_method(ngx_http_sluice_ctx_t *ctx, sl_str_t value) {
         ngx_str_t name;
         ngx_uint_t method;
     } methods[] = {
-        {ngx_string("GET"), NGX_HTTP_GET},         {ngx_string("HEAD"), NGX_HTTP_HEAD},           {ngx_string("POST"), NGX_HTTP_POST},
-        {ngx_string("PUT"), NGX_HTTP_PUT},         {ngx_string("DELETE"), NGX_HTTP_DELETE},       {ngx_string("MKCOL"), NGX_HTTP_MKCOL},
-        {ngx_string("COPY"), NGX_HTTP_COPY},       {ngx_string("MOVE"), NGX_HTTP_MOVE},           {ngx_string("OPTIONS"), NGX_HTTP_OPTIONS},
-        {ngx_string("LOCK"), NGX_HTTP_LOCK},       {ngx_string("UNLOCK"), NGX_HTTP_UNLOCK},       {ngx_string("PATCH"), NGX_HTTP_PATCH},
-        {ngx_string("TRACE"), NGX_HTTP_TRACE},     {ngx_string("PROPFIND"), NGX_HTTP_PROPFIND},   {ngx_string("PROPPATCH"), NGX_HTTP_PROPPATCH},
+        {ngx_string("GET"), NGX_HTTP_GET},     {ngx_string("HEAD"), NGX_HTTP_HEAD},         {ngx_string("POST"), NGX_HTTP_POST},
+        {ngx_string("PUT"), NGX_HTTP_PUT},     {ngx_string("DELETE"), NGX_HTTP_DELETE},     {ngx_string("MKCOL"), NGX_HTTP_MKCOL},
+        {ngx_string("COPY"), NGX_HTTP_COPY},   {ngx_string("MOVE"), NGX_HTTP_MOVE},         {ngx_string("OPTIONS"), NGX_HTTP_OPTIONS},
+        {ngx_string("LOCK"), NGX_HTTP_LOCK},   {ngx_string("UNLOCK"), NGX_HTTP_UNLOCK},     {ngx_string("PATCH"), NGX_HTTP_PATCH},
+        {ngx_string("TRACE"), NGX_HTTP_TRACE}, {ngx_string("PROPFIND"), NGX_HTTP_PROPFIND}, {ngx_string("PROPPATCH"), NGX_HTTP_PROPPATCH},
     };
     ngx_http_request_t *r = ctx->request;
 

@@ -44,8 +44,8 @@ static sl_status_t set_status(ngx_http_sluice_ctx_t *ctx, sl_str_t value) {
     ngx_int_t status = value.len == 3 ? ngx_atoi((u_char *)value.data, value.len) : NGX_ERROR;
 
     if (status < 100 || status > 599) {
-        ngx_log_error(NGX_LOG_WARN, r->connection->log, 0, "[proxy-wasm] ignoring attempt to set invalid response status: \"%*s\"", value.len,
-                      value.data);
+        ngx_log_error(NGX_LOG_WARN, r->connection->log, 0, "[proxy-wasm] ignoring attempt to set invalid response status: \"%*s\"",
+                      value.len, value.data);
         return SL_INVALID;
     }
     r->headers_out.status = (ngx_uint_t)status;
@@ -131,8 +131,8 @@ static sl_status_t set_content_length(ngx_http_sluice_ctx_t *ctx, sl_str_t value
     off_t n = ngx_atoof((u_char *)value.data, value.len);
 
     if (n == NGX_ERROR) {
-        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0, "[proxy-wasm] attempt to set invalid Content-Length response header: \"%*s\"", value.len,
-                      value.data);
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0, "[proxy-wasm] attempt to set invalid Content-Length response header: \"%*s\"",
+                      value.len, value.data);
         return SL_INVALID;
     }
     ngx_http_sluice_clear_content_length(r);
@@ -222,7 +222,8 @@ static void remove_location(ngx_http_sluice_ctx_t *ctx) {
 
 static sl_status_t set_location(ngx_http_sluice_ctx_t *ctx, sl_str_t value) {
     remove_location(ctx);
-    return ngx_http_sluice_list_add(ctx->request, &ctx->request->headers_out.headers, SL_STR("Location"), value) == NULL ? SL_NO_MEMORY : SL_OK;
+    return ngx_http_sluice_list_add(ctx->request, &ctx->request->headers_out.headers, SL_STR("Location"), value) == NULL ? SL_NO_MEMORY
+                                                                                                                         : SL_OK;
 }
 
 /* Connection management is nginx's. */
@@ -266,7 +267,8 @@ static sl_status_t get_connection(ngx_http_sluice_ctx_t *ctx, sl_str_t *value) {
 static sl_status_t get_transfer_encoding(ngx_http_sluice_ctx_t *ctx, sl_str_t *value) {
     const ngx_http_request_t *r = ctx->request;
 
-    if (ctx->dialect != PW_DIALECT_WASMX || r->http_version != NGX_HTTP_VERSION_11 || r->header_only || r->headers_out.content_length_n >= 0) {
+    if (ctx->dialect != PW_DIALECT_WASMX || r->http_version != NGX_HTTP_VERSION_11 || r->header_only ||
+        r->headers_out.content_length_n >= 0) {
         return SL_NOT_FOUND;
     }
     *value = SL_STR("chunked");
@@ -381,7 +383,8 @@ static void remove_all(ngx_http_sluice_ctx_t *ctx) {
     }
 }
 
-/* ---- the map -------------------------------------------------------------------------------------------------------------------------- */
+/* ---- the map --------------------------------------------------------------------------------------------------------------------------
+ */
 
 /* WasmX lets filters prepare response headers while the request is on its way; in Envoy the map is not there yet. */
 static ngx_uint_t available(const ngx_http_sluice_ctx_t *ctx) {
@@ -487,7 +490,8 @@ sl_status_t ngx_http_sluice_out_change(ngx_http_sluice_ctx_t *ctx, pw_map_op_t o
     return list_append(ctx->request, k, key, value);
 }
 
-/* ---- trailers -------------------------------------------------------------------------------------------------------------------------- */
+/* ---- trailers --------------------------------------------------------------------------------------------------------------------------
+ */
 
 /* Trailers need chunked encoding or HTTP/2: before the headers have gone this can be arranged. */
 sl_status_t ngx_http_sluice_trailers_edit(ngx_http_sluice_ctx_t *ctx, pw_map_op_t op, sl_str_t key, sl_str_t value) {

@@ -9,8 +9,8 @@ static ngx_int_t postconfiguration(ngx_conf_t *cf);
 
 static ngx_http_module_t module_ctx = {NULL, postconfiguration, NULL, NULL, NULL, NULL, NULL, NULL};
 
-ngx_module_t ngx_http_sluice_hold_module = {NGX_MODULE_V1, &module_ctx, NULL, NGX_HTTP_MODULE, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-                                            NGX_MODULE_V1_PADDING};
+ngx_module_t ngx_http_sluice_hold_module = {NGX_MODULE_V1, &module_ctx, NULL, NGX_HTTP_MODULE,      NULL, NULL, NULL, NULL,
+                                            NULL,          NULL,        NULL, NGX_MODULE_V1_PADDING};
 
 static ngx_http_output_body_filter_pt next_body_filter;
 

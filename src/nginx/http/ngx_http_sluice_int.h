@@ -36,8 +36,18 @@ typedef struct {
     ngx_bufs_t socket_large_buffers;
 } ngx_http_sluice_loc_conf_t;
 
-typedef enum { NGX_HTTP_SLUICE_REQ_IDLE, NGX_HTTP_SLUICE_REQ_RUNNING, NGX_HTTP_SLUICE_REQ_PAUSED, NGX_HTTP_SLUICE_REQ_RELEASED } ngx_http_sluice_req_e;
-typedef enum { NGX_HTTP_SLUICE_RESP_NONE, NGX_HTTP_SLUICE_RESP_HELD, NGX_HTTP_SLUICE_RESP_FIRST, NGX_HTTP_SLUICE_RESP_BODY } ngx_http_sluice_resp_e;
+typedef enum {
+    NGX_HTTP_SLUICE_REQ_IDLE,
+    NGX_HTTP_SLUICE_REQ_RUNNING,
+    NGX_HTTP_SLUICE_REQ_PAUSED,
+    NGX_HTTP_SLUICE_REQ_RELEASED
+} ngx_http_sluice_req_e;
+typedef enum {
+    NGX_HTTP_SLUICE_RESP_NONE,
+    NGX_HTTP_SLUICE_RESP_HELD,
+    NGX_HTTP_SLUICE_RESP_FIRST,
+    NGX_HTTP_SLUICE_RESP_BODY
+} ngx_http_sluice_resp_e;
 
 typedef struct ngx_http_sluice_ctx_s ngx_http_sluice_ctx_t;
 
@@ -60,7 +70,7 @@ struct ngx_http_sluice_ctx_s {
     ngx_chain_t *req_in;    /* links of ours to buffers that nginx holds busy: not given to filters yet */
     ngx_chain_t *req_ready; /* released, not yet passed on */
     ngx_chain_t *req_free, *req_busy;
-    off_t req_out_bytes; /* what has been passed on */
+    off_t req_out_bytes;                                /* what has been passed on */
     ngx_int_t (*create_request)(ngx_http_request_t *r); /* the upstream's own, while ours stands in front */
     ngx_uint_t client_method;
     ngx_str_t scheme; /* set by a filter */
@@ -87,18 +97,18 @@ struct ngx_http_sluice_ctx_s {
     unsigned req_read_done : 1;
     unsigned req_replying : 1; /* an error response of nginx is under way whose place the reply takes */
 
-    unsigned resp_begun : 1;       /* there is a response */
-    unsigned resp_bypass : 1;      /* filters see no more of the response */
-    unsigned resp_wants_body : 1;  /* body is given to the filters */
-    unsigned resp_released : 1;    /* filters have released the headers */
+    unsigned resp_begun : 1;      /* there is a response */
+    unsigned resp_bypass : 1;     /* filters see no more of the response */
+    unsigned resp_wants_body : 1; /* body is given to the filters */
+    unsigned resp_released : 1;   /* filters have released the headers */
     unsigned resp_header_passed : 1;
-    unsigned resp_eos : 1;         /* its end has been told */
-    unsigned resp_end_out : 1;     /* and released */
-    unsigned resp_last_in : 1;     /* nginx's last buffer has come */
-    unsigned resp_last_out : 1;    /* the last buffer has been passed on */
-    unsigned resp_flush : 1;       /* a flush was asked for while nothing could go on */
+    unsigned resp_eos : 1;      /* its end has been told */
+    unsigned resp_end_out : 1;  /* and released */
+    unsigned resp_last_in : 1;  /* nginx's last buffer has come */
+    unsigned resp_last_out : 1; /* the last buffer has been passed on */
+    unsigned resp_flush : 1;    /* a flush was asked for while nothing could go on */
     unsigned resp_changed : 1;
-    unsigned resp_drop : 1;        /* the answer was replaced: what still comes from the origin is thrown away */
+    unsigned resp_drop : 1; /* the answer was replaced: what still comes from the origin is thrown away */
     unsigned replied : 1;
     unsigned failed : 1;
 };
@@ -196,7 +206,8 @@ void ngx_http_sluice_http_call_cancel(void *worker, void *handle);
 sl_status_t ngx_http_sluice_http_call_detach(void *worker, void *handle);
 void ngx_http_sluice_call_tls_free(void); /* what all calls of the worker share */
 
-/* ---- ngx_http_sluice_ops.c -------------------------------------------------------------------------------------------------------------- */
+/* ---- ngx_http_sluice_ops.c --------------------------------------------------------------------------------------------------------------
+ */
 
 void ngx_http_sluice_ops_init(void);
 

@@ -39,8 +39,8 @@ static ngx_command_t commands[] = {
 
 static ngx_http_module_t module_ctx = {NULL, postconfiguration, NULL, NULL, NULL, NULL, create_loc_conf, merge_loc_conf};
 
-ngx_module_t ngx_http_sluice_module = {NGX_MODULE_V1, &module_ctx, commands,     NGX_HTTP_MODULE, NULL, NULL, NULL, NULL,
-                                       NULL,          exit_process, NULL,        NGX_MODULE_V1_PADDING};
+ngx_module_t ngx_http_sluice_module = {NGX_MODULE_V1, &module_ctx, commands, NGX_HTTP_MODULE, NULL, NULL,
+                                       NULL,          NULL,        NULL,     exit_process,    NULL, NGX_MODULE_V1_PADDING};
 
 /* ---- configuration --------------------------------------------------------------------------------------------------------------- */
 
@@ -222,7 +222,8 @@ static char *set_isolation(ngx_conf_t *cf, ngx_command_t *cmd, void *conf) {
 
 /* WasmX's own interface for modules that are not Proxy-Wasm filters: not offered, and said so. */
 static char *set_wasm_call(ngx_conf_t *cf, ngx_command_t *cmd, void *conf) {
-    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "\"wasm_call\" is not supported: write the module as a Proxy-Wasm filter and use \"proxy_wasm\"");
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                       "\"wasm_call\" is not supported: write the module as a Proxy-Wasm filter and use \"proxy_wasm\"");
     return NGX_CONF_ERROR;
 }
 

@@ -271,7 +271,8 @@ static sl_status_t get_backend_latency(ngx_http_sluice_ctx_t *ctx, sl_buf_t *scr
     return state == NULL || state->response_time == (ngx_msec_t)-1 ? SL_NOT_FOUND : duration_ms(out, state->response_time);
 }
 
-/* ---- source.*, destination.* -------------------------------------------------------------------------------------------------------------- */
+/* ---- source.*, destination.*
+ * -------------------------------------------------------------------------------------------------------------- */
 
 static sl_status_t address(struct sockaddr *sa, socklen_t len, sl_buf_t *scratch, pw_value_t *out) {
     u_char text[NGX_SOCKADDR_STRLEN];
@@ -314,7 +315,8 @@ static sl_status_t get_connection_id(ngx_http_sluice_ctx_t *ctx, sl_buf_t *scrat
     return unsigned_integer(out, ctx->request->connection->number);
 }
 
-/* ---- TLS, of the client's connection and of the upstream's ----------------------------------------------------------------------------------- */
+/* ---- TLS, of the client's connection and of the upstream's
+ * ----------------------------------------------------------------------------------- */
 
 #if (NGX_HTTP_SSL)
 
@@ -457,7 +459,9 @@ TLS_SIDE(upstream)
     {prefix ".tls_version", get_##side##_tls_version}, {prefix ".subject_local_certificate", get_##side##_subject_local},                  \
         {prefix ".subject_peer_certificate", get_##side##_subject_peer}, {prefix ".dns_san_local_certificate", get_##side##_dns_local},    \
         {prefix ".dns_san_peer_certificate", get_##side##_dns_peer}, {prefix ".uri_san_local_certificate", get_##side##_uri_local},        \
-        {prefix ".uri_san_peer_certificate", get_##side##_uri_peer}, {prefix ".sha256_peer_certificate_digest", get_##side##_sha256_peer}
+        {prefix ".uri_san_peer_certificate", get_##side##_uri_peer}, {                                                                     \
+        prefix ".sha256_peer_certificate_digest", get_##side##_sha256_peer                                                                 \
+    }
 
 static sl_status_t get_peer_certificate(ngx_http_sluice_ctx_t *ctx, sl_buf_t *scratch, pw_value_t *out) {
     return peer_cert(client_ssl(ctx), pem, scratch, out);
@@ -480,7 +484,8 @@ static sl_status_t get_sni(ngx_http_sluice_ctx_t *ctx, sl_buf_t *scratch, pw_val
 
 #endif
 
-/* ---- upstream.* ----------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- upstream.*
+ * ----------------------------------------------------------------------------------------------------------------------------------- */
 
 static sl_status_t get_upstream_address(ngx_http_sluice_ctx_t *ctx, sl_buf_t *scratch, pw_value_t *out) {
     const ngx_http_upstream_state_t *state = last_state(ctx->request);
@@ -520,7 +525,9 @@ static sl_status_t get_upstream_failure(ngx_http_sluice_ctx_t *ctx, sl_buf_t *sc
     return ctx->request->upstream != NULL ? string(out, SL_STR("")) : SL_NOT_FOUND;
 }
 
-/* ---- names ------------------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- names
+ * -------------------------------------------------------------------------------------------------------------------------------------------
+ */
 
 static sl_status_t get_cluster(ngx_http_sluice_ctx_t *ctx, sl_buf_t *scratch, pw_value_t *out) {
     ngx_http_upstream_t *u = ctx->request->upstream;
@@ -569,7 +576,9 @@ static sl_status_t get_direction(ngx_http_sluice_ctx_t *ctx, sl_buf_t *scratch, 
     return integer(out, 1); /* inbound */
 }
 
-/* ---- the table ------------------------------------------------------------------------------------------------------------------------------------------ */
+/* ---- the table
+ * ------------------------------------------------------------------------------------------------------------------------------------------
+ */
 
 static const struct {
     const char *path; /* with dots */
@@ -664,7 +673,8 @@ static bool path_after(sl_str_t path, const char *prefix, sl_str_t *rest) {
     return true;
 }
 
-/* ---- one header of a map, duplicates joined ------------------------------------------------------------------------------------------------------- */
+/* ---- one header of a map, duplicates joined
+ * ------------------------------------------------------------------------------------------------------- */
 
 typedef struct {
     sl_str_t key;
@@ -695,7 +705,8 @@ static sl_status_t get_joined(ngx_http_sluice_ctx_t *ctx, pw_map_t m, sl_str_t k
     return scratch_string(scratch, out);
 }
 
-/* ---- ngx.<variable> --------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- ngx.<variable>
+ * --------------------------------------------------------------------------------------------------------------------------------- */
 
 static sl_status_t variable_name(ngx_http_request_t *r, sl_str_t name, ngx_str_t *low, ngx_uint_t *key) {
     low->data = ngx_pnalloc(r->pool, name.len + 1);
@@ -761,7 +772,9 @@ static sl_status_t set_variable(ngx_http_request_t *r, sl_str_t name, sl_str_t v
     return store_variable(r, v, value);
 }
 
-/* ---- operations --------------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- operations
+ * ---------------------------------------------------------------------------------------------------------------------------------------
+ */
 
 sl_status_t ngx_http_sluice_property_get(void *worker, void *stream, sl_str_t path, sl_buf_t *scratch, pw_value_t *out) {
     ngx_http_sluice_ctx_t *ctx = stream;

@@ -471,7 +471,8 @@ ngx_int_t ngx_http_sluice_rewrite_handler(ngx_http_request_t *r) {
         return run_location(r);
     }
     if (r != r->main) {
-        ngx_log_error(NGX_LOG_WARN, r->connection->log, 0, "proxy_wasm_request_headers_in_access enabled in a subrequest (no access phase)");
+        ngx_log_error(NGX_LOG_WARN, r->connection->log, 0,
+                      "proxy_wasm_request_headers_in_access enabled in a subrequest (no access phase)");
     }
     return NGX_DECLINED;
 }
@@ -483,7 +484,8 @@ ngx_int_t ngx_http_sluice_access_handler(ngx_http_request_t *r) {
     return slcf->request_headers_in_access ? run_location(r) : NGX_DECLINED;
 }
 
-/* ---- resuming --------------------------------------------------------------------------------------------------------------------------- */
+/* ---- resuming ---------------------------------------------------------------------------------------------------------------------------
+ */
 
 /* The reader of the body runs our filter again, and that passes on what is ready. */
 static void poke_reader(ngx_http_sluice_ctx_t *ctx) {

@@ -207,7 +207,8 @@ static ngx_int_t first_headers(ngx_http_sluice_ctx_t *ctx) {
     ctx->resp_eos = eos;
     /* Several ranges with their boundaries may be longer than the whole. */
     ctx->resp_length = r->expect_trailers || may_be_sliced(r) ? -1 : r->headers_out.content_length_n;
-    ctx->resp_wants_body = !eos && (pw_chain_wants_body(ctx->chain, PW_DIR_RESPONSE) || pw_chain_wants_trailers(ctx->chain, PW_DIR_RESPONSE));
+    ctx->resp_wants_body =
+        !eos && (pw_chain_wants_body(ctx->chain, PW_DIR_RESPONSE) || pw_chain_wants_trailers(ctx->chain, PW_DIR_RESPONSE));
     if (ctx->resp_wants_body) {
         r->filter_need_in_memory = 1;
     }
@@ -353,7 +354,8 @@ static ngx_int_t check_length(ngx_http_sluice_ctx_t *ctx) {
     ngx_http_request_t *r = ctx->request;
     off_t length = r->headers_out.content_length_n;
 
-    if (!ctx->resp_changed || r != r->main || length < 0 || r->chunked || r->header_only || r->headers_out.status == NGX_HTTP_PARTIAL_CONTENT) {
+    if (!ctx->resp_changed || r != r->main || length < 0 || r->chunked || r->header_only ||
+        r->headers_out.status == NGX_HTTP_PARTIAL_CONTENT) {
         return NGX_OK;
     }
     if (ctx->resp_out_bytes > length || (ctx->resp_end_out && ctx->resp_out_bytes < length)) {
@@ -438,7 +440,8 @@ static ngx_int_t emit(ngx_http_sluice_ctx_t *ctx, const pw_out_t *po, batch_t *b
     return rc;
 }
 
-/* ---- the body comes --------------------------------------------------------------------------------------------------------------------- */
+/* ---- the body comes ---------------------------------------------------------------------------------------------------------------------
+ */
 
 static ngx_uint_t is_last(ngx_http_request_t *r, const ngx_buf_t *b) {
     return r == r->main ? b->last_buf : b->last_in_chain;
@@ -597,7 +600,8 @@ void ngx_http_sluice_response_init(void) {
     ngx_http_top_body_filter = body_filter;
 }
 
-/* ---- resuming -------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- resuming
+ * -------------------------------------------------------------------------------------------------------------------------------- */
 
 /* Headers that were held while everything waited at the head of the chain. */
 static ngx_int_t release_held(ngx_http_sluice_ctx_t *ctx) {

@@ -75,7 +75,8 @@ static void a_response_with_a_length_is_read_in_pieces_of_any_size(void **state)
 
 static void chunks_and_trailers_are_read_in_pieces_of_any_size(void **state) {
     (void)state;
-    const char *text = "HTTP/1.1 200\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n00a;x=y\r\n0123456789\r\n0\r\nX-T: 1\r\nX-U: 2\r\n\r\n";
+    const char *text =
+        "HTTP/1.1 200\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n00a;x=y\r\n0123456789\r\n0\r\nX-T: 1\r\nX-U: 2\r\n\r\n";
     for (size_t step = 1; step < 120; step++) {
         reading_t r;
         read_text(&r, text, false, step);
@@ -110,7 +111,8 @@ static void a_body_without_a_length_ends_with_the_connection(void **state) {
 
 static void responses_that_have_no_body_do_not_wait_for_one(void **state) {
     (void)state;
-    static const char *const texts[] = {"HTTP/1.1 204 No\r\nContent-Length: 5\r\n\r\n", "HTTP/1.1 304 No\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"};
+    static const char *const texts[] = {"HTTP/1.1 204 No\r\nContent-Length: 5\r\n\r\n", "HTTP/1.1 304 No\r\n\r\n",
+                                        "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"};
     reading_t r;
     for (size_t i = 0; i < 3; i++) {
         read_text(&r, texts[i], false, 7);
@@ -125,7 +127,8 @@ static void responses_that_have_no_body_do_not_wait_for_one(void **state) {
 static void informational_responses_are_read_over(void **state) {
     (void)state;
     reading_t r;
-    read_text(&r, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early\r\nLink: x\r\n\r\nHTTP/1.1 201 Yes\r\nContent-Length: 1\r\n\r\n!", false, 5);
+    read_text(&r, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early\r\nLink: x\r\n\r\nHTTP/1.1 201 Yes\r\nContent-Length: 1\r\n\r\n!", false,
+              5);
     assert_int_equal(r.rc, SL_OK);
     assert_int_equal(r.p.status, 201);
     assert_int_equal(r.p.n_fields, 1);
@@ -194,7 +197,8 @@ static void ceilings_hold(void **state) {
     char line[64];
     reading_t r;
     sl_http1_init(&r.p, false, 50, 10);
-    feed(&r, "HTTP/1.1 200 OK\r\nX-Long: 012345678901234567890123456789\r\n\r\n", sizeof("HTTP/1.1 200 OK\r\nX-Long: 012345678901234567890123456789\r\n\r\n") - 1, 1000);
+    feed(&r, "HTTP/1.1 200 OK\r\nX-Long: 012345678901234567890123456789\r\n\r\n",
+         sizeof("HTTP/1.1 200 OK\r\nX-Long: 012345678901234567890123456789\r\n\r\n") - 1, 1000);
     assert_int_equal(r.rc, SL_NO_MEMORY);
     sl_http1_deinit(&r.p);
     sl_http1_init(&r.p, false, 4096, 10);
@@ -206,7 +210,8 @@ static void ceilings_hold(void **state) {
     assert_int_equal(r.rc, SL_NO_MEMORY);
     sl_http1_deinit(&r.p);
     sl_http1_init(&r.p, false, 4096, 10);
-    feed(&r, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1000000000000000\r\n", sizeof("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1000000000000000\r\n") - 1, 1000);
+    feed(&r, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1000000000000000\r\n",
+         sizeof("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1000000000000000\r\n") - 1, 1000);
     assert_int_equal(r.rc, SL_NO_MEMORY);
     sl_http1_deinit(&r.p);
     sl_http1_init(&r.p, false, 1 << 20, 10);
