@@ -93,7 +93,7 @@ run_pytest() { # debian|stable|asan
     esac
     # shellcheck disable=SC2086 # PYTEST_ARGS is a list of words
     SLUICE_TEST_NGINX=$nginx SLUICE_TEST_NGINX_BINARY=$binary SLUICE_TEST_MODULE=$module \
-        timeout --foreground "${PYTEST_SECONDS:-1500}" "$BUILD/venv/bin/python" -m pytest tests/integration -q -rfE --junitxml="$xml" -o cache_dir="$BUILD/test/pytest-cache-$nginx" \
+        timeout --foreground "${PYTEST_SECONDS:-1500}" "$BUILD/venv/bin/python" -m pytest -q -rfE --junitxml="$xml" -o cache_dir="$BUILD/test/pytest-cache-$nginx" \
         ${PYTEST_ARGS-} </dev/null || rc=$?
     if [ ! -f "$xml" ]; then
         add "pytest ($nginx)" 0 1 0
