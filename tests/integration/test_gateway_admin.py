@@ -52,10 +52,11 @@ def test_every_answer_has_the_headers_of_the_admin_api(gateway):
 
 
 def test_root_and_status_tell_of_this_node(gateway):
+    # The first worker answers as soon as it is there; the others announce themselves a moment later.
+    wait_for(lambda: sorted(read(gateway, "/")["pids"]["workers"]) == gateway.workers(), "every worker is listed")
     root = read(gateway, "/")
     assert root["version"] == VERSION
     assert root["pids"]["master"] == gateway.pid()
-    assert sorted(root["pids"]["workers"]) == gateway.workers()
     assert root["configuration"]["prefix"] == str(gateway.prefix)
     assert re.fullmatch(r"[0-9a-f-]{36}", root["node_id"])
     assert root["node_id"] == (gateway.prefix / "node.id").read_text()
