@@ -192,6 +192,10 @@ static ngx_int_t headers_failed(ngx_http_sluice_ctx_t *ctx) {
     return (ngx_int_t)status;
 }
 
+static ngx_uint_t trailers_may_come(ngx_http_request_t *r) {
+    return r->expect_trailers || (r->upstream != NULL && r->upstream->conf != NULL && r->upstream->conf->pass_trailers);
+}
+
 static ngx_int_t first_headers(ngx_http_sluice_ctx_t *ctx) {
     ngx_http_request_t *r = ctx->request;
     ngx_uint_t eos;
@@ -206,7 +210,7 @@ static ngx_int_t first_headers(ngx_http_sluice_ctx_t *ctx) {
     eos = no_body(r);
     ctx->resp_eos = eos;
     /* Several ranges with their boundaries may be longer than the whole. */
-    ctx->resp_length = r->expect_trailers || may_be_sliced(r) ? -1 : r->headers_out.content_length_n;
+    ctx->resp_length = trailers_may_come(r) || may_be_sliced(r) ? -1 : r->headers_out.content_length_n;
     ctx->resp_wants_body =
         !eos && (pw_chain_wants_body(ctx->chain, PW_DIR_RESPONSE) || pw_chain_wants_trailers(ctx->chain, PW_DIR_RESPONSE));
     if (ctx->resp_wants_body) {
