@@ -311,14 +311,14 @@ static sl_status_t write_entry(sh_kv_t *kv, sh_ref_t old, const write_t *w) {
     return SL_OK;
 }
 
-/* false: longer than any region. */
+/* false: no region has room for such a key. */
 static bool describe(const sh_kv_t *kv, sl_str_t vm_id, sl_str_t key, sl_str_t value, write_t *w) {
     size_t room = sh_capacity_max(&kv->zone) - sizeof(entry_t);
-    if (vm_id.len > room || key.len > room - vm_id.len || value.len > room - vm_id.len - key.len) {
+    if (vm_id.len > room || key.len > room - vm_id.len) {
         return false;
     }
     *w = (write_t){.vm_id = vm_id, .key = key, .value = value, .hash = hash_of(kv, vm_id, key)};
-    w->bytes = sizeof(entry_t) + vm_id.len + key.len + value.len;
+    w->bytes = value.len > room ? SIZE_MAX : sizeof(entry_t) + vm_id.len + key.len + value.len;
     return true;
 }
 

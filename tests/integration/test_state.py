@@ -345,6 +345,50 @@ def test_a_listener_that_traps_does_not_hurt_the_worker(start):
     assert run(nginx, "shared_set k v", "status").get("x-status") == "0"
 
 
+# ---- for operators ----
+
+
+def scrape(nginx):
+    """Name with labels -> value; checks the form of the text."""
+    response = http1.get(nginx.port(), "/metrics")
+    assert response.status == 200 and response.get("content-type") == "text/plain; version=0.0.4; charset=utf-8"
+    types, values = {}, {}
+    for line in response.text.splitlines():
+        if line.startswith("# TYPE "):
+            name, kind = line.split()[2:]
+            assert name not in types
+            types[name] = kind
+        elif not line.startswith("# HELP "):
+            sample, value = line.rsplit(" ", 1)
+            name = re.match(r"[a-zA-Z_:][a-zA-Z0-9_:]*", sample)[0]
+            assert name in types or re.sub("_(bucket|sum|count)$", "", name) in types
+            assert sample not in values
+            values[sample] = int(value)
+    return values
+
+
+def test_the_metrics_of_filters_and_what_is_shared_are_shown(nginx):
+    nginx.workers = 3
+    body = f"location / {{ {PID} {probe.use('configure: queue_register q', probe.EXEC)} return 200 ok; }} location /metrics {{ sluice_metrics; }}"
+    nginx.start(f"server {{ listen 127.0.0.1:@PORT@ reuseport; {body} }}", wasm=probe.module() + "shm_kv mine 16k;")
+    each = on_each_worker(nginx, "metric counter requests.total", "metric_add 1", "metric histogram size", "metric_record 300")
+    run(nginx, "metric gauge level", "metric_add -4", "shared_set k v", "shared_set mine/1 v", "queue_resolve \\e q", "enqueue four")
+    values = scrape(nginx)
+    n = values["pw_probe_requests_total"]
+    assert n >= len(each) == 3
+    assert values["pw_probe_level"] == -4
+    assert values['pw_probe_size_bucket{le="256"}'] == 0
+    assert values['pw_probe_size_bucket{le="512"}'] == values['pw_probe_size_bucket{le="+Inf"}'] == values["pw_probe_size_count"] == n
+    assert values["pw_probe_size_sum"] == 300 * n
+    assert values['sluice_shared_entries{kind="kv",zone="*"}'] == values['sluice_shared_entries{kind="kv",zone="mine"}'] == 1
+    assert values['sluice_shared_entries{kind="metrics",zone="*"}'] == 3
+    assert 0 < values['sluice_shared_used_bytes{kind="queue",zone="*"}'] < values['sluice_shared_bytes{kind="queue",zone="*"}'] <= 1024 * 1024
+    assert values['sluice_queue_bytes{vm_id="",queue="q"}'] == 4
+    assert values['sluice_queue_listeners{vm_id="",queue="q"}'] == 3
+    assert http1.request(nginx.port(), "HEAD", "/metrics").status == 200
+    assert http1.request(nginx.port(), "POST", "/metrics", body=b"x").status == 405
+
+
 # ---- configuration ----
 
 

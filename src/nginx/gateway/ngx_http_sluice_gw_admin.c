@@ -6,6 +6,7 @@
 #include "ngx_http_sluice_gw.h"
 
 #include "nd_data.h"
+#include "ngx_sluice_state.h"
 
 #define MAX_BODY ((size_t)256 * 1024 * 1024)
 #define MAX_ANSWER ((size_t)1024 * 1024 * 1024)
@@ -454,13 +455,27 @@ static unsigned is_config_write(const exchange_t *x) {
 
 /* ---- the handler --------------------------------------------------------------------------------------------------------------------- */
 
+/* What filters measure and what is in shared memory: not of the configuration, so gw_admin_handle() does not know it. */
+static unsigned is_metrics(const exchange_t *x) {
+    sl_str_t method = x->request.method;
+    return (sl_str_eq(method, SL_STR("GET")) || sl_str_eq(method, SL_STR("HEAD"))) && sl_str_eq(x->request.path, SL_STR("/metrics"));
+}
+
+static void metrics(exchange_t *x) {
+    bool ok = ngx_sluice_state_render(ngx_sluice_conf((ngx_cycle_t *)ngx_cycle), &x->response.body) == SL_OK;
+    x->response.status = ok ? 200 : 0;
+    x->response.content_type = "text/plain; version=0.0.4; charset=utf-8";
+}
+
 static void handle(ngx_http_request_t *r) {
     exchange_t *x = exchange_make(r);
     if (x == NULL) {
         ngx_http_finalize_request(r, NGX_HTTP_INTERNAL_SERVER_ERROR);
         return;
     }
-    if (ngx_http_sluice_gw_has_store()) {
+    if (is_metrics(x)) {
+        metrics(x);
+    } else if (ngx_http_sluice_gw_has_store()) {
         if (start_thread(r, x, 1) == NGX_OK) {
             return;
         }
