@@ -25,7 +25,7 @@ typedef struct {
     sl_instance_t head;
     const sl_null_guest_t *guest;
     sl_import_t *linked; /* one per import of the guest, in its order; copies, the caller's list may go */
-    null_func_t *funcs;         /* one per export of the guest, in its order */
+    null_func_t *funcs;  /* one per export of the guest, in its order */
     void *state;
     uint64_t max_memory_bytes;
 } null_instance_t;
