@@ -376,8 +376,8 @@ def test_a_new_version_of_a_filter_file_is_taken_by_the_next_configuration(gatew
 class Load:
     """Connections that keep asking; `wrong` holds what was not 200, or had a greeting that nobody had configured."""
 
-    def __init__(self, port, n=6, known=None):
-        self.port, self.known = port, known
+    def __init__(self, port, n=6, known=None, keep=True):
+        self.port, self.known, self.keep = port, known, keep
         self.stop, self.count, self.wrong, self.seen = threading.Event(), 0, [], set()
         self.threads = [threading.Thread(target=self.run, args=(i,)) for i in range(n)]
 
@@ -395,7 +395,7 @@ class Load:
         while not self.stop.is_set():
             try:
                 with http1.Connection(self.port) as c:
-                    for _ in range(50 if number % 2 else 5):
+                    for _ in range((50 if number % 2 else 5) if self.keep else 1):
                         c.send_request("POST" if number % 3 == 0 else "GET", "/load", body=b"a body" if number % 3 == 0 else None)
                         response = c.read_response()
                         self.count += 1
@@ -478,3 +478,42 @@ def test_a_killed_worker_is_replaced_and_serves_what_was_posted(home, origin):
         wait_for(lambda: sorted(read(gateway, "/")["pids"]["workers"]) == gateway.workers(), "the list of workers is right")
         gateway.configure(one_service(origin.url, greeting("and again")))
         assert {gateway.get("/").get("x-greeting") for _ in range(6)} == {"and again"}
+
+
+def test_reloads_and_replacements_at_once_end_in_one_configuration(home, origin):
+    """Both write the plan; whoever comes last, all workers and their successors serve the same."""
+    install(home / "filters", "my-c-filter")
+    with Gateway(home, one_service(origin.url, greeting("file")), workers=2).start() as gateway:
+        gateway.allowed += ["exited on signal 9"]
+        stop, answers = threading.Event(), []
+
+        def post():
+            while not stop.is_set():
+                answers.append(gateway.post_config(one_service(origin.url, greeting("posted"))).status)
+
+        poster = threading.Thread(target=post)
+        # nginx's old workers close idle connections at a reload, so none is kept
+        with Load(gateway.proxy, n=3, known={"file", "posted"}, keep=False) as load:
+            poster.start()
+            for _ in range(6):
+                done = gateway.run("reload")
+                assert done.returncode == 0, done
+            stop.set()
+            poster.join()
+        assert load.wrong == []
+        assert set(answers) <= {201, 429}
+
+        def served():
+            return {gateway.get("/").get("x-greeting") for _ in range(8)}, yaml.safe_load(read(gateway, "/config")["config"])["filter_chains"][0]["filters"]
+
+        def settled():
+            texts, filters = served()
+            return len(texts) == 1 and list(texts)[0] in filters[0]["config"] and texts
+
+        before = wait_for(settled, "all workers serve one configuration")
+        old = gateway.workers()
+        for pid in old:
+            os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: len(set(gateway.workers()) - set(old)) == 2, "new workers")
+        wait_for(gateway.ready, "ready")
+        assert served()[0] == before

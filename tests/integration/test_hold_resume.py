@@ -23,6 +23,8 @@ location = /redirect { return 302 /elsewhere; }
 location /static/ { alias html/; }
 location /gzip/ { alias html/; gzip on; gzip_types text/plain; gzip_min_length 10; }
 location /limited/ { alias html/; limit_rate 400k; }
+location /aio/ { alias html/; aio threads; output_buffers 1 16k; }
+location /sendfile/ { alias html/; sendfile on; tcp_nopush on; }
 location /ssi/ { alias html/; ssi on; }
 location = /inc { return 200 "included"; }
 location /p/ { proxy_pass http://127.0.0.1:@UP@/; }
@@ -56,6 +58,8 @@ CASES = {
     "static, 404": ("/static/none.txt",),
     "static, gzip": ("/gzip/big.txt", "GET", [("Accept-Encoding", "gzip")]),
     "static, limit_rate": ("/limited/medium.txt",),
+    "static, aio threads": ("/aio/big.txt",),
+    "static, sendfile": ("/sendfile/big.txt",),
     "SSI": ("/ssi/page.html",),
     "sub_filter": ("/sub/medium.txt",),
     "error_page": ("/missing/x",),

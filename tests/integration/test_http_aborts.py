@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 import socket
 import threading
 import time
@@ -131,3 +132,18 @@ def test_a_pipelined_request_waits_for_the_one_before_it(server):
         c.send_request("GET", "/bytes/20", probe.do("response_headers: pause"))
         assert c.read_response().body == payload(10)
         assert c.read_response().body == payload(20)
+
+
+@pytest.mark.parametrize("phase", ["request_headers: pause", "request_body: return 2", "response_headers: pause", "response_body: return 2"])
+def test_a_worker_that_must_end_at_once_ends_with_streams_that_wait(tmp_path, upstream, client, phase):
+    nginx = Nginx(tmp_path)
+    servers = f"server {{ listen 127.0.0.1:@PORT@; listen 127.0.0.1:@PORT2@ http2; {probe.use(probe.EXEC)} location / {{ proxy_pass http://127.0.0.1:{upstream.port}; }} }}"
+    nginx.start(servers, wasm=probe.module())
+    with client.Connection(nginx.port("2" if client is http2 else "main")) as c:
+        if client is http2:
+            stream = c.send_headers("POST", "/bytes/1000", probe.do(phase), end=False)
+            c.send_data(stream, b"hello", end=True)
+        else:
+            c.send_request("POST", "/bytes/1000", probe.do(phase), b"hello")
+        nginx.wait_log("on_" + phase.split(":")[0])
+        nginx.stop(signal.SIGTERM)

@@ -292,3 +292,35 @@ def test_several_filters_each_change_the_body_of_the_one_before(nginx, upstream,
     response = client.request(port(nginx, client), "POST", "/bytes/3", body=b"x")
     assert response.body == b"000AB"
     assert upstream.bodies == [b"xAB"]
+
+
+def http10(port, path, headers=(), method="GET", body=b""):
+    with http1.Connection(port) as c:
+        lines = [f"{method} {path} HTTP/1.0", "Host: localhost"] + [f"{n}: {v}" for n, v in headers]
+        if body:
+            lines.append(f"Content-Length: {len(body)}")
+        c.send("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
+        return c.read_response(method)
+
+
+@pytest.mark.parametrize("change", RESPONSES)
+@pytest.mark.parametrize("path", ["/bytes/30000", "/chunked/30000/700"])
+def test_http_1_0_clients_get_no_chunks(proxy, change, path):
+    nginx = proxy(extra="proxy_wasm_response_body_limit 4m;")
+    lines, expect = RESPONSES[change]
+    response = http10(nginx.port(), path, probe.do(*lines))
+    assert response.get("transfer-encoding") is None
+    assert response.body == expect(payload(30000))
+
+
+def test_http_1_0_clients_may_send_bodies(proxy):
+    nginx = proxy()
+    response = http10(nginx.port(), "/echo", probe.do("request_body: pause_until_eos", "request_body@eos: append !"), "POST", b"hello")
+    assert json.loads(response.body)["body"] == "hello!"
+
+
+def test_bodies_kept_in_files_pass_through_filters(proxy, client):
+    nginx = proxy("request_body@eos: append !", location="client_body_in_file_only clean;")
+    body = payload(50000)
+    doc = json.loads(client.request(port(nginx, client), "POST", "/echo", body=body).body)
+    assert doc["sha256"] == hashlib.sha256(body + b"!").hexdigest()

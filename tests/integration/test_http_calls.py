@@ -105,6 +105,13 @@ def test_a_timeout_is_a_504_for_envoys_filters(calls, client):
     assert (response.get("x-call"), response.get("x-body")) == ("504", "upstream request timeout")
 
 
+def test_a_location_may_be_less_patient_and_quiet(calls, client):
+    nginx = calls("call_response: get@call :status x-call", "call_response: resume", extra="wasm_socket_read_timeout 100ms; proxy_wasm_log_dispatch_errors off;")
+    response = client.get(port(nginx, client), "/bytes/5", probe.do("request_headers: http_call named a /hang 0", "request_headers: pause"))
+    assert response.get("x-call") == "504"
+    assert nginx.log_lines("dispatch failed") == []
+
+
 @pytest.mark.parametrize("target,path,status", [("127.0.0.1:1", "/", "broken connection"), ("named", "/hang", "timeout")])
 def test_failures_have_the_names_of_wasmx(calls, client, target, path, status):
     nginx = calls("call_response: get@call :dispatch_status x-d", "call_response: note x-n $n", extra="proxy_wasm_dialect wasmx;")

@@ -41,7 +41,7 @@ void ngx_http_sluice_call_fail(ngx_http_sluice_call_t *call, ngx_http_sluice_cal
     if (call->finished) {
         return;
     }
-    if (call->scf->log_dispatch_errors) {
+    if (!call->quiet) {
         ngx_log_error(NGX_LOG_ERR, call->log, 0, "[proxy-wasm] dispatch failed: \"%*s\" calls %V: %s",
                       pw_filter_name(pw_root_filter(call->root)).len, pw_filter_name(pw_root_filter(call->root)).data,
                       call->peer.name != NULL ? call->peer.name : &call->host, why);
@@ -164,6 +164,24 @@ static ngx_resolver_t *resolver_of(ngx_sluice_conf_t *scf, ngx_http_sluice_ctx_t
     return scf->resolver;
 }
 
+/* The location's, where the call is made for a request and the location says something; else those of wasm{}. */
+static void settings_of(ngx_http_sluice_call_t *call, ngx_http_sluice_ctx_t *ctx) {
+    static const ngx_http_sluice_loc_conf_t none = {.log_dispatch_errors = NGX_CONF_UNSET,
+                                                    .socket_connect_timeout = NGX_CONF_UNSET_MSEC,
+                                                    .socket_send_timeout = NGX_CONF_UNSET_MSEC,
+                                                    .socket_read_timeout = NGX_CONF_UNSET_MSEC};
+    const ngx_http_sluice_loc_conf_t *slcf = ctx != NULL ? ngx_http_get_module_loc_conf(ctx->request, ngx_http_sluice_module) : &none;
+    ngx_sluice_conf_t *scf = call->scf;
+    ngx_flag_t log = NGX_CONF_UNSET;
+
+    call->connect_timeout = call->send_timeout = call->read_timeout = NGX_CONF_UNSET_MSEC;
+    ngx_conf_merge_msec_value(call->connect_timeout, slcf->socket_connect_timeout, scf->socket_connect_timeout);
+    ngx_conf_merge_msec_value(call->send_timeout, slcf->socket_send_timeout, scf->socket_send_timeout);
+    ngx_conf_merge_msec_value(call->read_timeout, slcf->socket_read_timeout, scf->socket_read_timeout);
+    ngx_conf_merge_value(log, slcf->log_dispatch_errors, scf->log_dispatch_errors);
+    call->quiet = !log;
+}
+
 sl_status_t ngx_http_sluice_http_call(void *worker, void *stream, const pw_http_call_t *request, void **handle) {
     ngx_sluice_conf_t *scf = worker;
     ngx_http_sluice_call_t *call = call_new(scf, request);
@@ -174,6 +192,7 @@ sl_status_t ngx_http_sluice_http_call(void *worker, void *stream, const pw_http_
     if (call == NULL) {
         return SL_NO_MEMORY;
     }
+    settings_of(call, stream);
     resolver = resolver_of(scf, stream, &resolver_timeout);
     rc = ngx_http_sluice_call_write(call, request);
     sl_http1_init(&call->response, call->to_head, HEAD_BYTES_MAX, BODY_BYTES_MAX);

@@ -49,7 +49,7 @@ typedef struct {
     ngx_peer_connection_t peer;
     ngx_event_t timeout; /* of the whole exchange */
     ngx_event_t done;    /* the answer, or the failure, from the event loop */
-    ngx_msec_t timeout_ms;
+    ngx_msec_t connect_timeout, send_timeout, read_timeout;
     ngx_http_sluice_call_failure_e failure;
 
     unsigned tls : 1;
@@ -57,6 +57,7 @@ typedef struct {
     unsigned failed : 1;
     unsigned finished : 1;
     unsigned connected : 1;
+    unsigned quiet : 1; /* failures are not logged */
 } ngx_http_sluice_call_t;
 
 /* ngx_http_sluice_call.c */

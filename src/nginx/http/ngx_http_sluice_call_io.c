@@ -57,7 +57,7 @@ static void read_all(ngx_http_sluice_call_t *call) {
             return;
         }
     }
-    ngx_add_timer(c->read, call->scf->socket_read_timeout);
+    ngx_add_timer(c->read, call->read_timeout);
     if (ngx_handle_read_event(c->read, 0) != NGX_OK) {
         ngx_http_sluice_call_fail(call, NGX_HTTP_SLUICE_CALL_BROKEN, "no event");
     }
@@ -89,7 +89,7 @@ static void write_all(ngx_http_sluice_call_t *call) {
             return;
         }
         if (n == NGX_AGAIN) {
-            ngx_add_timer(c->write, call->scf->socket_send_timeout);
+            ngx_add_timer(c->write, call->send_timeout);
             if (ngx_handle_write_event(c->write, 0) != NGX_OK) {
                 ngx_http_sluice_call_fail(call, NGX_HTTP_SLUICE_CALL_BROKEN, "no event");
             }
@@ -187,7 +187,7 @@ static void start_tls(ngx_http_sluice_call_t *call) {
     }
     rc = ngx_ssl_handshake(c);
     if (rc == NGX_AGAIN) {
-        ngx_add_timer(c->read, call->scf->socket_connect_timeout);
+        ngx_add_timer(c->read, call->connect_timeout);
         c->ssl->handler = handshaken;
         return;
     }
@@ -301,7 +301,7 @@ void ngx_http_sluice_call_connect(ngx_http_sluice_call_t *call) {
         return;
     }
     if (rc == NGX_AGAIN) {
-        ngx_add_timer(call->peer.connection->write, call->scf->socket_connect_timeout);
+        ngx_add_timer(call->peer.connection->write, call->connect_timeout);
         return;
     }
     connected(call);
