@@ -137,6 +137,7 @@ def test_a_pipelined_request_waits_for_the_one_before_it(server):
 @pytest.mark.parametrize("phase", ["request_headers: pause", "request_body: return 2", "response_headers: pause", "response_body: return 2"])
 def test_a_worker_that_must_end_at_once_ends_with_streams_that_wait(tmp_path, upstream, client, phase):
     nginx = Nginx(tmp_path)
+    nginx.leaks = False  # nginx itself leaves its connections then
     servers = f"server {{ listen 127.0.0.1:@PORT@; listen 127.0.0.1:@PORT2@ http2; {probe.use(probe.EXEC)} location / {{ proxy_pass http://127.0.0.1:{upstream.port}; }} }}"
     nginx.start(servers, wasm=probe.module())
     with client.Connection(nginx.port("2" if client is http2 else "main")) as c:
