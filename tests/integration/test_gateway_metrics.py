@@ -1,4 +1,6 @@
-"""GET /metrics of the Admin API's listener."""
+"""What is in shared memory, as the Admin API's listener shows it: GET /metrics, /shared-data, /shared-queues."""
+
+import json
 
 from gateway_helpers import *  # noqa: F403
 from gateway_helpers import Gateway, document, folder, install, origin_server  # noqa: F401
@@ -25,3 +27,47 @@ def test_metrics_of_filters_are_shown_by_the_admin_listener(origin_server):
             gateway.run("reload")
             assert gateway.get("/").status == 200
             assert "\npw_probe_hits 21\n" in gateway.get_admin("/metrics").text
+
+
+def pages(gateway, path, size):
+    """All entries; each page but the last has about as many as were asked for."""
+    entries, offset, n = [], "0", 0
+    while offset is not None:
+        answer = gateway.get_admin(f"{path}?size={size}&offset={offset}")
+        assert answer.status == 200 and answer.get("content-type") == "application/json; charset=utf-8"
+        page = json.loads(answer.body)
+        assert len(page["data"]) >= size or "offset" not in page
+        entries += page["data"]
+        offset, n = page.get("offset"), n + 1
+    return entries, n
+
+
+def test_keys_and_queues_are_listed_in_pages(origin_server):
+    lines = "configure: queue_register jobs\nrequest_headers: exec x-do"
+    with folder() as path:
+        install(path / "filters", "probe")
+        service = {
+            "name": "s",
+            "url": origin_server.url,
+            "routes": [{"name": "r", "paths": ["/"]}],
+            "filter_chains": [{"filters": [{"name": "probe", "config": lines}]}],
+        }
+        with Gateway(path, document(service), workers=1).start() as gateway:
+            for i in range(30):
+                do = ";".join(f"request_headers: shared_set key-{i}-{k} {'v' * k}" for k in range(10))
+                assert gateway.get("/", [("x-do", do)]).status == 200
+            do = 'request_headers: shared_set \\xff"\\n x;request_headers: shared_set quote" x;request_headers: queue_resolve \\e jobs;request_headers: enqueue four'
+            assert gateway.get("/", [("x-do", do)]).status == 200
+            entries, n = pages(gateway, "/shared-data", 25)
+            assert n > 8
+            keys = {entry.get("key"): entry for entry in entries}
+            assert len(entries) == 302 and len(keys) == 302
+            assert keys["key-3-7"]["size"] == 7 and keys["key-3-7"]["zone"] == "*" and keys["key-3-7"]["vm_id"] == ""
+            assert 'quote"' in keys and keys[None]["key_hex"] == "ff220a"
+            assert len({entry["cas"] for entry in entries}) == 302
+            assert len(pages(gateway, "/shared-data", 1000)[0]) == 302
+            (queue,) = pages(gateway, "/shared-queues", 10)[0]
+            assert (queue["name"], queue["bytes"], queue["listeners"], queue["pushed"]) == ("jobs", 4, 1, 1)
+            for query in ("?offset=18446744073709551615", "?offset=x&size=-1", "?offset=281474976710656", "?size=99999999999999999999999"):
+                answer = gateway.get_admin("/shared-data" + query)
+                assert answer.status == 200 and "data" in json.loads(answer.body)

@@ -36,5 +36,11 @@ sl_status_t ngx_sluice_metric_get(void *worker, uint32_t id, uint64_t *value);
 
 /* For operators: metrics of filters, then what is in the zones, as text for Prometheus. */
 sl_status_t ngx_sluice_state_render(ngx_sluice_conf_t *scf, sl_buf_t *out);
+/*
+ * A page of keys, or of queues, of all zones as JSON: {"data": [...], "offset": "where the next page begins"}, without offset on the last
+ * one. offset 0: the first page. About n entries, n > 0.
+ */
+sl_status_t ngx_sluice_state_list_data(ngx_sluice_conf_t *scf, uint64_t offset, size_t n, sl_buf_t *out);
+sl_status_t ngx_sluice_state_list_queues(ngx_sluice_conf_t *scf, uint64_t offset, size_t n, sl_buf_t *out);
 
 #endif

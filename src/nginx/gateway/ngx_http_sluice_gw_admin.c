@@ -273,7 +273,7 @@ static void run_replace(exchange_t *x) {
     if (gw_admin_handle(&x->request, &x->env, &x->response, &replace) == GW_ADMIN_REPLACE) {
         rc = nd_config_try(&x->node, replace.entities, &err);
         rc = rc == SL_OK ? nd_plan_write(&x->node, replace.entities, sl_str(replace.config_hash, 32), sl_buf_str(&replace.config_text),
-                                         x->generation, &err)
+                                         &x->generation, &err)
                          : rc;
         x->written = rc == SL_OK;
         gw_admin_replaced(&replace, rc, &err, &x->response);
@@ -455,16 +455,61 @@ static unsigned is_config_write(const exchange_t *x) {
 
 /* ---- the handler --------------------------------------------------------------------------------------------------------------------- */
 
-/* What filters measure and what is in shared memory: not of the configuration, so gw_admin_handle() does not know it. */
-static unsigned is_metrics(const exchange_t *x) {
-    sl_str_t method = x->request.method;
-    return (sl_str_eq(method, SL_STR("GET")) || sl_str_eq(method, SL_STR("HEAD"))) && sl_str_eq(x->request.path, SL_STR("/metrics"));
+/* ---- shared memory: nothing of the configuration, so gw_admin_handle() does not know it --------------------------------------- */
+
+/* A number of the query; `otherwise` if there is none. */
+static uint64_t argument(ngx_http_request_t *r, const char *name, uint64_t otherwise) {
+    ngx_str_t value;
+    char text[NGX_INT64_LEN + 1];
+    if (ngx_http_arg(r, (u_char *)(uintptr_t)name, ngx_strlen(name), &value) != NGX_OK || value.len == 0 || value.len >= sizeof(text)) {
+        return otherwise;
+    }
+    *ngx_cpymem(text, value.data, value.len) = '\0';
+    return strtoull(text, NULL, 10);
 }
 
-static void metrics(exchange_t *x) {
-    bool ok = ngx_sluice_state_render(ngx_sluice_conf((ngx_cycle_t *)ngx_cycle), &x->response.body) == SL_OK;
-    x->response.status = ok ? 200 : 0;
-    x->response.content_type = "text/plain; version=0.0.4; charset=utf-8";
+static sl_status_t show_metrics(ngx_http_request_t *r, ngx_sluice_conf_t *scf, gw_admin_response_t *response) {
+    (void)r;
+    response->content_type = "text/plain; version=0.0.4; charset=utf-8";
+    return ngx_sluice_state_render(scf, &response->body);
+}
+
+static size_t page_size(ngx_http_request_t *r) {
+    uint64_t n = argument(r, "size", 100);
+    return n < 1 ? 1 : n > 1000 ? 1000 : (size_t)n;
+}
+
+static sl_status_t show_data(ngx_http_request_t *r, ngx_sluice_conf_t *scf, gw_admin_response_t *response) {
+    return ngx_sluice_state_list_data(scf, argument(r, "offset", 0), page_size(r), &response->body);
+}
+
+static sl_status_t show_queues(ngx_http_request_t *r, ngx_sluice_conf_t *scf, gw_admin_response_t *response) {
+    return ngx_sluice_state_list_queues(scf, argument(r, "offset", 0), page_size(r), &response->body);
+}
+
+static const struct {
+    sl_str_t path;
+    sl_status_t (*show)(ngx_http_request_t *r, ngx_sluice_conf_t *scf, gw_admin_response_t *response);
+} state_paths[] = {
+    {{"/metrics", 8}, show_metrics},
+    {{"/shared-data", 12}, show_data},
+    {{"/shared-queues", 14}, show_queues},
+};
+
+/* 0: it is something else. */
+static unsigned show_state(exchange_t *x) {
+    if (!sl_str_eq(x->request.method, SL_STR("GET")) && !sl_str_eq(x->request.method, SL_STR("HEAD"))) {
+        return 0;
+    }
+    for (size_t i = 0; i < sizeof(state_paths) / sizeof(state_paths[0]); i++) {
+        if (sl_str_eq(x->request.path, state_paths[i].path)) {
+            x->response.content_type = "application/json; charset=utf-8";
+            sl_status_t rc = state_paths[i].show(x->r, ngx_sluice_conf((ngx_cycle_t *)ngx_cycle), &x->response);
+            x->response.status = rc == SL_OK ? 200 : 0;
+            return 1;
+        }
+    }
+    return 0;
 }
 
 static void handle(ngx_http_request_t *r) {
@@ -473,8 +518,8 @@ static void handle(ngx_http_request_t *r) {
         ngx_http_finalize_request(r, NGX_HTTP_INTERNAL_SERVER_ERROR);
         return;
     }
-    if (is_metrics(x)) {
-        metrics(x);
+    if (show_state(x)) {
+        /* answered */
     } else if (ngx_http_sluice_gw_has_store()) {
         if (start_thread(r, x, 1) == NGX_OK) {
             return;
