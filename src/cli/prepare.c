@@ -336,12 +336,13 @@ static sl_status_t build_plan(const nd_node_t *node, const char *name, sl_str_t 
         return rc;
     }
     char hash[33];
+    uint64_t generation = 1;
     sl_buf_t yaml;
     sl_buf_init(&yaml, DECLARATIVE_MAX_BYTES * 4);
     snprintf(hash, sizeof(hash), "%032d", 0);
     rc = sl_str_eq(text, SL_STR(NO_CONFIGURATION)) ? SL_OK : sl_md5_hex(text, hash);
     rc = rc == SL_OK ? gw_config_export(entities, &yaml) : rc;
-    rc = rc == SL_OK ? nd_plan_write(node, entities, sl_str(hash, 32), sl_buf_str(&yaml), nd_plan_next_generation(node->plan_path), err)
+    rc = rc == SL_OK ? nd_plan_write(node, entities, sl_str(hash, 32), sl_buf_str(&yaml), &generation, err)
                      : sl_err_set(err, rc, "%s: out of memory", name);
     sl_buf_deinit(&yaml);
     json_decref(entities);

@@ -49,12 +49,12 @@ static sl_status_t publish(const nd_node_t *node, const char *path, bool *broken
     st_conf_t conf = {.path = path};
     st_store_t *store = NULL;
     json_t *entities = NULL;
-    uint64_t revision;
+    uint64_t revision, generation = 1;
     sl_status_t rc = st_store_open(&conf, &store, err);
     rc = rc == SL_OK ? load(store, &entities, err) : rc;
     *broken = rc != SL_OK;
     rc = rc == SL_OK ? nd_config_try(node, entities, err) : rc;
-    rc = rc == SL_OK ? nd_publish(node, store, nd_plan_next_generation(node->plan_path), ND_NO_REVISION, &revision, err) : rc;
+    rc = rc == SL_OK ? nd_publish(node, store, &generation, ND_NO_REVISION, &revision, err) : rc;
     json_decref(entities);
     st_store_close(store);
     return rc;

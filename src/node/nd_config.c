@@ -1,9 +1,13 @@
 #include "nd_config.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "mh.h"
 #include "sl_digest.h"
@@ -211,34 +215,7 @@ sl_status_t nd_config_try(const nd_node_t *node, const json_t *entities, sl_err_
     return rc;
 }
 
-static sl_status_t write_plan(const nd_node_t *node, const json_t *entities, const gw_plan_conf_t *conf, sl_err_t *err) {
-    sl_buf_t image;
-    sl_buf_init(&image, (size_t)2 * 1024 * 1024 * 1024);
-    sl_status_t rc = gw_plan_build(entities, conf, &image, err);
-    if (rc == SL_OK) {
-        rc = sl_file_write_atomic(node->plan_path, sl_buf_str(&image), 0600, err);
-    }
-    sl_buf_deinit(&image);
-    return rc;
-}
-
-sl_status_t nd_plan_write(const nd_node_t *node, const json_t *entities, sl_str_t config_hash, sl_str_t config_text, uint64_t generation,
-                          sl_err_t *err) {
-    gw_plan_conf_t conf = {
-        .config_hash = config_hash,
-        .config_text = config_text,
-        .traditional = node->traditional,
-        .generation = generation,
-    };
-    return write_plan(node, entities, &conf, err);
-}
-
-sl_status_t nd_plan_write_revision(const nd_node_t *node, const json_t *entities, uint64_t generation, uint64_t revision, sl_err_t *err) {
-    gw_plan_conf_t conf = {.traditional = node->traditional, .generation = generation, .store_revision = revision};
-    return write_plan(node, entities, &conf, err);
-}
-
-uint64_t nd_plan_next_generation(const char *plan_path) {
+static uint64_t next_generation(const char *plan_path) {
     gw_plan_t *old = NULL;
     if (gw_plan_open_file(plan_path, &old, NULL) != SL_OK) {
         return 1;
@@ -246,4 +223,57 @@ uint64_t nd_plan_next_generation(const char *plan_path) {
     uint64_t generation = gw_plan_generation(old) + 1;
     gw_plan_close(old);
     return generation;
+}
+
+/* Held until it is closed, or the process ends. */
+static int lock_plan(const char *plan_path, sl_err_t *err) {
+    char path[4224];
+    snprintf(path, sizeof(path), "%s.lock", plan_path);
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    int rc = fd;
+    while (fd >= 0 && (rc = flock(fd, LOCK_EX)) != 0 && errno == EINTR) {
+    }
+    if (rc >= 0) {
+        return fd;
+    }
+    sl_err_set(err, SL_IO, "%s: cannot lock: %s", path, strerror(errno));
+    if (fd >= 0) {
+        close(fd);
+    }
+    return -1;
+}
+
+/* A reload and a worker may write at the same time: the later one has the higher generation. */
+static sl_status_t write_plan(const nd_node_t *node, const json_t *entities, gw_plan_conf_t *conf, uint64_t *generation, sl_err_t *err) {
+    int lock = lock_plan(node->plan_path, err);
+    if (lock < 0) {
+        return SL_IO;
+    }
+    uint64_t next = next_generation(node->plan_path);
+    *generation = *generation > next ? *generation : next;
+    conf->generation = *generation;
+    sl_buf_t image;
+    sl_buf_init(&image, (size_t)2 * 1024 * 1024 * 1024);
+    sl_status_t rc = gw_plan_build(entities, conf, &image, err);
+    if (rc == SL_OK) {
+        rc = sl_file_write_atomic(node->plan_path, sl_buf_str(&image), 0600, err);
+    }
+    sl_buf_deinit(&image);
+    close(lock);
+    return rc;
+}
+
+sl_status_t nd_plan_write(const nd_node_t *node, const json_t *entities, sl_str_t config_hash, sl_str_t config_text, uint64_t *generation,
+                          sl_err_t *err) {
+    gw_plan_conf_t conf = {
+        .config_hash = config_hash,
+        .config_text = config_text,
+        .traditional = node->traditional,
+    };
+    return write_plan(node, entities, &conf, generation, err);
+}
+
+sl_status_t nd_plan_write_revision(const nd_node_t *node, const json_t *entities, uint64_t *generation, uint64_t revision, sl_err_t *err) {
+    gw_plan_conf_t conf = {.traditional = node->traditional, .store_revision = revision};
+    return write_plan(node, entities, &conf, generation, err);
 }

@@ -33,12 +33,13 @@ void nd_validate_env(const nd_node_t *node, gw_validate_env_t *env);
  * the chain, the entry and the filter, and why. */
 sl_status_t nd_config_try(const nd_node_t *node, const json_t *entities, sl_err_t *err);
 
-/* Builds the plan with the next generation and writes it (old or new, never a mix). */
-sl_status_t nd_plan_write(const nd_node_t *node, const json_t *entities, sl_str_t config_hash, sl_str_t config_text, uint64_t generation,
+/*
+ * Builds the plan and writes it (old or new, never a mix). *generation: the least that it may be; what it became, which is above that of
+ * the plan that was there. Processes may do it at the same time: a lock beside the plan makes them wait for each other.
+ */
+sl_status_t nd_plan_write(const nd_node_t *node, const json_t *entities, sl_str_t config_hash, sl_str_t config_text, uint64_t *generation,
                           sl_err_t *err);
 /* The same for entities of a store, which has no text. */
-sl_status_t nd_plan_write_revision(const nd_node_t *node, const json_t *entities, uint64_t generation, uint64_t revision, sl_err_t *err);
-/* The generation after that of the plan file; 1 when there is none. */
-uint64_t nd_plan_next_generation(const char *plan_path);
+sl_status_t nd_plan_write_revision(const nd_node_t *node, const json_t *entities, uint64_t *generation, uint64_t revision, sl_err_t *err);
 
 #endif

@@ -13,7 +13,7 @@ static sl_status_t load(st_store_t *store, json_t **entities, uint64_t *revision
     return rc;
 }
 
-sl_status_t nd_publish(const nd_node_t *node, st_store_t *store, uint64_t generation, uint64_t have, uint64_t *revision, sl_err_t *err) {
+sl_status_t nd_publish(const nd_node_t *node, st_store_t *store, uint64_t *generation, uint64_t have, uint64_t *revision, sl_err_t *err) {
     json_t *entities = NULL;
     uint64_t now = 0;
     sl_status_t rc = st_store_revision(store, &now, err);

@@ -360,6 +360,14 @@ static void leave(void) {
     }
 }
 
+/* A reload may have written a later one meanwhile. */
+static void raise_generation(uint64_t generation) {
+    ngx_atomic_uint_t seen = gw.shm->generation;
+    while (seen < generation && !ngx_atomic_cmp_set(&gw.shm->generation, seen, (ngx_atomic_uint_t)generation)) {
+        seen = gw.shm->generation;
+    }
+}
+
 static void refuse(uint64_t generation, const sl_err_t *err) {
     ngx_log_error(NGX_LOG_EMERG, ngx_cycle->log, 0, "[sluice] generation %uL cannot be served by this worker, %s: %s", generation,
                   gw.current != NULL ? "the one before goes on" : "requests get 503", err->text);
@@ -503,11 +511,7 @@ ngx_int_t ngx_http_sluice_gw_init_worker(ngx_cycle_t *cycle, ngx_http_sluice_gw_
     /* Before the first request there is nothing to disturb: all at once. */
     look(0);
     if (gw.current != NULL) {
-        uint64_t mine = gw_plan_generation(gw.current->plan);
-        ngx_atomic_uint_t seen = gw.shm->generation;
-        while (seen < mine && !ngx_atomic_cmp_set(&gw.shm->generation, seen, (ngx_atomic_uint_t)mine)) {
-            seen = gw.shm->generation;
-        }
+        raise_generation(gw_plan_generation(gw.current->plan));
     }
     announce();
     ngx_add_timer(&gw.poll, POLL_MS);
@@ -555,7 +559,7 @@ ngx_int_t ngx_http_sluice_gw_load_begin(void) {
 
 void ngx_http_sluice_gw_load_end(uint64_t generation) {
     if (generation != 0) {
-        gw.shm->generation = (ngx_atomic_uint_t)generation;
+        raise_generation(generation);
         uint64_t one = 1;
         if (gw_eventfd != -1 && write(gw_eventfd, &one, sizeof(one)) != sizeof(one)) {
             ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, ngx_errno, "[sluice] cannot wake the other workers; they look once a second");
@@ -573,7 +577,7 @@ uint64_t ngx_http_sluice_gw_published_revision(void) {
 
 void ngx_http_sluice_gw_store_published(uint64_t generation, uint64_t revision) {
     if (generation != 0) {
-        gw.shm->generation = (ngx_atomic_uint_t)generation;
+        raise_generation(generation);
         ngx_memory_barrier();
         gw.shm->revision = (ngx_atomic_uint_t)revision;
     }

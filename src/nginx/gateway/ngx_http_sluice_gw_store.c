@@ -83,7 +83,7 @@ static void publish_in_thread(void *data, ngx_log_t *log) {
     p->revision = p->have;
     p->rc = ngx_http_sluice_gw_store_take(&store, &p->err);
     if (p->rc == SL_OK) {
-        p->rc = nd_publish(&p->node, store, p->generation, p->have, &p->revision, &p->err);
+        p->rc = nd_publish(&p->node, store, &p->generation, p->have, &p->revision, &p->err);
         ngx_http_sluice_gw_store_give(store, p->rc == SL_OK);
     }
 }

@@ -150,11 +150,11 @@ static void publishing_writes_a_plan_of_the_newest_revision_once(void **state) {
     (void)state;
     char path[128];
     gw_plan_t *written;
-    uint64_t revision = 0;
+    uint64_t revision = 0, generation = 7;
     snprintf(path, sizeof(path), "%s/plan", dir);
     node.plan_path = path;
     assert_int_equal(call("POST", "/services", "{\"name\":\"s\",\"host\":\"h\"}"), 201);
-    assert_int_equal(nd_publish(&node, store, 7, 0, &revision, &err), SL_OK);
+    assert_int_equal(nd_publish(&node, store, &generation, 0, &revision, &err), SL_OK);
     assert_int_equal(revision, 1);
     assert_int_equal(gw_plan_open_file(path, &written, &err), SL_OK);
     assert_int_equal(gw_plan_generation(written), 7);
@@ -162,11 +162,14 @@ static void publishing_writes_a_plan_of_the_newest_revision_once(void **state) {
     assert_int_equal(gw_plan_n_services(written), 1);
     gw_plan_close(written);
     assert_int_equal(unlink(path), 0);
-    assert_int_equal(nd_publish(&node, store, 8, revision, &revision, &err), SL_OK);
+    assert_int_equal(nd_publish(&node, store, &generation, revision, &revision, &err), SL_OK);
     assert_int_not_equal(access(path, F_OK), 0);
-    assert_int_equal(nd_plan_next_generation(path), 1);
-    assert_int_equal(nd_publish(&node, store, 8, ND_NO_REVISION, &revision, &err), SL_OK);
-    assert_int_equal(nd_plan_next_generation(path), 9);
+    generation = 8;
+    assert_int_equal(nd_publish(&node, store, &generation, ND_NO_REVISION, &revision, &err), SL_OK);
+    assert_int_equal(generation, 8);
+    generation = 1;
+    assert_int_equal(nd_publish(&node, store, &generation, ND_NO_REVISION, &revision, &err), SL_OK);
+    assert_int_equal(generation, 9);
 }
 
 static void lists_of_tagged_entities_have_pages(void **state) {
