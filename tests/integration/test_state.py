@@ -1,5 +1,6 @@
 """Shared data, queues and metrics through nginx with several workers: exact totals, nothing lost, all of it across reloads."""
 
+import itertools
 import os
 import re
 import signal
@@ -343,6 +344,92 @@ def test_a_listener_that_traps_does_not_hurt_the_worker(start):
     run(nginx, "queue_resolve \\e q", "enqueue x", "enqueue y")
     nginx.wait_log("trap in proxy_on_queue_ready")
     assert run(nginx, "shared_set k v", "status").get("x-status") == "0"
+
+
+# ---- reloads and deaths under load ----
+
+
+def workers_of(nginx):
+    pid = nginx.process.pid
+    with open(f"/proc/{pid}/task/{pid}/children") as children:
+        return [int(child) for child in children.read().split()]
+
+
+def load(nginx, clients, do):
+    """Runs do(client, round) in threads until the answer is called, which gives what was answered and what failed."""
+    answers, failures, stop = [], [], threading.Event()
+
+    def client(number):
+        for i in itertools.count():
+            if stop.is_set():
+                return
+            try:
+                answers.append(do(number, i))
+            except Exception as e:  # noqa: BLE001
+                failures.append(e)
+
+    threads = [threading.Thread(target=client, args=(number,)) for number in range(clients)]
+    for thread in threads:
+        thread.start()
+
+    def end():
+        stop.set()
+        for thread in threads:
+            thread.join()
+        return answers, failures
+
+    end.answers = answers
+    return end
+
+
+def more(end, n):
+    """Waits for so many further answers."""
+    before = len(end.answers)
+    wait_for(lambda: len(end.answers) >= before + n, "requests go on")
+
+
+def test_nothing_is_lost_or_doubled_over_reloads_under_load(start):
+    nginx = start(*LISTEN, workers=2)
+
+    def do(client, i):
+        run(nginx, "metric counter c", "metric_add 1", "queue_resolve \\e q", f"enqueue item-{client}-{i}")
+        return f"item-{client}-{i}"
+
+    end = load(nginx, 4, do)
+    for _ in range(3):
+        more(end, 20)
+        nginx.reload()
+    more(end, 20)
+    pushed, failures = end()
+    # A connection that a worker has taken and not read from may be closed when it shuts down.
+    assert all(isinstance(failure, (http1.Closed, OSError)) for failure in failures), failures
+    wait_for(lambda: set(pushed) <= {item for _, item in took(nginx)}, "items are taken")
+    items = [item for _, item in took(nginx)]
+    assert len(items) == len(set(items)) == len(nginx.log_lines("on_queue_ready"))
+    assert int(metric(nginx, "counter", "c")) == len(items)
+
+
+def test_workers_killed_under_load_leave_state_that_works(start):
+    # Who dies between being told and taking the item leaves it to those who take more than one.
+    nginx = start(*LISTEN, "queue_ready: dequeue", "queue_ready: dequeue", workers=3, wasm="shm_kv * 64k;")
+    nginx.allow("exited on signal 9", "was locked by", "was emptied")
+
+    def do(client, i):
+        run(nginx, f"shared_set k{i % 50} {'v' * (i % 700)}", "shared_get k1", "queue_resolve \\e q", "enqueue x", "metric counter c", "metric_add 1")
+
+    end = load(nginx, 4, do)
+    for i in range(6):
+        more(end, 15)
+        os.kill(workers_of(nginx)[i % 3], signal.SIGKILL)
+        nginx.wait_log("exited on signal 9", i + 1)
+    more(end, 30)
+    answers, failures = end()
+    assert all(isinstance(failure, (http1.Closed, OSError)) for failure in failures), failures
+    assert len(answers) <= int(metric(nginx, "counter", "c")) <= len(answers) + len(failures)
+    assert run(nginx, "shared_set k v", "shared_get k x-v").get("x-v") == "v"
+    before = len(took(nginx))
+    run(nginx, "queue_resolve \\e q", "enqueue last")
+    wait_for(lambda: "last" in {item for _, item in took(nginx)[before:]}, "the item is taken")
 
 
 # ---- for operators ----
