@@ -46,7 +46,9 @@ void cli_warn(const char *line);
 
 /* Settings with the options applied; the text of a failure is printed. */
 sl_status_t cli_settings(const cli_options_t *o, settings_t **out);
-/* As cli_settings, but the settings that a node on this prefix was started with come first. */
+/* Without warnings, for commands that need little more than the prefix. */
+sl_status_t cli_settings_quietly(const cli_options_t *o, settings_t **out);
+/* As cli_settings, with those that a gateway on this prefix was started with between the settings file and the environment. */
 sl_status_t cli_running_settings(const cli_options_t *o, settings_t **out);
 
 /* The prefix as an absolute path without a trailing slash. */

@@ -76,11 +76,7 @@ static int launch(const settings_t *s, const prepared_t *p) {
     return cli_fail("cannot start %s: %s", p->nginx, strerror(errno));
 }
 
-int cmd_start(const cli_options_t *o) {
-    settings_t *s;
-    if (cli_settings(o, &s) != SL_OK) {
-        return 1;
-    }
+static int start_with(const settings_t *s) {
     static prepared_t p;
     sl_err_t err = {.text = ""};
     sl_status_t rc = prepare_check(s, &p, &err);
@@ -91,21 +87,29 @@ int cmd_start(const cli_options_t *o) {
     rc = rc == SL_OK ? listens_probe(&p.proxy, "PROXY_LISTEN", NULL, &err) : rc;
     rc = rc == SL_OK ? listens_probe(&p.admin, "ADMIN_LISTEN", NULL, &err) : rc;
     rc = rc == SL_OK ? prepare_prefix(s, &p, &err) : rc;
-    int code = rc == SL_OK ? launch(s, &p) : cli_fail_err(&err);
+    return rc == SL_OK ? launch(s, &p) : cli_fail_err(&err);
+}
+
+int cmd_start(const cli_options_t *o) {
+    settings_t *s;
+    if (cli_settings(o, &s) != SL_OK) {
+        return 1;
+    }
+    int code = start_with(s);
     settings_free(s);
     return code;
 }
 
+/* Starts with the settings that it was started with before, over which those of now go. */
 int cmd_restart(const cli_options_t *o) {
     settings_t *s;
     char prefix[CLI_PATH_MAX];
-    if (cli_settings(o, &s) != SL_OK) {
+    if (cli_running_settings(o, &s) != SL_OK) {
         return 1;
     }
     bool running = cli_prefix(s, prefix, NULL) == SL_OK && cli_running_pid(prefix) != 0;
+    int code = running ? cmd_stop(o) : 0;
+    code = code == 0 ? start_with(s) : code;
     settings_free(s);
-    if (running && cmd_stop(o) != 0) {
-        return 1;
-    }
-    return cmd_start(o);
+    return code;
 }

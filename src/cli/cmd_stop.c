@@ -10,7 +10,7 @@
 /* The running master of the prefix that the options name; prints why there is none. */
 static long running(const cli_options_t *o, char prefix[CLI_PATH_MAX]) {
     settings_t *s;
-    if (cli_settings(o, &s) != SL_OK) {
+    if (cli_settings_quietly(o, &s) != SL_OK) {
         return 0;
     }
     sl_err_t err = {.text = ""};

@@ -7,9 +7,10 @@
 #include "cli.h"
 #include "sl_file.h"
 
-static sl_status_t load(const char *file, const cli_options_t *o, settings_t **out) {
+/* saved: NULL, or what settings_save() wrote. */
+static sl_status_t load(const char *saved, const cli_options_t *o, void (*warn)(const char *line), settings_t **out) {
     sl_err_t err = {.text = ""};
-    sl_status_t rc = settings_load(file, cli_warn, out, &err);
+    sl_status_t rc = saved != NULL ? settings_load_again(saved, warn, out, &err) : settings_load(o->conf, warn, out, &err);
     if (rc == SL_OK && o->prefix != NULL) {
         rc = settings_override(*out, "prefix", o->prefix, "--prefix", &err);
     }
@@ -23,23 +24,32 @@ static sl_status_t load(const char *file, const cli_options_t *o, settings_t **o
 }
 
 sl_status_t cli_settings(const cli_options_t *o, settings_t **out) {
-    return load(o->conf, o, out);
+    return load(NULL, o, cli_warn, out);
+}
+
+sl_status_t cli_settings_quietly(const cli_options_t *o, settings_t **out) {
+    return load(NULL, o, NULL, out);
 }
 
 sl_status_t cli_running_settings(const cli_options_t *o, settings_t **out) {
-    sl_status_t rc = cli_settings(o, out);
     char prefix[CLI_PATH_MAX], saved[CLI_PATH_MAX + 16];
-    if (rc != SL_OK || o->conf != NULL || cli_prefix(*out, prefix, NULL) != SL_OK) {
+    if (o->conf != NULL) {
+        return cli_settings(o, out);
+    }
+    /* Only to find the prefix. */
+    sl_status_t rc = cli_settings_quietly(o, out);
+    if (rc != SL_OK) {
         return rc;
     }
-    snprintf(saved, sizeof(saved), "%s/.sluice_env", prefix);
-    if (access(saved, R_OK) != 0) {
-        return SL_OK;
-    }
+    bool known = cli_prefix(*out, prefix, NULL) == SL_OK;
     settings_free(*out);
+    snprintf(saved, sizeof(saved), "%s/.sluice_env", known ? prefix : "");
+    if (!known || access(saved, R_OK) != 0) {
+        return cli_settings(o, out);
+    }
     cli_options_t with = *o;
     with.prefix = prefix;
-    return load(saved, &with, out);
+    return load(saved, &with, cli_warn, out);
 }
 
 sl_status_t cli_prefix(const settings_t *s, char out[CLI_PATH_MAX], sl_err_t *err) {

@@ -11,7 +11,8 @@
 extern char **environ;
 
 /* TOKEN: goes into nginx.conf as it is, so only letters, digits, space and . _ - are allowed. COUNT: a number or "auto". */
-typedef enum { TEXT, BOOL, NUMBER, COUNT, ENUM, SECRET, TOKEN } kind_t;
+/* PATH: relative to the folder that the command was given in. */
+typedef enum { TEXT, PATH, BOOL, NUMBER, COUNT, ENUM, SECRET, TOKEN } kind_t;
 
 typedef struct {
     const char *name;
@@ -35,13 +36,13 @@ static const property_t properties[] = {
     {"nginx_main_worker_processes", "auto", COUNT, NULL, "nginx_worker_processes"},
     {"nginx_main_daemon", "on", BOOL, NULL, "nginx_daemon"},
     {"nginx_main_user", NULL, TOKEN, NULL, "nginx_user"},
-    {"nginx_binary", NULL, TEXT, NULL, NULL},
-    {"wasm_dynamic_module", NULL, TEXT, NULL, NULL},
+    {"nginx_binary", NULL, PATH, NULL, NULL},
+    {"wasm_dynamic_module", NULL, PATH, NULL, NULL},
     {"database", NULL, ENUM, "off,sqlite,postgres", NULL},
-    {"declarative_config", NULL, TEXT, NULL, NULL},
+    {"declarative_config", NULL, PATH, NULL, NULL},
     {"declarative_config_string", NULL, SECRET, NULL, NULL},
     {"wasm", "on", BOOL, NULL, NULL},
-    {"wasm_filters_path", NULL, TEXT, NULL, NULL},
+    {"wasm_filters_path", NULL, PATH, NULL, NULL},
     {"wasm_filters", "bundled,user", TEXT, NULL, NULL},
     {"wasm_backtraces", "off", BOOL, NULL, NULL},
     {"router_flavor", "traditional_compatible", ENUM, "traditional,traditional_compatible", NULL},
@@ -51,7 +52,7 @@ static const property_t properties[] = {
     {"real_ip_header", "X-Real-IP", TOKEN, NULL, NULL},
     {"real_ip_recursive", "off", BOOL, NULL, NULL},
     {"dns_resolver", NULL, TEXT, NULL, NULL},
-    {"dns_hostsfile", "/etc/hosts", TEXT, NULL, NULL},
+    {"dns_hostsfile", "/etc/hosts", PATH, NULL, NULL},
     {"ssl_cert", NULL, TEXT, NULL, NULL},
     {"ssl_cert_key", NULL, SECRET, NULL, NULL},
     {"admin_ssl_cert", NULL, TEXT, NULL, NULL},
@@ -72,17 +73,21 @@ static const property_t properties[] = {
 typedef struct {
     const char *value;
     const char *origin; /* NULL: the default */
+    bool from_file;     /* of the settings file, which is read again */
 } setting_t;
 
 typedef struct injected_s {
     struct injected_s *next;
     const char *block, *directive, *value;
+    bool from_file;
 } injected_t;
 
 struct settings_s {
     sl_arena_t arena;
     setting_t values[N_PROPERTIES];
     injected_t *injected;
+    const char *file; /* that was named; NULL: none */
+    bool in_file;     /* while the settings file is read */
     void (*warn)(const char *line);
 };
 
@@ -165,6 +170,7 @@ static sl_status_t check_value(const property_t *p, const char *value, const cha
         }
         break;
     case TEXT:
+    case PATH:
     case SECRET:
         break;
     }
@@ -184,6 +190,7 @@ sl_status_t settings_override(settings_t *s, const char *name, const char *value
     bool text = properties[i].kind == TEXT || properties[i].kind == SECRET;
     s->values[i].value = value[0] != '\0' ? sl_arena_dup(&s->arena, sl_cstr(value)).data : text ? NULL : properties[i].fallback;
     s->values[i].origin = sl_arena_dup(&s->arena, sl_cstr(origin)).data;
+    s->values[i].from_file = s->in_file;
     return SL_OK;
 }
 
@@ -210,6 +217,7 @@ static sl_status_t inject(settings_t *s, size_t block, const char *directive, co
     for (injected_t *i = s->injected; i != NULL; i = i->next) {
         if (strcmp(i->block, blocks[block]) == 0 && strcmp(i->directive, directive) == 0) {
             i->value = sl_arena_dup(&s->arena, sl_cstr(value)).data;
+            i->from_file = s->in_file;
             return SL_OK;
         }
     }
@@ -220,6 +228,7 @@ static sl_status_t inject(settings_t *s, size_t block, const char *directive, co
     i->block = blocks[block];
     i->directive = sl_arena_dup(&s->arena, sl_cstr(directive)).data;
     i->value = sl_arena_dup(&s->arena, sl_cstr(value)).data;
+    i->from_file = s->in_file;
     /* Sorted, so that the generated file does not depend on the order of the environment. */
     injected_t **at = &s->injected;
     while (*at != NULL && strcmp((*at)->directive, i->directive) < 0) {
@@ -262,6 +271,16 @@ static char *trim(char *p) {
     return p;
 }
 
+/* name := "a JSON string": values with line ends, as settings_save writes them. */
+static sl_status_t take_json(settings_t *s, const char *name, const char *text, const char *origin, sl_err_t *err) {
+    json_t *value = json_loads(text, JSON_DECODE_ANY, NULL);
+    const char *string = json_string_value(value);
+    sl_status_t rc = string != NULL ? set_any(s, name, string, origin, true, err)
+                                    : sl_err_set(err, SL_INVALID, "%s: expected a JSON string after ':='", origin);
+    json_decref(value);
+    return rc;
+}
+
 static sl_status_t take_line(settings_t *s, const char *path, size_t number, char *line, sl_err_t *err) {
     /* '#' begins a comment; '\#' is a plain '#'. */
     for (char *p = line; *p != '\0'; p++) {
@@ -283,12 +302,16 @@ static sl_status_t take_line(settings_t *s, const char *path, size_t number, cha
         return sl_err_set(err, SL_INVALID, "%s: expected 'name = value'", origin);
     }
     *eq = '\0';
+    if (eq > line && eq[-1] == ':') {
+        eq[-1] = '\0';
+        return take_json(s, trim(line), trim(eq + 1), origin, err);
+    }
     return set_any(s, trim(line), trim(eq + 1), origin, true, err);
 }
 
 static sl_status_t load_file(settings_t *s, const char *path, sl_err_t *err) {
     sl_buf_t text;
-    sl_buf_init(&text, 1024 * 1024);
+    sl_buf_init(&text, 64 * 1024 * 1024);
     sl_status_t rc = sl_file_read(path, &text, err);
     char *p = rc == SL_OK ? (char *)(uintptr_t)sl_buf_cstr(&text) : NULL;
     if (rc == SL_OK && (p == NULL || strlen(p) != text.len)) {
@@ -306,8 +329,19 @@ static sl_status_t load_file(settings_t *s, const char *path, sl_err_t *err) {
     return rc;
 }
 
+static const char *absolute(const char *path, char buf[8192]) {
+    char cwd[4096];
+    if (path[0] == '/' || getcwd(cwd, sizeof(cwd)) == NULL) {
+        return path;
+    }
+    snprintf(buf, 8192, "%s/%s", cwd, path);
+    return buf;
+}
+
 static sl_status_t load_files(settings_t *s, const char *file, sl_err_t *err) {
     if (file != NULL) {
+        char buf[8192];
+        s->file = sl_arena_dup(&s->arena, sl_cstr(absolute(file, buf))).data;
         return load_file(s, file, err);
     }
     static const char *const places[] = {"/etc/sluice/sluice.conf", "/etc/sluice.conf", "/etc/kong/kong.conf", "/etc/kong.conf"};
@@ -368,7 +402,16 @@ static sl_status_t load_env(settings_t *s, const char *family, sl_err_t *err) {
     return SL_OK;
 }
 
-sl_status_t settings_load(const char *file, void (*warn)(const char *line), settings_t **out, sl_err_t *err) {
+static sl_status_t load_all(settings_t *s, const char *file, const char *saved, sl_err_t *err) {
+    s->in_file = true;
+    sl_status_t rc = load_files(s, file, err);
+    s->in_file = false;
+    rc = rc == SL_OK && saved != NULL ? load_file(s, saved, err) : rc;
+    rc = rc == SL_OK ? load_env(s, "KONG_", err) : rc;
+    return rc == SL_OK ? load_env(s, "SLUICE_", err) : rc;
+}
+
+static sl_status_t load(const char *file, const char *saved, void (*warn)(const char *line), settings_t **out, sl_err_t *err) {
     settings_t *s = calloc(1, sizeof(*s));
     if (s == NULL) {
         return sl_err_set(err, SL_NO_MEMORY, "out of memory");
@@ -378,19 +421,33 @@ sl_status_t settings_load(const char *file, void (*warn)(const char *line), sett
     for (size_t i = 0; i < N_PROPERTIES; i++) {
         s->values[i].value = properties[i].fallback;
     }
-    sl_status_t rc = load_files(s, file, err);
-    if (rc == SL_OK) {
-        rc = load_env(s, "KONG_", err);
-    }
-    if (rc == SL_OK) {
-        rc = load_env(s, "SLUICE_", err);
-    }
+    sl_status_t rc = load_all(s, file, saved, err);
     if (rc != SL_OK) {
         settings_free(s);
         return rc;
     }
     *out = s;
     return SL_OK;
+}
+
+sl_status_t settings_load(const char *file, void (*warn)(const char *line), settings_t **out, sl_err_t *err) {
+    return load(file, NULL, warn, out, err);
+}
+
+#define FILE_LINE "# settings file: "
+
+sl_status_t settings_load_again(const char *saved, void (*warn)(const char *line), settings_t **out, sl_err_t *err) {
+    char line[4200] = "";
+    FILE *f = fopen(saved, "re");
+    if (f != NULL) {
+        if (fgets(line, sizeof(line), f) == NULL) {
+            line[0] = '\0';
+        }
+        fclose(f);
+    }
+    line[strcspn(line, "\n")] = '\0';
+    bool named = strncmp(line, FILE_LINE, strlen(FILE_LINE)) == 0;
+    return load(named ? line + strlen(FILE_LINE) : NULL, saved, warn, out, err);
 }
 
 void settings_free(settings_t *s) {
@@ -428,25 +485,63 @@ void settings_injected(const settings_t *s, const char *block, void (*each)(void
     }
 }
 
+static void save_text(sl_buf_t *b, const char *value) {
+    sl_buf_append_cstr(b, " = ");
+    for (const char *p = value; *p != '\0'; p++) {
+        sl_buf_append_cstr(b, *p == '#' ? "\\" : "");
+        sl_buf_append_char(b, *p);
+    }
+    sl_buf_append_char(b, '\n');
+}
+
+/* On one line, and without a '#', which would begin a comment. */
+static void save_lines(sl_buf_t *b, const char *value) {
+    json_t *string = json_string_nocheck(value);
+    char *text = string != NULL ? json_dumps(string, JSON_ENCODE_ANY) : NULL;
+    sl_buf_append_cstr(b, " := ");
+    for (const char *p = text; p != NULL && *p != '\0'; p++) {
+        if (*p == '#') {
+            sl_buf_append_cstr(b, "\\u0023");
+        } else {
+            sl_buf_append_char(b, *p);
+        }
+    }
+    sl_buf_append_char(b, '\n');
+    b->failed = b->failed || text == NULL;
+    free(text);
+    json_decref(string);
+}
+
+static void save_value(sl_buf_t *b, const property_t *p, const char *value) {
+    char buf[8192];
+    sl_buf_append_cstr(b, p->name);
+    value = p->kind == PATH ? absolute(value, buf) : value;
+    if (strpbrk(value, "\r\n") != NULL) {
+        save_lines(b, value);
+    } else {
+        save_text(b, value);
+    }
+}
+
 sl_status_t settings_save(const settings_t *s, const char *path, sl_err_t *err) {
     sl_buf_t b;
-    sl_buf_init(&b, 1024 * 1024);
+    sl_buf_init(&b, 64 * 1024 * 1024);
+    if (s->file != NULL) {
+        sl_buf_printf(&b, FILE_LINE "%s\n", s->file);
+    }
     for (size_t i = 0; i < N_PROPERTIES; i++) {
-        const char *v = s->values[i].value;
-        if (s->values[i].origin == NULL || v == NULL || strpbrk(v, "\r\n") != NULL) {
-            continue;
+        if (s->values[i].origin != NULL && s->values[i].value != NULL && !s->values[i].from_file) {
+            save_value(&b, &properties[i], s->values[i].value);
         }
-        sl_buf_printf(&b, "%s = ", properties[i].name);
-        for (const char *p = v; *p != '\0'; p++) {
-            sl_buf_append_cstr(&b, *p == '#' ? "\\" : "");
-            sl_buf_append_char(&b, *p);
-        }
-        sl_buf_append_char(&b, '\n');
     }
     for (const injected_t *i = s->injected; i != NULL; i = i->next) {
-        sl_buf_printf(&b, "nginx_%s_%s = %s\n", i->block, i->directive, i->value);
+        if (!i->from_file) {
+            sl_buf_printf(&b, "nginx_%s_%s", i->block, i->directive);
+            save_text(&b, i->value);
+        }
     }
-    sl_status_t rc = b.failed ? sl_err_set(err, SL_NO_MEMORY, "out of memory") : sl_file_write_atomic(path, sl_buf_str(&b), 0600, err);
+    sl_status_t rc = b.failed ? sl_err_set(err, SL_FAILED, "%s: out of memory, or a setting is not UTF-8", path)
+                              : sl_file_write_atomic(path, sl_buf_str(&b), 0600, err);
     sl_buf_deinit(&b);
     return rc;
 }

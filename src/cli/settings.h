@@ -15,6 +15,8 @@ typedef struct settings_s settings_t;
 
 /* `file`: path of a configuration file that must exist, or NULL for the default places. `warn` receives one line per warning. */
 sl_status_t settings_load(const char *file, void (*warn)(const char *line), settings_t **out, sl_err_t *err);
+/* The same with what settings_save() kept between the file and the environment; the settings file is the one of then. */
+sl_status_t settings_load_again(const char *saved, void (*warn)(const char *line), settings_t **out, sl_err_t *err);
 void settings_free(settings_t *s);
 
 const char *settings_get(const settings_t *s, const char *name); /* NULL: unset */
@@ -27,7 +29,7 @@ sl_status_t settings_override(settings_t *s, const char *name, const char *value
 /* NGINX_<block>_<directive> lines: calls `each` for those of a block ("http", "proxy", ...), in a stable order. */
 void settings_injected(const settings_t *s, const char *block, void (*each)(void *ud, const char *directive, const char *value), void *ud);
 
-/* Writes what was set (not the defaults) as a file that settings_load reads, mode 0600. */
+/* Keeps what was set by the environment and by options, and which settings file was named; mode 0600, read from any folder. */
 sl_status_t settings_save(const settings_t *s, const char *path, sl_err_t *err);
 
 /* All properties as JSON, secrets masked; new reference. */

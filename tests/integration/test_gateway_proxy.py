@@ -377,10 +377,10 @@ def test_names_come_from_the_hosts_file(home, origin):
 
 
 class Nameserver:
-    """Knows the addresses in `names`; whatever else does not exist. Only A records."""
+    """Knows the addresses in `names`; whatever else does not exist. Only A records. With `silent` it answers when that is set."""
 
-    def __init__(self, **names):
-        self.names, self.asked = names, []
+    def __init__(self, silent=None, **names):
+        self.names, self.asked, self.silent = names, [], silent
         self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.sock.bind(("127.0.0.1", 0))
         self.port = self.sock.getsockname()[1]
@@ -399,6 +399,8 @@ class Nameserver:
             question, kind = query[12 : at + 5], int.from_bytes(query[at + 1 : at + 3], "big")
             name = ".".join(labels)
             self.asked.append(name)
+            if self.silent is not None:
+                self.silent.wait(30)
             address = self.names.get(name.replace(".", "_"))
             answers = b""
             if address is not None and kind == 1:
@@ -419,6 +421,47 @@ def test_names_come_from_the_name_server(home, origin):
             assert 1 <= dns.asked.count("service.test") <= 4  # remembered for its time
     finally:
         dns.close()
+
+
+@pytest.mark.parametrize("leave", [True, False])
+def test_requests_wait_for_a_name_and_may_leave_meanwhile(home, origin, leave):
+    answer = threading.Event()
+    dns = Nameserver(silent=answer, service_test="127.0.0.1")
+    try:
+        gateway = Gateway(home, one_service(f"http://service.test:{origin.port}"), dns_resolver=f"127.0.0.1:{dns.port}")
+        with gateway.start():
+            connections = [http1.Connection(gateway.proxy) for _ in range(8)]
+            for c in connections:
+                c.send_request("POST", "/x", body=b"a body")
+            wait_for(lambda: dns.asked, "the question")
+            if leave:
+                for c in connections[:6]:
+                    c.close()
+                wait_for(lambda: gateway.log().count("prematurely closed connection") >= 6, "nginx sees them leave")
+            answer.set()
+            for c in connections[6:] if leave else connections:
+                assert echoed(c.read_response())["body"] == "a body"
+                c.close()
+            assert gateway.get("/y").status == 200
+    finally:
+        answer.set()
+        dns.close()
+
+
+def test_a_service_may_have_an_ipv6_address(gateway, origin):
+    def answer(listener):
+        peer, _ = listener.accept()
+        head = peer.recv(65536)
+        peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s" % (len(head), head))
+        peer.close()
+
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as listener:
+        port = listener.getsockname()[1]
+        threading.Thread(target=answer, args=(listener,), daemon=True).start()
+        serve(gateway, origin, {"paths": ["/"]}, url=f"http://[::1]:{port}/base")
+        response = gateway.get("/x")
+        assert response.status == 200
+        assert response.text.startswith("GET /base/x HTTP/1.1\r\n") and f"\r\nHost: [::1]:{port}\r\n" in response.text
 
 
 def test_localhost_needs_no_name_server(gateway, origin):

@@ -10,6 +10,7 @@ import subprocess
 import pytest
 from gateway_helpers import *  # noqa: F403
 from gateway_helpers import FILTERS, IS_ROOT, ROOT, VERSION, Gateway, TlsHttp2, clean_env, echoed, free_port, home, install, module_home, one_service, origin, origin_server, sluice, wait_for  # noqa: F401
+from support import http1
 
 GREETING = "Hello from Sluice using WebAssembly!"
 HELLO = (ROOT / "examples/hello/kong.yml").read_text()
@@ -233,8 +234,6 @@ def test_quit_lets_a_request_in_flight_end_on_its_configuration(home, origin):
 
 
 def gateway_connection(gateway):
-    from support import http1
-
     return http1.Connection(gateway.proxy)
 
 
@@ -345,6 +344,71 @@ def test_a_reload_reads_the_settings_of_the_start_again(home, origin):
         done = sluice("reload", "-p", gateway.prefix, env=clean_env())
         assert (done.returncode, done.stderr) == (0, "")
         wait_for(lambda: gateway.get("/echo").get("x-greeting") == "changed", "new configuration")
+
+
+def test_reload_and_restart_from_another_folder_and_shell_keep_the_settings(home, origin):
+    """Relative paths, a configuration of several lines, an edited settings file: only the prefix is named again."""
+    gateway = greeter(home, nginx_daemon="on")
+    (home / "my.conf").write_text("headers = off\nlog_level = info\n")
+    env = clean_env(SLUICE_PROXY_LISTEN=gateway.env["SLUICE_PROXY_LISTEN"], SLUICE_ADMIN_LISTEN=gateway.env["SLUICE_ADMIN_LISTEN"])
+    started = sluice("start", "-c", "my.conf", env={**env, "SLUICE_PREFIX": "prefix", "SLUICE_WASM_FILTERS_PATH": "filters", "SLUICE_DECLARATIVE_CONFIG_STRING": hello(origin)}, cwd=home)
+    assert (started.returncode, started.stderr) == (0, "")
+    try:
+        assert gateway.get("/echo").get("x-greeting") == GREETING and gateway.get("/echo").get("via") is None
+        (home / "my.conf").write_text("headers = via\nlog_level = info\n")
+        done = sluice("reload", "-p", gateway.prefix, env=clean_env(KONG_NO_SUCH_THING=1), cwd="/")
+        assert (done.returncode, len(done.stderr.splitlines())) == (0, 1), done.stderr
+        wait_for(lambda: gateway.get("/echo").get("via"), "the edited file counts")
+        assert gateway.get("/echo").get("x-greeting") == GREETING
+        pid = gateway.pid()
+        done = sluice("restart", "-p", gateway.prefix, env=clean_env(), cwd="/")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert gateway.pid() not in (0, pid)
+        response = gateway.get("/echo")
+        assert response.get("x-greeting") == GREETING and response.get("via") and response.get("server") is None
+    finally:
+        assert sluice("quit", "-p", gateway.prefix, env=clean_env()).returncode == 0
+    gateway.check_log()
+
+
+@pytest.mark.parametrize("name", ["with blanks", "quote'\"s", "ünï-códe", "back\\slash", "semi;colon {braces}", "#hash"])
+def test_a_prefix_may_have_any_name(home, origin, name):
+    gateway = greeter(home, config=hello(origin), nginx_daemon="on")
+    gateway.prefix = home / name
+    gateway.env["SLUICE_PREFIX"] = str(gateway.prefix)
+    done = gateway.run("start")
+    assert (done.returncode, done.stderr) == (0, "")
+    try:
+        assert gateway.get("/echo").get("x-greeting") == GREETING
+        assert gateway.run("health").returncode == 0
+        done = sluice("reload", "-p", gateway.prefix, env=clean_env())
+        assert (done.returncode, done.stderr) == (0, "")
+        gateway.wait_log("generation 2")
+    finally:
+        assert gateway.run("quit").returncode == 0
+    gateway.check_log()
+
+
+def test_a_prefix_that_nginx_would_misread_is_refused(home):
+    done = sluice("start", "-p", home / "a$b", env=clean_env())
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1 and "$" in done.stderr
+
+
+def test_the_default_prefix_is_usr_local_sluice():
+    assert "/usr/local/sluice" in sluice("health", env=clean_env()).stderr + sluice("health", env=clean_env()).stdout
+
+
+def test_all_flags_of_kongs_listen_values_are_taken(home, origin):
+    flags = "proxy_protocol deferred bind reuseport backlog=512 ipv6only=on so_keepalive=30m::10"
+    gateway = greeter(home, config=hello(origin), trusted_ips="127.0.0.1", real_ip_header="proxy_protocol")
+    other, six = free_port(), free_port()
+    gateway.env["SLUICE_PROXY_LISTEN"] = f"127.0.0.1:{gateway.proxy}, 127.0.0.1:{other} {flags.replace('ipv6only=on ', '')}, [::1]:{six} {flags}"
+    with gateway.start():
+        check_hello(gateway)
+        with http1.Connection(other) as c:
+            c.send("PROXY TCP4 203.0.113.7 127.0.0.1 1 2\r\n")
+            c.send_request("GET", "/echo")
+            assert echoed(c.read_response())["headers"]["x-real-ip"] == "203.0.113.7"
 
 
 def test_without_a_declarative_file_the_gateway_is_empty_until_one_is_posted(home, origin):

@@ -143,20 +143,72 @@ static void injected_directives_come_back_by_block_and_sorted(void **state) {
     assert_string_equal(seen, "gzip=on keepalive_timeout=10s ");
 }
 
+static char saved[80];
+
+static void save_and_load_again(void) {
+    snprintf(saved, sizeof(saved), "%s.saved", file);
+    assert_int_equal(settings_save(s, saved, &err), SL_OK);
+    settings_free(s);
+    s = NULL;
+    unsetenv("SLUICE_PREFIX");
+    unsetenv("SLUICE_NGINX_HTTP_GZIP");
+    unsetenv("SLUICE_DECLARATIVE_CONFIG_STRING");
+    unsetenv("SLUICE_WASM_FILTERS_PATH");
+    assert_int_equal(settings_load_again(saved, warn, &s, &err), SL_OK);
+    unlink(saved);
+}
+
 static void what_was_saved_loads_as_it_was(void **state) {
     (void)state;
     setenv("SLUICE_PREFIX", "/a # b", 1);
-    setenv("SLUICE_NGINX_HTTP_GZIP", "on", 1);
+    setenv("SLUICE_NGINX_HTTP_GZIP", "on # off", 1);
     assert_int_equal(settings_load(file, warn, &s, &err), SL_OK);
-    assert_int_equal(settings_save(s, file, &err), SL_OK);
-    settings_free(s);
-    unsetenv("SLUICE_PREFIX");
-    unsetenv("SLUICE_NGINX_HTTP_GZIP");
-    assert_int_equal(settings_load(file, warn, &s, &err), SL_OK);
+    save_and_load_again();
     assert_string_equal(settings_get(s, "prefix"), "/a # b");
     seen[0] = '\0';
     settings_injected(s, "http", collect, NULL);
-    assert_string_equal(seen, "gzip=on ");
+    assert_string_equal(seen, "gzip=on # off ");
+}
+
+static void values_of_several_lines_are_saved(void **state) {
+    (void)state;
+    const char *text = "services: # none\n- \"x\"\r\n\t\\# \\n \xc3\xa9\n";
+    setenv("SLUICE_DECLARATIVE_CONFIG_STRING", text, 1);
+    assert_int_equal(settings_load(file, warn, &s, &err), SL_OK);
+    save_and_load_again();
+    assert_string_equal(settings_get(s, "declarative_config_string"), text);
+}
+
+static void relative_paths_are_saved_as_absolute_ones(void **state) {
+    (void)state;
+    char cwd[4096], wanted[4200];
+    assert_non_null(getcwd(cwd, sizeof(cwd)));
+    setenv("SLUICE_WASM_FILTERS_PATH", "./filters", 1);
+    assert_int_equal(settings_load(file, warn, &s, &err), SL_OK);
+    assert_string_equal(settings_get(s, "wasm_filters_path"), "./filters");
+    save_and_load_again();
+    snprintf(wanted, sizeof(wanted), "%s/./filters", cwd);
+    assert_string_equal(settings_get(s, "wasm_filters_path"), wanted);
+}
+
+static void the_settings_file_is_read_again_and_is_weaker_than_what_was_saved(void **state) {
+    (void)state;
+    write_file("log_level = warn\nheaders = off\n");
+    setenv("SLUICE_PREFIX", "/p", 1);
+    setenv("SLUICE_HEADERS", "via", 1);
+    assert_int_equal(settings_load(file, warn, &s, &err), SL_OK);
+    write_file("log_level = crit\nheaders = server\nprefix = /q\n");
+    snprintf(saved, sizeof(saved), "%s.saved", file);
+    assert_int_equal(settings_save(s, saved, &err), SL_OK);
+    settings_free(s);
+    s = NULL;
+    unsetenv("SLUICE_PREFIX");
+    unsetenv("SLUICE_HEADERS");
+    assert_int_equal(settings_load_again(saved, warn, &s, &err), SL_OK);
+    unlink(saved);
+    assert_string_equal(settings_get(s, "log_level"), "crit");
+    assert_string_equal(settings_get(s, "headers"), "via");
+    assert_string_equal(settings_get(s, "prefix"), "/p");
 }
 
 static void secrets_are_masked_for_the_admin_api(void **state) {
@@ -231,6 +283,9 @@ int main(void) {
         TEST(aliases_name_the_same_property),
         TEST(injected_directives_come_back_by_block_and_sorted),
         TEST(what_was_saved_loads_as_it_was),
+        TEST(values_of_several_lines_are_saved),
+        TEST(relative_paths_are_saved_as_absolute_ones),
+        TEST(the_settings_file_is_read_again_and_is_weaker_than_what_was_saved),
         TEST(secrets_are_masked_for_the_admin_api),
         TEST(pg_settings_are_refused_by_name),
     };
