@@ -194,16 +194,16 @@ def test_a_trap_in_log_is_only_logged(proxy, client):
     assert client.get(port(nginx, client), "/bytes/3").body == b"000"
 
 
-def test_streams_that_wait_fail_when_their_vm_traps(proxy, client):
-    nginx = proxy("quiet")
-    nginx.workers = 1
+def test_streams_that_wait_fail_when_their_vm_traps(proxy, nginx, client):
+    nginx.workers = 1  # so that what traps is the VM of what waits
+    proxy()
     with client.Connection(port(nginx, client)) as c:
         if client is http1:
             c.send_request("GET", "/bytes/3", probe.do("request_headers: pause"))
         else:
             stream = c.send_headers("GET", "/bytes/3", probe.do("request_headers: pause"))
-        for _ in range(8):  # whichever worker it was
-            client.get(port(nginx, client), "/bytes/3", probe.do("request_headers: trap"))
+        nginx.wait_log("on_request_headers")
+        client.get(port(nginx, client), "/bytes/3", probe.do("request_headers: trap"))
         response = c.read_response() if client is http1 else c.finish(stream)
         assert response.status == 500
 
