@@ -148,7 +148,7 @@ class Handler(socketserver.StreamRequestHandler):
         self.send(200, [self.TEXT, ("Content-Length", "100000")], payload(int(n)), length=False)
 
     def do_gzip(self, url, body, n):
-        self.send(200, [self.TEXT, ("Content-Encoding", "gzip")], gzip.compress(payload(int(n))))
+        self.send(200, [self.TEXT, ("Content-Encoding", "gzip")], gzip.compress(payload(int(n)), mtime=0))
 
     def do_trailers(self, url, body, n):
         extra = [self.TEXT, ("Transfer-Encoding", "chunked"), ("Trailer", "x-trailer, x-second")]
