@@ -65,6 +65,23 @@ def free_port():
             return port
 
 
+_launched = []  # (folder, process)
+
+
+def sweep(path):
+    """Ends what a test that failed has left running in its folder."""
+    for where, process in _launched:
+        if where.is_relative_to(path) and process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    for file in path.rglob("pids/nginx.pid"):
+        with contextlib.suppress(OSError, ValueError):
+            pid = int(file.read_text())
+            if str(path).encode() in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(pid, signal.SIGTERM)
+
+
 @contextlib.contextmanager
 def folder():
     """Readable for the worker user, which pytest's own folders are not."""
@@ -73,6 +90,7 @@ def folder():
     try:
         yield path
     finally:
+        sweep(path)
         shutil.rmtree(path, ignore_errors=True)
 
 
@@ -177,6 +195,7 @@ class Gateway:
             self.process = subprocess.Popen(
                 [str(SLUICE), "start", *args], env=self.env, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
             )
+        _launched.append((self.path, self.process))
         return self
 
     def start(self, *args):
