@@ -127,6 +127,7 @@ default_type text/plain;
         env = dict(os.environ)
         env["ASAN_OPTIONS"] = f"detect_odr_violation=0:detect_leaks={int(self.leaks)}:abort_on_error=0"
         env["UBSAN_OPTIONS"] = "print_stacktrace=1:halt_on_error=0"
+        env["LSAN_OPTIONS"] = f"suppressions={pathlib.Path(__file__).resolve().parent / 'lsan.supp'}:print_suppressions=0"
         return env
 
     def command(self, *more):
