@@ -72,7 +72,6 @@ pw_chain_t *ngx_http_sluice_gw_gen_chain(const ngx_http_sluice_gw_gen_t *gen, in
 
 /* The node as a thread may use it (installed filters are scanned anew by nd_filters_scan in that thread). */
 void ngx_http_sluice_gw_node(ngx_http_sluice_gw_main_conf_t *mcf, nd_node_t *node);
-const nd_filters_t *ngx_http_sluice_gw_filters(void);
 
 /* One load of a configuration at a time over all workers. */
 ngx_int_t ngx_http_sluice_gw_load_begin(void);         /* NGX_OK, NGX_BUSY */
@@ -144,6 +143,8 @@ char *ngx_http_sluice_gw_read_hosts(ngx_conf_t *cf, ngx_http_sluice_gw_main_conf
 
 /* ---- ngx_http_sluice_gw_request.c ----------------------------------------------------------------------------------- */
 
+/* The nth header of a list by its name, compared without case; removed ones do not count. NULL: none. */
+ngx_table_elt_t *ngx_http_sluice_gw_find_header(ngx_list_t *headers, sl_str_t name, size_t nth);
 /* The nth value of a header by its lower-case name; NULL: none. */
 ngx_table_elt_t *ngx_http_sluice_gw_request_header(ngx_http_request_t *r, sl_str_t lower, size_t nth);
 ngx_uint_t ngx_http_sluice_gw_local_port(ngx_http_request_t *r); /* of the listener */

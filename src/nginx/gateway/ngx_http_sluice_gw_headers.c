@@ -1,9 +1,6 @@
 /* What the gateway adds to responses. */
 #include "ngx_http_sluice_gw.h"
 
-/* ---- response headers -------------------------------------------------------------------------------------------------------------------
- */
-
 static ngx_http_output_header_filter_pt next_header_filter;
 
 static ngx_int_t add_ms(ngx_http_request_t *r, const char *name, ngx_msec_int_t ms) {
@@ -21,27 +18,8 @@ static ngx_msec_int_t since_start(ngx_http_request_t *r) {
     return (ngx_msec_int_t)((tp->sec - r->start_sec) * 1000 + (ngx_msec_int_t)(tp->msec - r->start_msec));
 }
 
-static ngx_table_elt_t *response_header(ngx_http_request_t *r, const char *lower) {
-    size_t len = ngx_strlen(lower);
-    ngx_list_part_t *part = &r->headers_out.headers.part;
-    ngx_table_elt_t *h = part->elts;
-    for (ngx_uint_t i = 0;; i++) {
-        if (i >= part->nelts) {
-            part = part->next;
-            if (part == NULL) {
-                return NULL;
-            }
-            h = part->elts;
-            i = 0;
-        }
-        if (h[i].hash != 0 && h[i].key.len == len && ngx_strncasecmp(h[i].key.data, (u_char *)(uintptr_t)lower, len) == 0) {
-            return &h[i];
-        }
-    }
-}
-
 static ngx_int_t add_via(ngx_http_request_t *r, ngx_http_sluice_gw_main_conf_t *mcf) {
-    ngx_table_elt_t *old = response_header(r, "via");
+    ngx_table_elt_t *old = ngx_http_sluice_gw_find_header(&r->headers_out.headers, SL_STR("via"), 0);
     ngx_str_t value;
     if (ngx_http_sluice_gw_join(r, old, mcf->via_1, &value) != NGX_OK) {
         return NGX_ERROR;
@@ -55,7 +33,10 @@ static ngx_int_t add_via(ngx_http_request_t *r, ngx_http_sluice_gw_main_conf_t *
 /* Ours only where the upstream or a filter sent none. Where the upstream sent none nginx has put an empty one, which it does not send. */
 static ngx_int_t add_server(ngx_http_request_t *r, ngx_http_sluice_gw_main_conf_t *mcf) {
     ngx_str_t none = ngx_null_string;
-    ngx_table_elt_t *h = r->headers_out.server != NULL ? r->headers_out.server : response_header(r, "server");
+    ngx_table_elt_t *h = r->headers_out.server;
+    if (h == NULL) {
+        h = ngx_http_sluice_gw_find_header(&r->headers_out.headers, SL_STR("server"), 0);
+    }
     if (h != NULL && h->value.len != 0) {
         return NGX_OK;
     }

@@ -1,23 +1,21 @@
 /* What variables, matching and headers ask of a request. */
 #include "ngx_http_sluice_gw.h"
 
-ngx_table_elt_t *ngx_http_sluice_gw_request_header(ngx_http_request_t *r, sl_str_t lower, size_t nth) {
-    ngx_list_part_t *part = &r->headers_in.headers.part;
-    ngx_table_elt_t *h = part->elts;
-    for (ngx_uint_t i = 0;; i++) {
-        if (i >= part->nelts) {
-            part = part->next;
-            if (part == NULL) {
-                return NULL;
+ngx_table_elt_t *ngx_http_sluice_gw_find_header(ngx_list_t *headers, sl_str_t name, size_t nth) {
+    for (ngx_list_part_t *part = &headers->part; part != NULL; part = part->next) {
+        ngx_table_elt_t *h = part->elts;
+        for (ngx_uint_t i = 0; i < part->nelts; i++) {
+            if (h[i].hash != 0 && h[i].key.len == name.len &&
+                ngx_strncasecmp(h[i].key.data, (u_char *)(uintptr_t)name.data, name.len) == 0 && nth-- == 0) {
+                return &h[i];
             }
-            h = part->elts;
-            i = 0;
-        }
-        if (h[i].hash != 0 && h[i].key.len == lower.len &&
-            ngx_strncasecmp(h[i].key.data, (u_char *)(uintptr_t)lower.data, lower.len) == 0 && nth-- == 0) {
-            return &h[i];
         }
     }
+    return NULL;
+}
+
+ngx_table_elt_t *ngx_http_sluice_gw_request_header(ngx_http_request_t *r, sl_str_t lower, size_t nth) {
+    return ngx_http_sluice_gw_find_header(&r->headers_in.headers, lower, nth);
 }
 
 ngx_uint_t ngx_http_sluice_gw_local_port(ngx_http_request_t *r) {

@@ -163,10 +163,6 @@ void ngx_http_sluice_gw_node(ngx_http_sluice_gw_main_conf_t *mcf, nd_node_t *nod
     };
 }
 
-const nd_filters_t *ngx_http_sluice_gw_filters(void) {
-    return gw.filters;
-}
-
 static pw_worker_t *worker(void) {
     return ngx_sluice_worker(ngx_sluice_conf((ngx_cycle_t *)ngx_cycle));
 }
