@@ -591,8 +591,6 @@ def test_a_restart_keeps_what_was_written(home, origin):
 
 def test_reloads_during_writes_lose_nothing(home, origin):
     gateway = with_store(home)
-    # A worker that ends while its thread works may leave that exchange's memory to the system.
-    gateway.allowed += ["LeakSanitizer: detected memory leaks", "byte(s) leaked in", "exited with code 1"]
     api, acknowledged, stop = Api(gateway), [], threading.Event()
     with gateway.start():
         api.ok(201, "POST", "/services", {"name": "s", "url": origin.url})

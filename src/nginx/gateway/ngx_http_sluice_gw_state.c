@@ -519,12 +519,28 @@ ngx_int_t ngx_http_sluice_gw_init_worker(ngx_cycle_t *cycle, ngx_http_sluice_gw_
     return ngx_http_sluice_gw_store_init_worker(cycle, mcf);
 }
 
+/*
+ * nginx tells the threads of its pools to end and does not join them. One that is still ending while the process exits runs
+ * destructors over what exit() takes away: wait until they have gone, a fifth of a second at most.
+ */
+static void wait_for_threads(void) {
+    for (ngx_uint_t i = 0; i < 200; i++) {
+        struct stat st;
+        /* "." and ".." and one folder for each thread */
+        if (stat("/proc/self/task", &st) != 0 || st.st_nlink <= 3) {
+            return;
+        }
+        ngx_msleep(1);
+    }
+}
+
 void ngx_http_sluice_gw_exit_worker(ngx_cycle_t *cycle) {
     (void)cycle;
     if (gw.mcf == NULL) {
         return;
     }
     leave();
+    wait_for_threads();
     ngx_http_sluice_gw_store_exit_worker();
     (void)ngx_atomic_cmp_set(&gw.shm->loader, (ngx_atomic_uint_t)ngx_pid, 0);
     if (gw.next != NULL) {
