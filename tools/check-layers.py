@@ -29,7 +29,7 @@ NGINX_SEES = {"common": set(), "http": {"common"}, "stream": {"common"}, "gatewa
 
 # header pattern -> (where it may be included, in how many files of that place; None: any number)
 FOREIGN = [
-    (r"wasmtime(/.*)?\.h|wasm\.h|wasi\.h", r"src/engine/engines/wasmtime\.c", 1),
+    (r"wasmtime(/.*)?\.h|wasm\.h|wasi\.h", r"src/engine/engines/wasmtime(\.c|_\w+\.[ch])", 5),
     (r"jansson\.h", r"src/(gateway/|store/|node/|cli/)[^/]+\.[ch]", None),
     (r"yaml\.h", r"src/gateway/[^/]+\.c", 1),
     (r"pcre2\.h", r"src/gateway/[^/]+\.c", 1),

@@ -1,0 +1,124 @@
+/* Instances, and calls from the host into them. */
+#include "wasmtime_internal.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+static_assert(sizeof(sl_raw_t) == sizeof(wasmtime_val_raw_t), "arguments are passed to Wasmtime as they are");
+static_assert(_Alignof(sl_raw_t) <= _Alignof(wasmtime_val_raw_t), "Wasmtime's slots are read as ours");
+static_assert(offsetof(sl_raw_t, i64) == offsetof(wasmtime_val_raw_t, i64), "members of the two unions begin together");
+#define MAX_TABLE_ELEMENTS (1 << 20)
+#define MAX_TABLES 16
+
+static bool lookup(wt_instance_t *in, sl_str_t name, wasmtime_extern_t *out) {
+    if (in->started) {
+        return wasmtime_instance_export_get(in->ctx, &in->instance, name.data, name.len, out);
+    }
+    return in->caller != NULL && wasmtime_caller_export_get(in->caller, name.data, name.len, out);
+}
+
+void wt_find_memory(wt_instance_t *in) {
+    const sl_extern_t *export = ((wt_module_t *)in->head.module)->memory;
+    wasmtime_extern_t item;
+    if (export == NULL || in->has_memory || !lookup(in, export->name, &item) || item.kind != WASMTIME_EXTERN_MEMORY) {
+        return;
+    }
+    in->memory = item.of.memory;
+    in->has_memory = true;
+    in->head.mem = wasmtime_memory_data(in->ctx, &in->memory);
+}
+
+void wt_instance_refresh(sl_instance_t *instance) {
+    wt_refresh((wt_instance_t *)instance);
+}
+
+void wt_instance_free(sl_instance_t *instance) {
+    wt_instance_t *in = (wt_instance_t *)instance;
+    if (in->store != NULL) {
+        wasmtime_store_delete(in->store);
+    }
+    wt_links_free(in->own_links);
+    free(in->funcs);
+    sl_instance_head_deinit(instance);
+    free(in);
+}
+
+static bool has_frames(wasmtime_error_t *error) {
+    wasm_frame_vec_t frames;
+    wasmtime_error_wasm_trace(error, &frames);
+    bool some = frames.size != 0;
+    wasm_frame_vec_delete(&frames);
+    return some;
+}
+
+static sl_status_t instantiate(wt_instance_t *in, const wt_links_t *links, sl_err_t *err) {
+    wasm_trap_t *trap = NULL;
+    wasmtime_error_t *error = wasmtime_instance_pre_instantiate(links->pre, in->ctx, &in->instance, &trap);
+    if (trap != NULL || (error != NULL && has_frames(error))) {
+        return wt_set_trap(err, &in->head, error, trap);
+    }
+    if (error != NULL) {
+        return wt_set_error(err, SL_NO_MEMORY, "cannot make an instance", error);
+    }
+    in->started = true;
+    wt_find_memory(in);
+    wt_refresh(in);
+    return SL_OK;
+}
+
+sl_status_t wt_instance_new(sl_module_t *m, const sl_import_t *imports, size_t n, uint64_t max_memory_bytes, void *user,
+                            sl_instance_t **out, sl_err_t *err) {
+    wt_instance_t *in = calloc(1, sizeof(*in));
+    if (in == NULL) {
+        return wt_no_memory(err);
+    }
+    sl_instance_head_init(&in->head, m, user);
+    wt_links_t *links = NULL;
+    sl_status_t rc = wt_links_get(in, imports, n, &links, err);
+    if (rc == SL_OK) {
+        in->store = wasmtime_store_new(((wt_engine_t *)m->engine)->wasm, in, NULL);
+        in->ctx = wasmtime_store_context(in->store);
+        int64_t max = max_memory_bytes > INT64_MAX ? INT64_MAX : (int64_t)max_memory_bytes;
+        wasmtime_store_limiter(in->store, max, MAX_TABLE_ELEMENTS, 1, MAX_TABLES, 1);
+        rc = instantiate(in, links, err);
+    }
+    if (rc != SL_OK) {
+        wt_instance_free(&in->head);
+        return rc;
+    }
+    *out = &in->head;
+    return SL_OK;
+}
+
+static size_t slots_of(const char *sig) {
+    size_t n_params = strcspn(sig, ":");
+    size_t n_results = strlen(sig) - n_params - 1;
+    return n_params > n_results ? n_params : n_results;
+}
+
+sl_func_t *wt_instance_func(sl_instance_t *instance, const sl_extern_t *export) {
+    wt_instance_t *in = (wt_instance_t *)instance;
+    const sl_module_info_t *info = &instance->module->info;
+    if (in->funcs == NULL) {
+        in->funcs = calloc(info->n_exports, sizeof(*in->funcs));
+    }
+    wasmtime_extern_t item;
+    if (in->funcs == NULL || !lookup(in, export->name, &item) || item.kind != WASMTIME_EXTERN_FUNC) {
+        return NULL;
+    }
+    wt_func_t *f = &in->funcs[export - info->exports];
+    f->func = item.of.func;
+    f->n_slots = slots_of(export->sig);
+    return (sl_func_t *)f;
+}
+
+sl_status_t wt_instance_call(sl_instance_t *instance, sl_func_t *func, sl_raw_t *args, sl_err_t *err) {
+    wt_instance_t *in = (wt_instance_t *)instance;
+    const wt_func_t *f = (const wt_func_t *)func;
+    wasm_trap_t *trap = NULL;
+    wasmtime_error_t *error = wasmtime_func_call_unchecked(in->ctx, &f->func, (wasmtime_val_raw_t *)args, f->n_slots, &trap);
+    if (__builtin_expect(error != NULL || trap != NULL, 0)) {
+        return wt_set_trap(err, instance, error, trap);
+    }
+    return SL_OK;
+}

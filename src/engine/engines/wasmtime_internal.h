@@ -1,0 +1,88 @@
+/*
+ * What the files of the Wasmtime engine share. Together they are the only ones that see Wasmtime's headers.
+ *
+ *   wasmtime.c           the engine's settings, modules, the table of operations
+ *   wasmtime_link.c      imports of a module and calls from the guest
+ *   wasmtime_instance.c  instances and calls into the guest
+ *   wasmtime_trap.c      what errors and traps say
+ */
+#ifndef WASMTIME_INTERNAL_H
+#define WASMTIME_INTERNAL_H
+
+#include <wasmtime.h>
+
+#include "engine_ops.h"
+
+typedef struct {
+    sl_engine_t head;
+    wasm_engine_t *wasm;
+    bool backtraces;
+} wt_engine_t;
+
+/* The imports of a module, resolved against a table of host functions. Rows are in the module's order; host functions get a row as env. */
+typedef struct {
+    wasmtime_instance_pre_t *pre;
+    size_t table_size;
+    size_t *places; /* of each row in the table that it came from */
+    sl_import_t *rows;
+    size_t n;
+} wt_links_t;
+
+typedef struct {
+    sl_module_t head;
+    wasmtime_module_t *wasm;
+    _Atomic(wt_links_t *) links; /* of the first table that was used; hosts have one */
+    const sl_extern_t *memory;   /* the export that is the guest's memory, NULL: none */
+} wt_module_t;
+
+typedef struct {
+    wasmtime_func_t func;
+    size_t n_slots; /* the larger of parameters and results */
+} wt_func_t;
+
+typedef struct {
+    sl_instance_t head;
+    wasmtime_store_t *store;
+    wasmtime_context_t *ctx;
+    wasmtime_memory_t memory;
+    bool has_memory;
+    bool started;
+    wasmtime_instance_t instance; /* valid once started */
+    wasmtime_caller_t *caller;    /* until then: the start section's current call of a host function */
+    wt_links_t *own_links;        /* when the module's were made for another table */
+    wt_func_t *funcs;             /* one per export, made at the first lookup */
+} wt_instance_t;
+
+/* ---- texts and traps ---- */
+
+sl_status_t wt_no_memory(sl_err_t *err);
+/* Takes the error. */
+sl_status_t wt_set_error(sl_err_t *err, sl_status_t status, const char *what, wasmtime_error_t *error);
+/* Takes error or trap; SL_TRAP. */
+sl_status_t wt_set_trap(sl_err_t *err, sl_instance_t *instance, wasmtime_error_t *error, wasm_trap_t *trap) __attribute__((cold));
+
+/* ---- linking ---- */
+
+void wt_links_free(wt_links_t *links);
+/* The links of the instance's module for a table of host functions: the module's own, or made for this instance alone. */
+sl_status_t wt_links_get(wt_instance_t *in, const sl_import_t *table, size_t n, wt_links_t **out, sl_err_t *err);
+
+/* ---- instances ---- */
+
+sl_status_t wt_instance_new(sl_module_t *m, const sl_import_t *imports, size_t n, uint64_t max_memory_bytes, void *user,
+                            sl_instance_t **out, sl_err_t *err);
+void wt_instance_free(sl_instance_t *instance);
+sl_func_t *wt_instance_func(sl_instance_t *instance, const sl_extern_t *export);
+sl_status_t wt_instance_call(sl_instance_t *instance, sl_func_t *func, sl_raw_t *args, sl_err_t *err);
+void wt_instance_refresh(sl_instance_t *instance);
+/* Looks for the memory once; during a start section it may not be reachable yet. */
+void wt_find_memory(wt_instance_t *in);
+
+/* The base never moves, see configure(). */
+static inline void wt_refresh(wt_instance_t *in) {
+    if (in->has_memory) {
+        in->head.mem_size = wasmtime_memory_data_size(in->ctx, &in->memory);
+    }
+}
+
+#endif

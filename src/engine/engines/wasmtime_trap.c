@@ -1,0 +1,207 @@
+/* What errors and traps of Wasmtime say to the layers above. */
+#include "wasmtime_internal.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define MAX_FRAMES 20
+#define MAX_FRAME_NAME 160
+
+sl_status_t wt_no_memory(sl_err_t *err) {
+    return sl_err_set(err, SL_NO_MEMORY, "wasmtime: out of memory");
+}
+
+/* ---- texts ------------------------------------------------------------------------------------------------------ */
+
+typedef struct {
+    char *at;
+    size_t left; /* with the NUL */
+} wt_text_t;
+
+static wt_text_t text_begin(sl_err_t *err) {
+    return (wt_text_t){err->text, sizeof(err->text)};
+}
+
+/* A piece that does not fit is left out whole. */
+static bool text_add(wt_text_t *t, const char *piece) {
+    size_t len = strlen(piece);
+    if (len >= t->left) {
+        return false;
+    }
+    memcpy(t->at, piece, len + 1);
+    t->at += len;
+    t->left -= len;
+    return true;
+}
+
+/* One line: names come from guests and must not be able to write lines of a log. */
+static void copy_line(char *out, size_t size, const char *data, size_t len) {
+    size_t n = 0;
+    for (size_t i = 0; i < len && n + 1 < size; i++) {
+        unsigned char c = (unsigned char)data[i];
+        bool space = isspace(c) || c == '\0';
+        if (space && (n == 0 || out[n - 1] == ' ')) {
+            continue;
+        }
+        out[n++] = space ? ' ' : iscntrl(c) ? '?' : (char)c;
+    }
+    while (n > 0 && out[n - 1] == ' ') {
+        n--;
+    }
+    out[n] = '\0';
+}
+
+/* Takes the error. */
+sl_status_t wt_set_error(sl_err_t *err, sl_status_t status, const char *what, wasmtime_error_t *error) {
+    wasm_name_t message;
+    wasmtime_error_message(error, &message);
+    char line[900];
+    copy_line(line, sizeof(line), message.data, message.size);
+    wasm_byte_vec_delete(&message);
+    wasmtime_error_delete(error);
+    return sl_err_set(err, status, "%s: %s", what, line);
+}
+
+/* ---- traps ------------------------------------------------------------------------------------------------------ */
+
+/* By Wasmtime's code. The guests that we run cannot raise the others. */
+static const char *const reasons[] = {
+    "stack overflow",
+    "memory access out of bounds",
+    "misaligned atomic access",
+    "table access out of bounds",
+    "call through an empty table entry",
+    "call through a table entry of another type",
+    "integer overflow",
+    "integer division by zero",
+    "a float that no integer can hold",
+    "unreachable code was reached",
+    "interrupted",
+    "out of fuel",
+};
+
+/* Takes error or trap (one of them is set). Frames point into it, so it lives until the text is written. */
+typedef struct {
+    wasmtime_error_t *error;
+    wasm_trap_t *trap;
+} wt_failure_t;
+
+static void failure_free(wt_failure_t *f) {
+    if (f->error != NULL) {
+        wasmtime_error_delete(f->error);
+    }
+    if (f->trap != NULL) {
+        wasm_trap_delete(f->trap);
+    }
+}
+
+static void failure_message(const wt_failure_t *f, wasm_byte_vec_t *out) {
+    if (f->trap != NULL) {
+        wasm_trap_message(f->trap, out);
+    } else {
+        wasmtime_error_message(f->error, out);
+    }
+}
+
+static void failure_frames(const wt_failure_t *f, wasm_frame_vec_t *out) {
+    if (f->trap != NULL) {
+        wasm_trap_trace(f->trap, out);
+    } else {
+        wasmtime_error_wasm_trace(f->error, out);
+    }
+}
+
+/* instance->trap becomes the reason, unless a host function has written it already. */
+static void keep_reason(sl_instance_t *instance, const wt_failure_t *f) {
+    wasmtime_trap_code_t code;
+    if (instance->trap[0] != '\0') {
+        return;
+    }
+    if (f->trap != NULL && wasmtime_trap_code(f->trap, &code) && code < sizeof(reasons) / sizeof(reasons[0])) {
+        sl_instance_trap(instance, "%s", reasons[code]);
+        return;
+    }
+    wasm_byte_vec_t message;
+    failure_message(f, &message);
+    copy_line(instance->trap, sizeof(instance->trap), message.data, message.size);
+    wasm_byte_vec_delete(&message);
+}
+
+/* "  at name (module)"; the module's name section may name neither. */
+static bool add_frame(wt_text_t *t, const wasm_frame_t *frame, const sl_module_info_t *info) {
+    char func[MAX_FRAME_NAME], module[MAX_FRAME_NAME / 2], line[2 * MAX_FRAME_NAME];
+    const wasm_name_t *name = wasmtime_frame_func_name(frame);
+    if (name != NULL) {
+        copy_line(func, sizeof(func), name->data, name->size);
+    } else {
+        snprintf(func, sizeof(func), "#%u", (unsigned)wasm_frame_func_index(frame));
+    }
+    name = wasmtime_frame_module_name(frame);
+    if (name != NULL && name->size != 0) {
+        copy_line(module, sizeof(module), name->data, name->size);
+    } else {
+        snprintf(module, sizeof(module), "module %02x%02x%02x%02x", info->sha256[0], info->sha256[1], info->sha256[2], info->sha256[3]);
+    }
+    snprintf(line, sizeof(line), "\n  at %s (%s)", func, module);
+    return text_add(t, line);
+}
+
+/*
+ * Source positions are only in Wasmtime's own rendering: a line "  <n>: ..." per frame, and below it for each inlined function
+ * a line "      at file:line:column". *at moves over the lines of frame `n`; the first position is the innermost.
+ */
+static void add_position(wt_text_t *t, const char **at, size_t n) {
+    char head[24], line[MAX_FRAME_NAME];
+    snprintf(head, sizeof(head), "\n%5zu: ", n);
+    const char *frame = strstr(*at, head);
+    if (frame == NULL) {
+        return;
+    }
+    snprintf(head, sizeof(head), "\n%5zu: ", n + 1);
+    const char *next = strstr(frame + 1, head);
+    const char *found = strstr(frame + 1, "\n                    at ");
+    *at = frame;
+    if (found == NULL || (next != NULL && found > next)) {
+        return;
+    }
+    found += sizeof("\n                    at ") - 1;
+    line[0] = ' ';
+    copy_line(line + 1, sizeof(line) - 1, found, strcspn(found, "\n"));
+    text_add(t, line);
+}
+
+static void add_frames(wt_text_t *t, const sl_instance_t *instance, const wt_failure_t *f) {
+    bool positions = ((const wt_engine_t *)instance->module->engine)->backtraces;
+    wasm_byte_vec_t message = {0, NULL};
+    char *rendered = NULL;
+    if (positions) {
+        failure_message(f, &message);
+        rendered = strndup(message.data, message.size);
+        wasm_byte_vec_delete(&message);
+    }
+    wasm_frame_vec_t frames;
+    failure_frames(f, &frames);
+    const char *at = rendered;
+    for (size_t i = 0; i < frames.size && i < MAX_FRAMES && add_frame(t, frames.data[i], &instance->module->info); i++) {
+        if (at != NULL) {
+            add_position(t, &at, i);
+        }
+    }
+    wasm_frame_vec_delete(&frames);
+    free(rendered);
+}
+
+/* Takes error or trap. */
+__attribute__((cold, noinline)) sl_status_t wt_set_trap(sl_err_t *err, sl_instance_t *instance, wasmtime_error_t *error,
+                                                        wasm_trap_t *trap) {
+    wt_failure_t f = {error, trap};
+    keep_reason(instance, &f);
+    if (err != NULL) {
+        wt_text_t t = text_begin(err);
+        text_add(&t, instance->trap);
+        add_frames(&t, instance, &f);
+    }
+    failure_free(&f);
+    return SL_TRAP;
+}
