@@ -20,6 +20,11 @@ typedef struct {
     bool any_filters; /* false: "no wasm filters are available" */
     /* JSON schema of a filter's configuration (borrowed text), {NULL,0} for none. May be NULL. */
     sl_str_t (*filter_schema)(void *ud, sl_str_t name);
+    /*
+     * Whether there is a version (its name or number) of a filter, with this SHA-256; {NULL,0}: any. SL_OK: *schema (may be NULL) is as
+     * above. SL_NOT_FOUND. May be NULL: there are no versions to choose from.
+     */
+    sl_status_t (*filter_version)(void *ud, sl_str_t name, sl_str_t version, sl_str_t sha256, sl_str_t *schema);
     void *ud;
     int64_t now_s; /* for created_at, updated_at */
     int now_ms;    /* milliseconds of that second, 0-999 */

@@ -387,14 +387,30 @@ static bool check_filter_name(const gw_validate_env_t *env, sl_str_t value, sl_e
 /* Without a schema of its own a filter takes text. */
 static const char text_schema[] = "{\"type\":[\"string\",\"null\"]}";
 
+static sl_str_t text_of(const json_t *record, const char *name) {
+    const json_t *value = json_object_get(record, name);
+    return json_is_string(value) ? sl_str(json_string_value(value), json_string_length(value)) : SL_STR_NULL;
+}
+
+/* The schema of the version that an entry names; SL_NOT_FOUND: there is no such version. */
+static sl_status_t entry_schema(const gw_validate_env_t *env, const json_t *filter, sl_str_t *schema) {
+    sl_str_t name = text_of(filter, "name"), version = text_of(filter, "version"), sha256 = text_of(filter, "sha256");
+    *schema = SL_STR_NULL;
+    if (version.len != 0 || sha256.len != 0) {
+        return env->filter_version != NULL ? env->filter_version(env->ud, name, version, sha256, schema) : SL_NOT_FOUND;
+    }
+    *schema = env->filter_schema != NULL ? env->filter_schema(env->ud, name) : SL_STR_NULL;
+    return SL_OK;
+}
+
 static json_t *check_filter_config(gw_validation_t *v, const json_t *filter, const json_t *value) {
     sl_err_t text;
     const gw_validate_env_t *env = v->env;
     const char *name = json_string_value(json_object_get(filter, "name"));
-    if (name == NULL || !check_filter_name(env, sl_cstr(name), &text)) {
-        return NULL; /* the name is the error */
+    sl_str_t source;
+    if (name == NULL || !check_filter_name(env, sl_cstr(name), &text) || entry_schema(env, filter, &source) != SL_OK) {
+        return NULL; /* the name or the version is the error */
     }
-    sl_str_t source = env->filter_schema != NULL ? env->filter_schema(env->ud, sl_cstr(name)) : SL_STR_NULL;
     source = source.len > 0 ? source : SL_STR(text_schema);
     json_t *schema = json_loadb(source.data, source.len, 0, NULL);
     sl_status_t rc = schema != NULL ? gw_json_schema_validate(schema, value, &text) : SL_NO_MEMORY;
@@ -406,10 +422,36 @@ static json_t *check_filter_config(gw_validation_t *v, const json_t *filter, con
     return rc == SL_INVALID ? gw_text(text.text) : NULL;
 }
 
+static bool check_sha256(sl_str_t value, sl_err_t *err) {
+    bool good = value.len == 64;
+    for (size_t i = 0; good && i < value.len; i++) {
+        good = strchr("0123456789abcdef", value.data[i]) != NULL;
+    }
+    if (!good) {
+        sl_err_set(err, SL_INVALID, "expected a SHA-256: 64 hexadecimal digits in lower case");
+    }
+    return good;
+}
+
+/* Of `version` and `sha256`, which together name one version. */
+static json_t *check_filter_version(gw_validation_t *v, const json_t *filter, const json_t *value) {
+    sl_err_t text;
+    sl_str_t schema;
+    const char *name = json_string_value(json_object_get(filter, "name"));
+    if (name == NULL || !check_filter_name(v->env, sl_cstr(name), &text) || entry_schema(v->env, filter, &schema) == SL_OK) {
+        return NULL;
+    }
+    sl_err_set(&text, SL_INVALID, "filter '%s' has no such version", name);
+    (void)value;
+    return gw_text(text.text);
+}
+
 static const gw_field_t filter_fields[] = {
     {.name = "name", .type = GW_TYPE_STRING, .required = true, .check_env = check_filter_name},
     {.name = "enabled", .type = GW_TYPE_BOOLEAN, .required = true, .def = "true"},
     {.name = "config", .type = GW_TYPE_JSON, .check_json = check_filter_config},
+    {.name = "version", .type = GW_TYPE_STRING, .len_max = 64, .check_json = check_filter_version, .only_if_set = true},
+    {.name = "sha256", .type = GW_TYPE_STRING, .check = check_sha256, .check_json = check_filter_version, .only_if_set = true},
     END_OF_FIELDS,
 };
 static const gw_field_t filter_element = {.type = GW_TYPE_RECORD, .fields = filter_fields};

@@ -423,6 +423,7 @@ void gw_plan_chain_filter(const gw_plan_t *plan, uint32_t index, size_t i, gw_fi
         .from_service = f->from_service != 0,
     };
     memcpy(out->key, f->key, sizeof(out->key));
+    memcpy(out->module, f->module, sizeof(out->module));
 }
 
 sl_status_t gw_plan_match(const gw_plan_t *plan, const gw_match_in_t *in, sl_buf_t *scratch, gw_match_t *out) {

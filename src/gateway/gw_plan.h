@@ -32,6 +32,12 @@ typedef struct {
     bool traditional;     /* router flavor `traditional` instead of `traditional_compatible` */
     uint64_t generation;
     uint64_t store_revision; /* of the store that the entities come from; 0: they come from a document */
+    /*
+     * The SHA-256 of the module that an entry of a chain (or a filter configured as a plugin) is to run. A failure ends the building with
+     * it. NULL: the plan does not say which modules run.
+     */
+    sl_status_t (*module_of)(void *ud, const json_t *entry, uint8_t sha256[32], sl_err_t *err);
+    void *ud;
 } gw_plan_conf_t;
 sl_status_t gw_plan_build(const json_t *entities, const gw_plan_conf_t *conf, sl_buf_t *image, sl_err_t *err);
 
@@ -79,10 +85,11 @@ typedef struct {
     int32_t chain;    /* index for gw_plan_chain of the ordered, enabled filters to run; -1: none */
 } gw_route_t;
 
-/* One entry of a chain as it runs. `key` is equal for equal (name, config): a worker keeps the running filter across plans. */
+/* One entry of a chain as it runs. `key` is equal for equal (name, config, module): a worker keeps the running filter across plans. */
 typedef struct {
     sl_str_t name, config; /* config: the bytes for the filter */
     uint8_t key[32];
+    uint8_t module[32]; /* SHA-256 of the module; zeros: the plan does not say */
     sl_str_t chain_id, chain_name;
     bool from_service;
 } gw_filter_t;

@@ -315,7 +315,7 @@ sl_status_t gw_plan_build(const json_t *entities, const gw_plan_conf_t *conf, sl
     if (!json_is_object(entities)) {
         return sl_err_set(err, SL_INVALID, "plan: expected a map of collections");
     }
-    gw_build_t b = {.err = err};
+    gw_build_t b = {.conf = conf, .err = err};
     gw_writer_init(&b.w, image->max);
     add_header(&b, conf);
     sl_status_t rc = build(&b, entities);

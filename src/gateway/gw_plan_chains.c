@@ -49,6 +49,7 @@ static sl_status_t filter_key(const gw_build_t *b, const gw_img_filter_t *f, uin
         sl_buf_append(&text, &len, sizeof(len));
         sl_buf_append_str(&text, s);
     }
+    sl_buf_append(&text, f->module, sizeof(f->module));
     sl_status_t rc = text.failed ? SL_NO_MEMORY : sl_sha256(sl_buf_str(&text), key);
     sl_buf_deinit(&text);
     return rc;
@@ -67,6 +68,11 @@ static sl_status_t add_filter(gw_build_t *b, const gw_entry_t *chain, sl_str_t c
         .chain_name = gw_writer_str(&b->w, chain_name),
         .from_service = from_service,
     };
+    sl_status_t rc = b->conf->module_of != NULL ? b->conf->module_of(b->conf->ud, entry, rec.module, b->err) : SL_OK;
+    if (rc != SL_OK) {
+        sl_err_prefix(b->err, "filter chain '%.*s': ", SL_FMT(chain->id));
+        return rc;
+    }
     if (gw_writer_failed(&b->w) || filter_key(b, &rec, rec.key) != SL_OK) {
         return gw_build_no_memory(b);
     }

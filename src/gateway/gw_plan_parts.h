@@ -4,6 +4,7 @@
 #ifndef GW_PLAN_PARTS_H
 #define GW_PLAN_PARTS_H
 
+#include "gw_plan.h"
 #include "gw_plan_writer.h"
 
 /* One entity with its id; in id order its position is its index in the image. */
@@ -22,6 +23,7 @@ typedef struct {
     gw_table_t services, routes, chains, plugins;
     /* by service and by route: its own enabled filters, in the filters section */
     gw_range_t *service_filters, *route_filters;
+    const gw_plan_conf_t *conf;
     sl_err_t *err;
 } gw_build_t;
 

@@ -442,7 +442,12 @@ static json_t *check_value(gw_validation_t *v, const gw_field_t *f, const json_t
     }
     switch (f->type) {
     case GW_TYPE_STRING:
-        return check_string(v, f, in, out);
+        error = check_string(v, f, in, out);
+        if (error == NULL && f->check_json != NULL && (error = f->check_json(v, record, in)) != NULL) {
+            json_decref(*out);
+            *out = NULL;
+        }
+        return error;
     case GW_TYPE_INTEGER:
     case GW_TYPE_NUMBER:
         return check_number(v, f, in, out);
@@ -582,6 +587,8 @@ static void check_fields(gw_validation_t *v, const gw_field_t *fields, const jso
         json_t *value = NULL, *error = check_field(v, f, in, json_object_get(in, f->name), &value);
         if (error != NULL) {
             gw_error_add(v, errors, f->name, error);
+        } else if (f->only_if_set && json_is_null(value)) {
+            json_decref(value);
         } else {
             gw_member_set(v, record, f->name, value);
         }
