@@ -2,10 +2,14 @@
 
 #include <stdlib.h>
 
+static bool has_text(const pw_value_t *value) {
+    return value->kind == PW_VALUE_STRING || value->kind == PW_VALUE_LIST || value->kind == PW_VALUE_ADDRESS;
+}
+
 void mh_props_deinit(mh_props_t *props) {
     for (size_t i = 0; i < props->n; i++) {
         free((char *)props->items[i].path.data);
-        if (props->items[i].value.kind == PW_VALUE_STRING || props->items[i].value.kind == PW_VALUE_LIST) {
+        if (has_text(&props->items[i].value)) {
             free((char *)props->items[i].value.str.data);
         }
     }
@@ -20,10 +24,6 @@ static mh_prop_t *prop_find(const mh_props_t *props, sl_str_t path) {
         }
     }
     return NULL;
-}
-
-static bool has_text(const pw_value_t *value) {
-    return value->kind == PW_VALUE_STRING || value->kind == PW_VALUE_LIST;
 }
 
 static sl_status_t prop_assign(mh_prop_t *prop, const pw_value_t *value) {

@@ -86,9 +86,38 @@ static void copy_range(const pw_bytes_t *b, size_t off, size_t len, char *at) {
     }
 }
 
+/* WasmX shows bodies in some callbacks only. Answers of calls may be looked at from the one that has them, and from the log. */
+static bool in_window(const pw_vm_t *vm, uint32_t type) {
+    uint32_t now = PW_CB_BIT(vm->running), call = PW_CB_BIT(PW_CB_HTTP_CALL_RESPONSE), log = PW_CB_BIT(PW_CB_LOG);
+    switch (type) {
+    case PW_BUFFER_REQUEST_BODY:
+        return (now & (PW_CB_BIT(PW_CB_REQUEST_HEADERS) | PW_CB_BIT(PW_CB_REQUEST_BODY) | call | log)) != 0;
+    case PW_BUFFER_RESPONSE_BODY:
+        return (now & (PW_CB_BIT(PW_CB_RESPONSE_BODY) | call)) != 0;
+    case PW_BUFFER_CALL_RESPONSE_BODY:
+        return (now & (call | log)) != 0;
+    default:
+        return true;
+    }
+}
+
+static bool misused(pw_vm_t *vm, uint32_t type) {
+    if (pw_vm_dialect(vm) != PW_DIALECT_WASMX || in_window(vm, type)) {
+        return false;
+    }
+    (void)pw_vm_trap(vm, "host trap (bad usage): can only get or set %s body during its callback",
+                     type == PW_BUFFER_REQUEST_BODY    ? "request"
+                     : type == PW_BUFFER_RESPONSE_BODY ? "response"
+                                                       : "dispatch response");
+    return true;
+}
+
 uint64_t pw_call_get_buffer_bytes(pw_vm_t *vm, const sl_raw_t *a) {
     pw_bytes_t b;
     char *at;
+    if (misused(vm, a[0].u32)) {
+        return PW_NOT_FOUND;
+    }
     pw_result_t rc = find(vm, a[0].u32, &b);
     if (rc != PW_OK) {
         return rc;
@@ -151,6 +180,9 @@ static pw_result_t edit(pw_ctx_t *ctx, pw_dir_t dir, size_t off, size_t cut, sl_
 uint64_t pw_call_set_buffer_bytes(pw_vm_t *vm, const sl_raw_t *a) {
     pw_bytes_t b;
     sl_str_t data;
+    if (misused(vm, a[0].u32)) {
+        return PW_BAD_ARGUMENT;
+    }
     pw_result_t rc = find(vm, a[0].u32, &b);
     if (rc != PW_OK) {
         return rc;

@@ -144,10 +144,21 @@ static uint64_t start(pw_vm_t *vm, pw_ctx_t *ctx, pw_http_call_t *request, uint3
     return PW_OK;
 }
 
+/* WasmX makes calls while the request comes, on ticks and from answers. */
+static bool in_window(const pw_vm_t *vm) {
+    uint32_t allowed = PW_CB_BIT(PW_CB_REQUEST_HEADERS) | PW_CB_BIT(PW_CB_REQUEST_BODY) | PW_CB_BIT(PW_CB_TICK) |
+                       PW_CB_BIT(PW_CB_QUEUE_READY) | PW_CB_BIT(PW_CB_HTTP_CALL_RESPONSE) | PW_CB_BIT(PW_CB_FOREIGN_FUNCTION);
+    return pw_vm_dialect(vm) != PW_DIALECT_WASMX || (PW_CB_BIT(vm->running) & allowed) != 0;
+}
+
 uint64_t pw_call_http_call(pw_vm_t *vm, const sl_raw_t *a) {
     pw_ctx_t *ctx = pw_vm_ctx(vm);
     pw_http_call_t request = {0};
     uint32_t token = 0;
+    if (!in_window(vm)) {
+        return pw_vm_trap(vm, "host trap (bad usage): can only send HTTP dispatch during \"on_request_headers\", \"on_request_body\", "
+                              "\"on_tick\", \"on_dispatch_response\", \"on_foreign_function\"");
+    }
     if (!fetch(vm, a, &request)) {
         return PW_INVALID_MEMORY_ACCESS;
     }

@@ -73,8 +73,15 @@ uint64_t pw_call_define_metric(pw_vm_t *vm, const sl_raw_t *a) {
 uint64_t pw_call_increment_metric(pw_vm_t *vm, const sl_raw_t *a) {
     pw_worker_t *w = vm->worker;
     const pw_metric_handle_t *m = find(vm, a[0].u32);
+    bool wasmx = pw_vm_dialect(vm) == PW_DIALECT_WASMX;
     if (m == NULL) {
         return pw_vm_misuse(vm, PW_NOT_FOUND, "could not increment metric: metric not found");
+    }
+    if (m->type == PW_METRIC_GAUGE && wasmx) {
+        return pw_vm_misuse(vm, PW_OK, "could not increment metric: metric not a counter");
+    }
+    if (m->type == PW_METRIC_COUNTER && a[1].i64 == 0 && wasmx) {
+        return PW_OK;
     }
     if (m->type == PW_METRIC_HISTOGRAM || (m->type == PW_METRIC_COUNTER && a[1].i64 <= 0)) {
         return pw_vm_misuse(vm, PW_BAD_ARGUMENT, "could not increment metric");
@@ -82,12 +89,15 @@ uint64_t pw_call_increment_metric(pw_vm_t *vm, const sl_raw_t *a) {
     return result_of(w->ops->metric_add != NULL ? w->ops->metric_add(w->host, m->host_id, a[1].i64) : SL_NOT_FOUND);
 }
 
-/* Recording on a counter adds, as in Envoy. */
+/* Recording on a counter adds, as in Envoy; in WasmX it is misuse. */
 uint64_t pw_call_record_metric(pw_vm_t *vm, const sl_raw_t *a) {
     pw_worker_t *w = vm->worker;
     const pw_metric_handle_t *m = find(vm, a[0].u32);
     if (m == NULL) {
         return pw_vm_misuse(vm, PW_NOT_FOUND, "could not record metric: metric not found");
+    }
+    if (m->type == PW_METRIC_COUNTER && pw_vm_dialect(vm) == PW_DIALECT_WASMX) {
+        return pw_vm_misuse(vm, PW_OK, "could not record metric: metric is a counter");
     }
     if (m->type == PW_METRIC_COUNTER) {
         int64_t delta = a[1].u64 > INT64_MAX ? INT64_MAX : (int64_t)a[1].u64;

@@ -163,15 +163,29 @@ static size_t text(const pw_value_t *v, char out[64]) {
     return n > 0 ? (size_t)n : 0;
 }
 
+/* WasmX has addresses without their ports. */
+static sl_str_t address_only(sl_str_t s) {
+    size_t len = s.len;
+    while (len != 0 && s.data[len - 1] >= '0' && s.data[len - 1] <= '9') {
+        len--;
+    }
+    if (len < 2 || len == s.len || s.data[len - 1] != ':') {
+        return s;
+    }
+    s.len = len - 1;
+    return s.data[0] == '[' && s.data[s.len - 1] == ']' ? sl_str(s.data + 1, s.len - 2) : s;
+}
+
 static pw_result_t give(pw_vm_t *vm, const sl_raw_t *a, const pw_ctx_t *ctx, const pw_value_t *v) {
     char out[64];
-    if (v->kind == PW_VALUE_STRING) {
-        return pw_guest_give(vm, a[2].u32, a[3].u32, v->str);
+    bool wasmx = pw_ctx_dialect(ctx) == PW_DIALECT_WASMX;
+    if (v->kind == PW_VALUE_STRING || v->kind == PW_VALUE_ADDRESS) {
+        return pw_guest_give(vm, a[2].u32, a[3].u32, wasmx && v->kind == PW_VALUE_ADDRESS ? address_only(v->str) : v->str);
     }
     if (v->kind == PW_VALUE_MAP || v->kind == PW_VALUE_LIST) {
         return give_pairs(vm, a, ctx, v);
     }
-    size_t len = pw_ctx_dialect(ctx) == PW_DIALECT_WASMX ? text(v, out) : binary(v, out);
+    size_t len = wasmx ? text(v, out) : binary(v, out);
     return pw_guest_give(vm, a[2].u32, a[3].u32, sl_str(out, len));
 }
 
@@ -191,6 +205,37 @@ static bool own_property(const pw_vm_t *vm, const pw_ctx_t *ctx, sl_str_t path, 
     return true;
 }
 
+/* Envoy keeps what filters set as filter state named `wasm.` and the path, and shows that as one map, too. */
+static const pw_property_t *filter_state(const pw_ctx_t *ctx, sl_str_t path) {
+    const sl_str_t prefix = SL_STR("filter_state\0wasm.");
+    if (ctx->stream == NULL || !sl_str_starts(path, prefix)) {
+        return NULL;
+    }
+    return *slot_of(ctx->stream, sl_str(path.data + prefix.len, path.len - prefix.len));
+}
+
+static pw_result_t give_filter_state(pw_vm_t *vm, const sl_raw_t *a, const pw_ctx_t *ctx) {
+    char name[PW_PATH_MAX + 5] = "wasm.";
+    char *at;
+    pw_pairs_writer_t w;
+    if (ctx->stream == NULL || ctx->stream->properties == NULL) {
+        return PW_NOT_FOUND;
+    }
+    pw_pairs_begin(&w, &vm->worker->sizes, &vm->worker->bytes);
+    for (const pw_property_t *p = ctx->stream->properties; p != NULL; p = p->next) {
+        memcpy(name + 5, p->bytes, p->key_len);
+        pw_pairs_add(&w, sl_str(name, 5 + p->key_len), sl_str(p->bytes + p->key_len, p->value_len), false);
+    }
+    if (pw_pairs_failed(&w)) {
+        return PW_INTERNAL_FAILURE;
+    }
+    pw_result_t rc = pw_guest_reserve(vm, a[2].u32, a[3].u32, pw_pairs_size(&w), &at);
+    if (rc == PW_OK) {
+        pw_pairs_copy(&w, at);
+    }
+    return rc;
+}
+
 static void *host_stream(const pw_ctx_t *ctx) {
     return ctx->stream != NULL && !ctx->stream->gone ? ctx->stream->host : NULL;
 }
@@ -202,6 +247,13 @@ static pw_result_t look_up(pw_vm_t *vm, const sl_raw_t *a, pw_ctx_t *ctx, sl_str
     if (own_property(vm, ctx, path, &own)) {
         return pw_guest_give(vm, a[2].u32, a[3].u32, own);
     }
+    if (sl_str_eq(path, SL_STR("plugin_vm_memory"))) { /* Higress */
+        value = (pw_value_t){.kind = PW_VALUE_UINT, .u = vm->instance->mem_size};
+        return give(vm, a, ctx, &value);
+    }
+    if (sl_str_eq(path, SL_STR("filter_state"))) {
+        return give_filter_state(vm, a, ctx);
+    }
     sl_status_t rc = SL_NOT_FOUND;
     if (w->ops->property_get != NULL) { /* the proxy's own names win over what filters keep */
         sl_buf_reset(&w->value);
@@ -209,6 +261,7 @@ static pw_result_t look_up(pw_vm_t *vm, const sl_raw_t *a, pw_ctx_t *ctx, sl_str
     }
     if (rc == SL_NOT_FOUND && ctx->stream != NULL) {
         const pw_property_t *p = *slot_of(ctx->stream, path);
+        p = p != NULL ? p : filter_state(ctx, path);
         if (p == NULL) {
             return PW_NOT_FOUND;
         }
@@ -219,6 +272,11 @@ static pw_result_t look_up(pw_vm_t *vm, const sl_raw_t *a, pw_ctx_t *ctx, sl_str
         return rc == SL_NOT_FOUND ? PW_NOT_FOUND : PW_INTERNAL_FAILURE;
     }
     return give(vm, a, ctx, &value);
+}
+
+/* WasmX has no properties with several segments outside of requests, and says so with another status. */
+static bool scoped_in_root(const pw_ctx_t *ctx, sl_str_t path) {
+    return ctx->stream == NULL && pw_ctx_dialect(ctx) == PW_DIALECT_WASMX && memchr(path.data, '\0', path.len) != NULL;
 }
 
 uint64_t pw_call_get_property(pw_vm_t *vm, const sl_raw_t *a) {
@@ -235,7 +293,8 @@ uint64_t pw_call_get_property(pw_vm_t *vm, const sl_raw_t *a) {
     if (path.len == 0) {
         return PW_SERIALIZATION_FAILURE;
     }
-    return look_up(vm, a, ctx, path);
+    pw_result_t rc = look_up(vm, a, ctx, path);
+    return rc == PW_NOT_FOUND && scoped_in_root(ctx, path) ? PW_INTERNAL_FAILURE : rc;
 }
 
 uint64_t pw_call_set_property(pw_vm_t *vm, const sl_raw_t *a) {
@@ -251,6 +310,9 @@ uint64_t pw_call_set_property(pw_vm_t *vm, const sl_raw_t *a) {
         return PW_BAD_ARGUMENT;
     }
     path = normal_path(path, dialect, room);
+    if (path.len != 0 && scoped_in_root(ctx, path)) {
+        return PW_INTERNAL_FAILURE;
+    }
     if (ctx->stream == NULL || ctx->stream->gone) {
         return PW_NOT_FOUND;
     }
@@ -263,7 +325,7 @@ uint64_t pw_call_set_property(pw_vm_t *vm, const sl_raw_t *a) {
         rc = w->ops->property_set(w->host, ctx->stream->host, path, null ? SL_STR_NULL : value);
     }
     if (rc != SL_NOT_FOUND) {
-        return rc == SL_OK ? PW_OK : rc == SL_INVALID ? PW_BAD_ARGUMENT : PW_INTERNAL_FAILURE;
+        return rc == SL_OK ? PW_OK : rc == SL_INVALID && dialect == PW_DIALECT_ENVOY ? PW_BAD_ARGUMENT : PW_INTERNAL_FAILURE;
     }
     if (null && dialect == PW_DIALECT_WASMX) {
         forget(ctx->stream, path);

@@ -33,7 +33,8 @@ typedef enum {
     PW_VALUE_TIMESTAMP, /* i: ns since the epoch */
     PW_VALUE_DURATION,  /* i: ns */
     PW_VALUE_MAP,       /* map: one of the stream's header maps, keys and values as strings */
-    PW_VALUE_LIST       /* str: elements, each followed by NUL */
+    PW_VALUE_LIST,      /* str: elements, each followed by NUL */
+    PW_VALUE_ADDRESS    /* str: ip:port, [ip]:port, or the path of a socket */
 } pw_value_kind_t;
 
 typedef struct {

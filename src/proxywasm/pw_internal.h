@@ -113,6 +113,7 @@ struct pw_root_s {
     sl_str_t foreign_data;              /* likewise */
     uint32_t status;                    /* proxy_get_status */
     const char *status_message;
+    uint32_t tick_ms; /* as the guest last set it */
 };
 pw_root_t *pw_root_ref(pw_root_t *root);
 void pw_root_unref(pw_root_t *root);

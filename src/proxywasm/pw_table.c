@@ -22,13 +22,24 @@ static inline sl_status_t dispatch(sl_instance_t *instance, sl_raw_t *args, pw_h
     return __builtin_expect(vm->trapped, 0) ? SL_TRAP : SL_OK;
 }
 
-#define ENTRY(function, name, allowed, handler)                                                                                            \
+/* WasmX ends a VM that passes an address outside of its memory. */
+static inline sl_status_t dispatch_env(sl_instance_t *instance, sl_raw_t *args, pw_handler_t handler, unsigned allowed, const char *name) {
+    sl_status_t rc = dispatch(instance, args, handler, allowed, name);
+    pw_vm_t *vm = instance->user;
+    if (__builtin_expect(rc != SL_OK || args[0].u64 != PW_INVALID_MEMORY_ACCESS || vm->during != 0, 1)) {
+        return rc;
+    }
+    args[0].u64 = pw_vm_misuse(vm, PW_INVALID_MEMORY_ACCESS, "invalid data pointer passed to host function");
+    return vm->trapped ? SL_TRAP : SL_OK;
+}
+
+#define ENTRY(function, name, allowed, handler, dispatch)                                                                                  \
     static sl_status_t function(sl_instance_t *instance, sl_raw_t *args) {                                                                 \
         return dispatch(instance, args, handler, allowed, #name);                                                                          \
     }
-#define PW_ENV(name, sig, versions, allowed, handler) ENTRY(env_##name, name, allowed, handler)
+#define PW_ENV(name, sig, versions, allowed, handler) ENTRY(env_##name, name, allowed, handler, dispatch_env)
 #define PW_ENV_TYPE(name, suffix, sig, versions, allowed, handler)
-#define PW_WASI(name, sig, allowed, handler) ENTRY(wasi_##name, name, allowed, handler)
+#define PW_WASI(name, sig, allowed, handler) ENTRY(wasi_##name, name, allowed, handler, dispatch)
 #include "pw_hostcalls.def"
 #undef PW_ENV
 #undef PW_ENV_TYPE

@@ -45,6 +45,8 @@ extern const size_t cf_n_imports;
     C(GRPCC, "proxy_on_grpc_close", "iii:", "iii:", 0)                                                                                     \
     C(FOREIGN, "proxy_on_foreign_function", "iii:", "iii:", 0)                                                                             \
     C(REDIS, "proxy_on_redis_call_response", "iiii:", "iiii:", 0)                                                                          \
+    C(DNS, "envoy_on_resolve_dns", "iii:", "iii:", 0)                                                                                      \
+    C(STATS, "envoy_on_stats_update", "ii:", "ii:", 0)                                                                                     \
     C(DONE, "proxy_on_done", "i:i", "i:i", 1)                                                                                              \
     C(LOG, "proxy_on_log", "i:", "i:", 0)                                                                                                  \
     C(DELETE, "proxy_on_delete", "i:", "i:", 0)

@@ -119,6 +119,8 @@ const cf_case_t cf_cases_callbacks[] = {
     {"proxy_on_grpc_close", "may be exported", 0, "at GRPCC; never"},
     {"proxy_on_foreign_function", "may be exported", 0, "at FOREIGN; never"},
     {"proxy_on_redis_call_response", "may be exported", 0, "at REDIS; never"},
+    {"envoy_on_resolve_dns", "may be exported", 0, "at DNS; never"},
+    {"envoy_on_stats_update", "may be exported", 0, "at STATS; never"},
     {"proxy_on_new_connection", "may be exported and is never called for HTTP", 0, "at NEWCONN; never"},
     {"proxy_on_downstream_data", "may be exported and is never called for HTTP", 0, "at DOWNDATA; never"},
     {"proxy_on_upstream_data", "may be exported and is never called for HTTP", 0, "at UPDATA; never"},

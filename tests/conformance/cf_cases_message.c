@@ -225,6 +225,11 @@ const cf_case_t cf_cases_message[] = {
      "call proxy_get_property 'a\\0time' &p &n; show p n = '\\0\\x01\\0\\0\\0\\0\\0\\0'; call proxy_get_property 'a\\0list' &p &n; show p "
      "n = {x=,yz=}; "
      "call proxy_get_property 'a\\0str' &p &n; show p n = 'text'"},
+    {"proxy_get_property", "gives what filters keep as filter state too, each and all", 0,
+     "call proxy_set_property 'k' 'v'; call proxy_get_property 'filter_state\\0wasm.k' &p &n; show p n = 'v'; "
+     "call proxy_get_property 'filter_state' &p &n; show p n = {wasm.k=v}; call proxy_get_property 'filter_state\\0wasm.none' &p &n = 1"},
+    {"proxy_get_property", "has no filter state where nothing was kept", 0, "call proxy_get_property 'filter_state' &p &n = 1"},
+    {"proxy_get_property", "gives the bytes of the VM's memory", 0, "call proxy_get_property 'plugin_vm_memory' &p &n; u32 n = 8"},
     {"proxy_get_property", "answers NotFound for an unknown path", 0,
      "call proxy_get_property 'no\\0such' &p &n = 1; untouched p; untouched n; call proxy_get_property 'request\\0nothing' &p &n = 1"},
     {"proxy_get_property", "answers NotFound for a response that is not there yet", 0,

@@ -177,6 +177,8 @@ static bool prop(run_t *r, const cf_host_t *h) {
             value = (pw_value_t){.kind = PW_VALUE_DURATION, .i = (int64_t)v};
         } else if (is(kind, "list")) {
             value.kind = PW_VALUE_LIST;
+        } else if (is(h->words[4], "address")) {
+            value.kind = PW_VALUE_ADDRESS;
         } else if (is(kind, "readonly")) {
             mode = MH_PROP_READ_ONLY;
         } else if (is(kind, "writable")) {

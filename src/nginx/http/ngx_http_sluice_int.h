@@ -65,6 +65,7 @@ struct ngx_http_sluice_ctx_s {
 
     ngx_http_sluice_req_e req;
     ngx_http_sluice_resp_e resp;
+    void *upstream_ssl; /* the upstream's, for as long as the request; NULL: no TLS there */
 
     /* request */
     ngx_chain_t *req_in;    /* links of ours to buffers that nginx holds busy: not given to filters yet */
@@ -168,6 +169,10 @@ void ngx_http_sluice_body_unread(ngx_http_request_t *r);
 /* Ends a request from an event, whoever else holds it. */
 void ngx_http_sluice_abort(ngx_http_request_t *r, ngx_int_t rc);
 
+ngx_uint_t ngx_http_sluice_is_grpc(ngx_http_request_t *r); /* the request says so */
+/* The mapping that gRPC prescribes for answers of proxies. */
+ngx_uint_t ngx_http_sluice_grpc_status_of(ngx_uint_t status);
+
 /* ---- ngx_http_sluice_headers_in.c, _out.c --------------------------------------------------------------------------------------- */
 
 typedef bool (*ngx_http_sluice_each_pt)(void *ud, sl_str_t key, sl_str_t value);
@@ -198,6 +203,9 @@ ngx_uint_t ngx_http_sluice_header_valid(sl_str_t key, sl_str_t value);
 
 sl_status_t ngx_http_sluice_property_get(void *worker, void *stream, sl_str_t path, sl_buf_t *scratch, pw_value_t *out);
 sl_status_t ngx_http_sluice_property_set(void *worker, void *stream, sl_str_t path, sl_str_t value);
+
+/* Keeps what TLS knows about the upstream for the log, when its connection has gone. */
+void ngx_http_sluice_upstream_tls_keep(ngx_http_sluice_ctx_t *ctx);
 
 /* ---- ngx_http_sluice_call.c: operations of pw_host_ops_t ----------------------------------------------------------------------------- */
 

@@ -26,6 +26,7 @@ sl_status_t ngx_http_sluice_variable_set(ngx_http_request_t *r, sl_str_t name, s
 /* ---- values ---- */
 
 sl_status_t ngx_http_sluice_give_address(struct sockaddr *sa, socklen_t len, sl_buf_t *scratch, pw_value_t *out);
+sl_status_t ngx_http_sluice_give_address_text(pw_value_t *out, sl_str_t name); /* a peer's name as nginx writes it */
 sl_status_t ngx_http_sluice_give_port(struct sockaddr *sa, pw_value_t *out);
 const ngx_http_upstream_state_t *ngx_http_sluice_last_state(const ngx_http_request_t *r); /* NULL: no upstream was asked */
 

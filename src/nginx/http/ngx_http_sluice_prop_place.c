@@ -4,13 +4,41 @@
 static sl_status_t get_upstream_address(ngx_http_sluice_ctx_t *ctx, sl_buf_t *scratch, pw_value_t *out) {
     const ngx_http_upstream_state_t *state = ngx_http_sluice_last_state(ctx->request);
 
-    return state == NULL || state->peer == NULL ? SL_NOT_FOUND : ngx_http_sluice_give_str(out, ngx_sluice_str(state->peer));
+    return state == NULL || state->peer == NULL ? SL_NOT_FOUND : ngx_http_sluice_give_address_text(out, ngx_sluice_str(state->peer));
 }
 
+/* From the name of the peer, which is there to the end; its address is not. */
 static sl_status_t get_upstream_port(ngx_http_sluice_ctx_t *ctx, sl_buf_t *scratch, pw_value_t *out) {
-    ngx_http_upstream_t *u = ctx->request->upstream;
+    const ngx_http_upstream_state_t *state = ngx_http_sluice_last_state(ctx->request);
+    u_char *colon = NULL;
+    ngx_int_t n;
 
-    return u == NULL || u->peer.sockaddr == NULL ? SL_NOT_FOUND : ngx_http_sluice_give_port(u->peer.sockaddr, out);
+    if (state == NULL || state->peer == NULL) {
+        return SL_NOT_FOUND;
+    }
+    for (size_t i = 0; i < state->peer->len; i++) {
+        colon = state->peer->data[i] == ':' ? state->peer->data + i : colon;
+    }
+    n = colon != NULL ? ngx_atoi(colon + 1, (size_t)(state->peer->data + state->peer->len - colon - 1)) : NGX_ERROR;
+    return n == NGX_ERROR ? SL_NOT_FOUND : ngx_http_sluice_give_int(out, n);
+}
+
+/* Addresses that the upstream block names; one that was resolved for this request has what was found. */
+static sl_status_t get_upstream_endpoints(ngx_http_sluice_ctx_t *ctx, sl_buf_t *scratch, pw_value_t *out) {
+    const ngx_http_upstream_t *u = ctx->request->upstream;
+    const ngx_http_upstream_srv_conf_t *us = u != NULL ? u->upstream : NULL;
+    ngx_uint_t n = 0;
+
+    if (u == NULL) {
+        return SL_NOT_FOUND;
+    }
+    if (us == NULL || us->servers == NULL) {
+        return u->resolved != NULL ? ngx_http_sluice_give_uint(out, u->resolved->naddrs) : SL_NOT_FOUND;
+    }
+    for (ngx_uint_t i = 0; i < us->servers->nelts; i++) {
+        n += ((const ngx_http_upstream_server_t *)us->servers->elts)[i].naddrs;
+    }
+    return ngx_http_sluice_give_uint(out, n);
 }
 
 static sl_status_t get_upstream_local(ngx_http_sluice_ctx_t *ctx, sl_buf_t *scratch, pw_value_t *out) {
@@ -92,6 +120,8 @@ static sl_status_t get_direction(ngx_http_sluice_ctx_t *ctx, sl_buf_t *scratch, 
 const ngx_http_sluice_attribute_t ngx_http_sluice_place_attributes[] = {
     {"upstream.address", get_upstream_address},
     {"upstream.port", get_upstream_port},
+    {"upstream.num_endpoints", get_upstream_endpoints},
+    {"upstream.locality", get_empty},
     {"upstream.local_address", get_upstream_local},
     {"upstream.request_attempt_count", get_upstream_attempts},
     {"upstream.cx_pool_ready_duration", get_upstream_connect_time},
@@ -110,7 +140,10 @@ const ngx_http_sluice_attribute_t ngx_http_sluice_place_attributes[] = {
     {"cluster_metadata", get_empty},
     {"xds.route_metadata", get_empty},
     {"route_metadata", get_empty},
+    {"xds.virtual_host_metadata", get_empty},
     {"xds.upstream_host_metadata", get_empty},
+    {"xds.upstream_host_locality_metadata", get_empty},
+    {"xds.filter_chain_name", get_empty},
     {"upstream_host_metadata", get_empty},
     {"xds.listener_metadata", get_empty},
     {"listener_metadata", get_empty},

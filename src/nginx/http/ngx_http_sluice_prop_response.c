@@ -45,6 +45,9 @@ static sl_status_t get_grpc_status(ngx_http_sluice_ctx_t *ctx, sl_buf_t *scratch
         h = ngx_http_sluice_list_find(&r->headers_out.headers, SL_STR("grpc-status"));
     }
     n = h != NULL ? ngx_atoi(h->value.data, h->value.len) : NGX_ERROR;
+    if (n < 0 && ctx->logged && ngx_http_sluice_is_grpc(r)) {
+        n = (ngx_int_t)ngx_http_sluice_grpc_status_of(r->err_status != 0 ? r->err_status : r->headers_out.status);
+    }
     return n < 0 ? SL_NOT_FOUND : ngx_http_sluice_give_int(out, n);
 }
 

@@ -11,10 +11,36 @@ static SSL *client_ssl(ngx_http_sluice_ctx_t *ctx) {
     return c->ssl != NULL ? c->ssl->connection : NULL;
 }
 
-static SSL *upstream_ssl(ngx_http_sluice_ctx_t *ctx) {
-    ngx_http_upstream_t *u = ctx->request->upstream;
+static SSL *connected_ssl(ngx_http_request_t *r) {
+    ngx_connection_t *c = r->upstream != NULL ? r->upstream->peer.connection : NULL;
 
-    return u != NULL && u->peer.connection != NULL && u->peer.connection->ssl != NULL ? u->peer.connection->ssl->connection : NULL;
+    return c != NULL && c->ssl != NULL ? c->ssl->connection : NULL;
+}
+
+static SSL *upstream_ssl(ngx_http_sluice_ctx_t *ctx) {
+    SSL *ssl = connected_ssl(ctx->request);
+
+    return ssl != NULL ? ssl : ctx->upstream_ssl;
+}
+
+static void ssl_release(void *data) {
+    SSL_free(data);
+}
+
+void ngx_http_sluice_upstream_tls_keep(ngx_http_sluice_ctx_t *ctx) {
+    SSL *ssl = connected_ssl(ctx->request);
+    ngx_pool_cleanup_t *cln;
+
+    if (ssl == NULL || ssl == ctx->upstream_ssl) {
+        return;
+    }
+    cln = ngx_pool_cleanup_add(ctx->request->pool, 0);
+    if (cln == NULL || SSL_up_ref(ssl) != 1) {
+        return; /* not known in the log, then */
+    }
+    cln->handler = ssl_release;
+    cln->data = ssl;
+    ctx->upstream_ssl = ssl;
 }
 
 static sl_status_t tls_version(SSL *ssl, pw_value_t *out) {
@@ -133,6 +159,9 @@ static sl_status_t uri_san(X509 *cert, sl_buf_t *scratch, pw_value_t *out) {
     static sl_status_t get_##side##_uri_peer(ngx_http_sluice_ctx_t *ctx, sl_buf_t *scratch, pw_value_t *out) {                             \
         return peer_cert(side##_ssl(ctx), uri_san, scratch, out);                                                                          \
     }                                                                                                                                      \
+    static sl_status_t get_##side##_pem_peer(ngx_http_sluice_ctx_t *ctx, sl_buf_t *scratch, pw_value_t *out) {                             \
+        return peer_cert(side##_ssl(ctx), pem, scratch, out);                                                                              \
+    }                                                                                                                                      \
     static sl_status_t get_##side##_sha256_peer(ngx_http_sluice_ctx_t *ctx, sl_buf_t *scratch, pw_value_t *out) {                          \
         return peer_cert(side##_ssl(ctx), sha256, scratch, out);                                                                           \
     }
@@ -141,16 +170,13 @@ TLS_SIDE(client)
 TLS_SIDE(upstream)
 
 #define TLS_ROWS(prefix, side)                                                                                                             \
-    {prefix ".tls_version", get_##side##_tls_version}, {prefix ".subject_local_certificate", get_##side##_subject_local},                  \
+    {prefix ".tls_version", get_##side##_tls_version}, {prefix ".peer_certificate", get_##side##_pem_peer},                                \
+        {prefix ".subject_local_certificate", get_##side##_subject_local},                                                                 \
         {prefix ".subject_peer_certificate", get_##side##_subject_peer}, {prefix ".dns_san_local_certificate", get_##side##_dns_local},    \
         {prefix ".dns_san_peer_certificate", get_##side##_dns_peer}, {prefix ".uri_san_local_certificate", get_##side##_uri_local},        \
         {prefix ".uri_san_peer_certificate", get_##side##_uri_peer}, {                                                                     \
         prefix ".sha256_peer_certificate_digest", get_##side##_sha256_peer                                                                 \
     }
-
-static sl_status_t get_peer_certificate(ngx_http_sluice_ctx_t *ctx, sl_buf_t *scratch, pw_value_t *out) {
-    return peer_cert(client_ssl(ctx), pem, scratch, out);
-}
 
 static sl_status_t get_mtls(ngx_http_sluice_ctx_t *ctx, sl_buf_t *scratch, pw_value_t *out) {
     SSL *ssl = client_ssl(ctx);
@@ -170,13 +196,15 @@ static sl_status_t get_sni(ngx_http_sluice_ctx_t *ctx, sl_buf_t *scratch, pw_val
 const ngx_http_sluice_attribute_t ngx_http_sluice_tls_attributes[] = {
     {"connection.mtls", get_mtls},
     {"connection.requested_server_name", get_sni},
-    {"connection.peer_certificate", get_peer_certificate},
     TLS_ROWS("connection", client),
     TLS_ROWS("upstream", upstream),
     {NULL, NULL},
 };
 
 #else
+
+void ngx_http_sluice_upstream_tls_keep(ngx_http_sluice_ctx_t *ctx) {
+}
 
 const ngx_http_sluice_attribute_t ngx_http_sluice_tls_attributes[] = {{NULL, NULL}};
 

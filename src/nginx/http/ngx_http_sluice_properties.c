@@ -11,15 +11,25 @@ static const ngx_http_sluice_attribute_t *const tables[] = {
 
 /* ---- values ---- */
 
+sl_status_t ngx_http_sluice_give_address_text(pw_value_t *out, sl_str_t name) {
+    const sl_str_t unix_prefix = SL_STR("unix:");
+
+    if (sl_str_starts(name, unix_prefix)) {
+        name = sl_str(name.data + unix_prefix.len, name.len - unix_prefix.len);
+    }
+    *out = (pw_value_t){.kind = PW_VALUE_ADDRESS, .str = name};
+    return SL_OK;
+}
+
 sl_status_t ngx_http_sluice_give_address(struct sockaddr *sa, socklen_t len, sl_buf_t *scratch, pw_value_t *out) {
     u_char text[NGX_SOCKADDR_STRLEN];
 
     (void)sl_buf_append(scratch, text, ngx_sock_ntop(sa, len, text, sizeof(text), 1));
-    return ngx_http_sluice_give_scratch(scratch, out);
+    return scratch->failed ? SL_NO_MEMORY : ngx_http_sluice_give_address_text(out, sl_buf_str(scratch));
 }
 
 sl_status_t ngx_http_sluice_give_port(struct sockaddr *sa, pw_value_t *out) {
-    return ngx_http_sluice_give_int(out, ngx_inet_get_port(sa));
+    return sa->sa_family == AF_UNIX ? SL_NOT_FOUND : ngx_http_sluice_give_int(out, ngx_inet_get_port(sa));
 }
 
 const ngx_http_upstream_state_t *ngx_http_sluice_last_state(const ngx_http_request_t *r) {

@@ -22,7 +22,7 @@ static ngx_int_t body_chain(ngx_http_request_t *r, sl_str_t bytes, ngx_chain_t *
     return NGX_OK;
 }
 
-static ngx_uint_t is_grpc(ngx_http_request_t *r) {
+ngx_uint_t ngx_http_sluice_is_grpc(ngx_http_request_t *r) {
     static const size_t len = sizeof("application/grpc") - 1;
     ngx_table_elt_t *type = r->headers_in.content_type;
 
@@ -32,14 +32,8 @@ static ngx_uint_t is_grpc(ngx_http_request_t *r) {
     return type->value.len == len || type->value.data[len] == '+' || type->value.data[len] == ';';
 }
 
-/* The mapping that gRPC prescribes for answers of proxies. */
-static ngx_uint_t grpc_status(const pw_reply_t *reply) {
-    if (reply->grpc_status >= 0) {
-        return (ngx_uint_t)reply->grpc_status;
-    }
-    switch (reply->status) {
-    case 200:
-        return 0;
+ngx_uint_t ngx_http_sluice_grpc_status_of(ngx_uint_t status) {
+    switch (status) {
     case 400:
         return 13;
     case 401:
@@ -56,6 +50,13 @@ static ngx_uint_t grpc_status(const pw_reply_t *reply) {
     default:
         return 2;
     }
+}
+
+static ngx_uint_t grpc_status(const pw_reply_t *reply) {
+    if (reply->grpc_status >= 0) {
+        return (ngx_uint_t)reply->grpc_status;
+    }
+    return reply->status == NGX_HTTP_OK ? 0 : ngx_http_sluice_grpc_status_of(reply->status);
 }
 
 static sl_str_t percent(ngx_http_request_t *r, sl_str_t s) {
@@ -156,7 +157,7 @@ ngx_int_t ngx_http_sluice_reply_headers(ngx_http_sluice_ctx_t *ctx, ngx_chain_t 
     r->err_status = 0;
     r->headers_out.status_line.len = 0;
     ngx_http_sluice_clear_content_length(r);
-    if (is_grpc(r)) {
+    if (ngx_http_sluice_is_grpc(r)) {
         return trailers_only(ctx, reply, body);
     }
     return status_line(ctx, reply) == NGX_OK ? plain(ctx, reply, body) : NGX_ERROR;

@@ -109,6 +109,7 @@ static ngx_int_t response_begins(ngx_http_sluice_ctx_t *ctx) {
     ngx_http_request_t *r = ctx->request;
 
     ctx->resp_begun = 1;
+    ngx_http_sluice_upstream_tls_keep(ctx);
     restore_method(ctx);
     if (ctx->req_replying && !ctx->replied && ngx_http_sluice_reply_headers(ctx, &ctx->reply_body) != NGX_OK) {
         return NGX_ERROR;
