@@ -287,20 +287,78 @@ sl_status_t gw_plan_open(sl_str_t image, gw_plan_t **out, sl_err_t *err) {
     return SL_OK;
 }
 
-static sl_status_t map_file(const char *path, int fd, sl_str_t *out, sl_err_t *err) {
+/* `fd` as `name`: a regular file (or sealed memory) that a header fits into. */
+static sl_status_t image_size(const char *name, int fd, size_t *size, sl_err_t *err) {
     struct stat st;
     if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
-        return sl_err_set(err, SL_IO, "%s: not a regular file", path);
+        return sl_err_set(err, SL_IO, "%s: not a regular file", name);
     }
     if (st.st_size < (off_t)sizeof(gw_img_header_t)) {
-        return sl_err_set(err, SL_INVALID, "%s: plan is damaged: too short for a header", path);
+        return sl_err_set(err, SL_INVALID, "%s: plan is damaged: too short for a header", name);
     }
-    void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
-    if (p == MAP_FAILED) {
-        return sl_err_set(err, SL_IO, "%s: cannot map: %s", path, strerror(errno));
-    }
-    *out = sl_str(p, (size_t)st.st_size);
+    *size = (size_t)st.st_size;
     return SL_OK;
+}
+
+static sl_status_t open_mapped(const char *name, void *p, size_t size, gw_plan_t **out, sl_err_t *err) {
+    sl_status_t rc = gw_plan_open(sl_str(p, size), out, err);
+    if (rc != SL_OK) {
+        munmap(p, size);
+        sl_err_prefix(err, "%s: ", name);
+        return rc;
+    }
+    (*out)->mapped = p;
+    return SL_OK;
+}
+
+#define SEALS (F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW)
+
+sl_status_t gw_plan_open_sealed(int fd, gw_plan_t **out, sl_err_t *err) {
+    static const char name[] = "sealed plan";
+    size_t size;
+    int seals = fcntl(fd, F_GET_SEALS);
+    if (seals < 0 || (seals & SEALS) != SEALS) {
+        return sl_err_set(err, SL_FAILED, "%s: the memory is not sealed", name);
+    }
+    sl_status_t rc = image_size(name, fd, &size, err);
+    if (rc != SL_OK) {
+        return rc;
+    }
+    void *p = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
+    if (p == MAP_FAILED) {
+        return sl_err_set(err, SL_IO, "%s: cannot map: %s", name, strerror(errno));
+    }
+    return open_mapped(name, p, size, out, err);
+}
+
+static sl_status_t read_whole(const char *path, int fd, char *to, size_t size, sl_err_t *err) {
+    for (size_t at = 0; at < size;) {
+        ssize_t n = read(fd, to + at, size - at);
+        if (n <= 0 && !(n < 0 && errno == EINTR)) {
+            return n == 0 ? sl_err_set(err, SL_INVALID, "%s: plan is damaged: it ends early", path)
+                          : sl_err_set(err, SL_IO, "%s: cannot read: %s", path, strerror(errno));
+        }
+        at += n > 0 ? (size_t)n : 0;
+    }
+    return SL_OK;
+}
+
+static sl_status_t open_fd(const char *path, int fd, gw_plan_t **out, sl_err_t *err) {
+    size_t size;
+    sl_status_t rc = image_size(path, fd, &size, err);
+    if (rc != SL_OK) {
+        return rc;
+    }
+    void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED) {
+        return sl_err_set(err, SL_NO_MEMORY, "%s: out of memory", path);
+    }
+    rc = read_whole(path, fd, p, size, err);
+    if (rc != SL_OK) {
+        munmap(p, size);
+        return rc;
+    }
+    return open_mapped(path, p, size, out, err);
 }
 
 sl_status_t gw_plan_open_file(const char *path, gw_plan_t **out, sl_err_t *err) {
@@ -308,20 +366,25 @@ sl_status_t gw_plan_open_file(const char *path, gw_plan_t **out, sl_err_t *err) 
     if (fd < 0) {
         return sl_err_set(err, errno == ENOENT ? SL_NOT_FOUND : SL_IO, "%s: cannot open: %s", path, strerror(errno));
     }
-    sl_str_t image;
-    sl_status_t rc = map_file(path, fd, &image, err);
+    sl_status_t rc = open_fd(path, fd, out, err);
     close(fd);
-    if (rc != SL_OK) {
-        return rc;
+    return rc;
+}
+
+/* No node ever counts as far: a damaged head must not make numbers that nothing can follow. */
+#define GENERATION_MAX (UINT64_MAX / 2)
+
+uint64_t gw_plan_peek_generation(const char *path) {
+    gw_img_header_t head;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    ssize_t n = fd >= 0 ? pread(fd, &head, sizeof(head), 0) : -1;
+    if (fd >= 0) {
+        close(fd);
     }
-    rc = gw_plan_open(image, out, err);
-    if (rc != SL_OK) {
-        munmap((void *)(uintptr_t)image.data, image.len);
-        sl_err_prefix(err, "%s: ", path);
-        return rc;
+    if (n != (ssize_t)sizeof(head) || memcmp(head.magic, GW_IMG_MAGIC, sizeof(head.magic)) != 0) {
+        return 0;
     }
-    (*out)->mapped = (void *)(uintptr_t)image.data;
-    return SL_OK;
+    return head.format == GW_IMG_FORMAT && head.generation <= GENERATION_MAX ? head.generation : 0;
 }
 
 void gw_plan_close(gw_plan_t *plan) {
@@ -410,11 +473,13 @@ size_t gw_plan_chain(const gw_plan_t *plan, uint32_t index) {
     return GW_IMG(&plan->img, gw_img_chain_t, GW_SEC_CHAINS)[index].filters.count;
 }
 
-void gw_plan_chain_filter(const gw_plan_t *plan, uint32_t index, size_t i, gw_filter_t *out) {
+size_t gw_plan_n_filters(const gw_plan_t *plan) {
+    return plan->img.n[GW_SEC_FILTERS];
+}
+
+void gw_plan_filter(const gw_plan_t *plan, uint32_t index, gw_filter_t *out) {
     const gw_image_t *img = &plan->img;
-    gw_range_t range = GW_IMG(img, gw_img_chain_t, GW_SEC_CHAINS)[index].filters;
-    uint32_t filter = GW_IMG(img, uint32_t, GW_SEC_CHAIN_FILTERS)[range.first + i];
-    const gw_img_filter_t *f = &GW_IMG(img, gw_img_filter_t, GW_SEC_FILTERS)[filter];
+    const gw_img_filter_t *f = &GW_IMG(img, gw_img_filter_t, GW_SEC_FILTERS)[index];
     *out = (gw_filter_t){
         .name = gw_img_str(img, f->name),
         .config = gw_img_str(img, f->config),
@@ -424,6 +489,11 @@ void gw_plan_chain_filter(const gw_plan_t *plan, uint32_t index, size_t i, gw_fi
     };
     memcpy(out->key, f->key, sizeof(out->key));
     memcpy(out->module, f->module, sizeof(out->module));
+}
+
+void gw_plan_chain_filter(const gw_plan_t *plan, uint32_t index, size_t i, gw_filter_t *out) {
+    gw_range_t range = GW_IMG(&plan->img, gw_img_chain_t, GW_SEC_CHAINS)[index].filters;
+    gw_plan_filter(plan, GW_IMG(&plan->img, uint32_t, GW_SEC_CHAIN_FILTERS)[range.first + i], out);
 }
 
 sl_status_t gw_plan_match(const gw_plan_t *plan, const gw_match_in_t *in, sl_buf_t *scratch, gw_match_t *out) {

@@ -10,7 +10,7 @@
  *
  * Threads: building and opening are pure and may run on any thread. An open plan may be handed from thread to thread, but
  * gw_plan_match() fills a cache of compiled regexes in the handle, so that one handle serves one thread at a time; workers
- * open the same file once each and share its pages. All other reads are lock-free and allocation-free.
+ * open the same sealed memory once each and share its pages. All other reads are lock-free and allocation-free.
  */
 #ifndef GW_PLAN_H
 #define GW_PLAN_H
@@ -41,11 +41,18 @@ typedef struct {
 } gw_plan_conf_t;
 sl_status_t gw_plan_build(const json_t *entities, const gw_plan_conf_t *conf, sl_buf_t *image, sl_err_t *err);
 
-/* Opens an image in memory (borrowed, 8-byte aligned, outlives the plan) or a file (mapped). SL_INVALID: damaged, text says where.
- * Reads every byte once (the digest; about 35 ms for 100,000 routes): a caller with a deadline opens on another thread and takes
- * the handle over. A plan file is replaced as a whole (sl_file_write_atomic), never changed in place: it stays mapped. */
+/*
+ * Opens an image in memory (borrowed, 8-byte aligned, outlives the plan), one in sealed memory, or a file. SL_INVALID: damaged, the text
+ * says where. Reads every byte once (the digest; about 35 ms for 100,000 routes): a caller with a deadline opens on another thread and
+ * takes the handle over.
+ */
 sl_status_t gw_plan_open(sl_str_t image, gw_plan_t **out, sl_err_t *err);
+/* Maps what nd_image_seal() made, shared; the descriptor stays the caller's. SL_FAILED: it is not sealed, so it could change later. */
+sl_status_t gw_plan_open_sealed(int fd, gw_plan_t **out, sl_err_t *err);
+/* Reads the file into memory of this process: whatever happens to the file later, the plan stays what it was. */
 sl_status_t gw_plan_open_file(const char *path, gw_plan_t **out, sl_err_t *err);
+/* What the head of a file says, unchecked; 0: no plan. For who wants to know whether opening it is worth while. */
+uint64_t gw_plan_peek_generation(const char *path);
 void gw_plan_close(gw_plan_t *plan); /* frees what was built lazily (regexes); after the last request that uses it; NULL is fine */
 
 uint64_t gw_plan_generation(const gw_plan_t *plan);
@@ -103,6 +110,9 @@ void gw_plan_service(const gw_plan_t *plan, uint32_t index, gw_service_t *out); 
 void gw_plan_route(const gw_plan_t *plan, uint32_t index, gw_route_t *out);
 size_t gw_plan_chain(const gw_plan_t *plan, uint32_t index); /* number of filters */
 void gw_plan_chain_filter(const gw_plan_t *plan, uint32_t index, size_t i, gw_filter_t *out);
+/* All entries of all chains, each once, in no order that means anything. */
+size_t gw_plan_n_filters(const gw_plan_t *plan);
+void gw_plan_filter(const gw_plan_t *plan, uint32_t index, gw_filter_t *out);
 
 /* Input of a match. Headers are asked for by lower-case name, so nothing is collected that no route needs. */
 typedef struct {

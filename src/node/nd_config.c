@@ -215,16 +215,6 @@ sl_status_t nd_config_try(const nd_node_t *node, const json_t *entities, sl_err_
     return rc;
 }
 
-static uint64_t next_generation(const char *plan_path) {
-    gw_plan_t *old = NULL;
-    if (gw_plan_open_file(plan_path, &old, NULL) != SL_OK) {
-        return 1;
-    }
-    uint64_t generation = gw_plan_generation(old) + 1;
-    gw_plan_close(old);
-    return generation;
-}
-
 /* Held until it is closed, or the process ends. */
 static int lock_plan(const char *plan_path, sl_err_t *err) {
     char path[4224];
@@ -249,7 +239,7 @@ static sl_status_t write_plan(const nd_node_t *node, const json_t *entities, gw_
     if (lock < 0) {
         return SL_IO;
     }
-    uint64_t next = next_generation(node->plan_path);
+    uint64_t next = gw_plan_peek_generation(node->plan_path) + 1;
     *generation = *generation > next ? *generation : next;
     conf->generation = *generation;
     sl_buf_t image;

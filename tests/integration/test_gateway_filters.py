@@ -392,7 +392,7 @@ def test_a_damaged_cache_file_is_rebuilt_and_never_trusted(home, origin, damage)
 def test_a_damaged_plan_is_not_served(home, origin, damage):
     install(home / "filters", "my-c-filter")
     with Gateway(home, one_service(origin.url, ("my-c-filter", '{"my_greeting": "x"}'))).start() as gateway:
-        gateway.allowed += ["cannot be served by this worker", "exited on signal 9"]
+        gateway.allowed += ["exited on signal 9"]
         plan = gateway.prefix / "state/plan"
         data = plan.read_bytes()
         middle = len(data) // 2
@@ -407,10 +407,8 @@ def test_a_damaged_plan_is_not_served(home, origin, damage):
         os.kill(old, 9)
         wait_for(lambda: gateway.workers() not in ([], [old]), "a new worker")
         wait_for(gateway.ready, "ready")
-        gateway.wait_log("cannot be served by this worker")
-        response = gateway.get("/")
-        assert response.status == 503
-        assert json.loads(response.body)["message"]
+        # what the workers before it shared is as good as it was
+        assert gateway.get("/").get("x-greeting") == "x"
         # a new configuration heals it
         gateway.configure(one_service(origin.url, ("my-c-filter", '{"my_greeting": "y"}')))
         assert gateway.get("/").get("x-greeting") == "y"

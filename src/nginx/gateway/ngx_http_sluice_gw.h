@@ -80,6 +80,8 @@ uint64_t ngx_http_sluice_gw_latest(void);
 /* Whether every worker of this cycle serves `generation` or a later one. */
 unsigned ngx_http_sluice_gw_all_serve(uint64_t generation);
 size_t ngx_http_sluice_gw_worker_pids(int64_t *pids, size_t max);
+/* Appends what there is to say about generations and switches, as text for Prometheus. */
+sl_status_t ngx_http_sluice_gw_render_switches(sl_buf_t *out);
 
 /* ---- the store (ngx_http_sluice_gw_store.c) ------------------------------------------------------------------------- */
 

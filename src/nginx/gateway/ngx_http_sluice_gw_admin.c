@@ -471,7 +471,8 @@ static uint64_t argument(ngx_http_request_t *r, const char *name, uint64_t other
 static sl_status_t show_metrics(ngx_http_request_t *r, ngx_sluice_conf_t *scf, gw_admin_response_t *response) {
     (void)r;
     response->content_type = "text/plain; version=0.0.4; charset=utf-8";
-    return ngx_sluice_state_render(scf, &response->body);
+    sl_status_t rc = ngx_sluice_state_render(scf, &response->body);
+    return rc == SL_OK ? ngx_http_sluice_gw_render_switches(&response->body) : rc;
 }
 
 static size_t page_size(ngx_http_request_t *r) {

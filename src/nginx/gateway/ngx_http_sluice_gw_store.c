@@ -118,7 +118,8 @@ void ngx_http_sluice_gw_publish(void) {
     publication_t *p = gs.task->ctx;
     ngx_http_sluice_gw_node(gs.mcf, &p->node);
     p->generation = ngx_http_sluice_gw_latest() + 1;
-    p->have = ngx_http_sluice_gw_published_revision();
+    /* A worker that could open no plan needs a new one, whatever it was made from. */
+    p->have = ngx_http_sluice_gw_current() != NULL ? ngx_http_sluice_gw_published_revision() : ND_NO_REVISION;
     gs.publishing = 1;
     if (ngx_thread_task_post(pool, gs.task) != NGX_OK) {
         gs.publishing = 0;

@@ -1,0 +1,303 @@
+/*
+ * One generation of the configuration in a worker: its plan, the modules that its filters come from, running filters, chains.
+ *
+ * A thread opens it: everything that reads files or takes time in proportion to the size of the plan happens there. The worker then makes
+ * one chain after the other. Filters that run already, with the same name, configuration and module, go on running.
+ */
+#include "ngx_http_sluice_gw_gen.h"
+
+#include "ngx_sluice.h"
+
+typedef struct {
+    sl_str_t name; /* in the plan */
+    char *key;     /* copy of the name: a later generation looks for it when this plan may be gone */
+    sl_module_t *module;
+    time_t mtime;
+    off_t size;
+    ino_t inode;
+} gen_module_t;
+
+typedef struct {
+    uint8_t key[32];
+    const sl_module_t *module; /* identity only: the same key on another module is another filter */
+    pw_filter_t *filter;
+} gen_filter_t;
+
+struct ngx_http_sluice_gw_gen_s {
+    ngx_uint_t refs;
+    gw_plan_t *plan;
+    gen_module_t *modules; /* in order of their first use; a gateway has a handful */
+    size_t n_modules, cap_modules;
+    pw_chain_t **chains;
+    size_t n_chains, built; /* chains made so far */
+    gen_filter_t *filters;  /* in order of their first use; room for all there can be */
+    size_t n_filters;
+    uint32_t *index; /* open addressing over the keys, n_slots (a power of two) of them; position + 1, 0: free */
+    size_t n_slots;
+    ngx_http_sluice_gw_gen_t *link;
+};
+
+/* ---- references ------------------------------------------------------------------------------------------------------- */
+
+ngx_http_sluice_gw_gen_t *ngx_http_sluice_gw_gen_ref(ngx_http_sluice_gw_gen_t *gen) {
+    gen->refs++;
+    return gen;
+}
+
+void ngx_http_sluice_gw_gen_unref(ngx_http_sluice_gw_gen_t *gen) {
+    if (gen != NULL && --gen->refs == 0) {
+        ngx_http_sluice_gw_discard(gen);
+    }
+}
+
+const gw_plan_t *ngx_http_sluice_gw_gen_plan(const ngx_http_sluice_gw_gen_t *gen) {
+    return gen->plan;
+}
+
+pw_chain_t *ngx_http_sluice_gw_gen_chain(const ngx_http_sluice_gw_gen_t *gen, int32_t index) {
+    return index >= 0 && (size_t)index < gen->n_chains ? gen->chains[index] : NULL;
+}
+
+size_t ngx_http_sluice_gw_gen_n_filters(const ngx_http_sluice_gw_gen_t *gen) {
+    return gen->n_filters;
+}
+
+size_t ngx_http_sluice_gw_gen_n_chains(const ngx_http_sluice_gw_gen_t *gen) {
+    return gen->n_chains;
+}
+
+ngx_http_sluice_gw_gen_t **ngx_http_sluice_gw_gen_link(ngx_http_sluice_gw_gen_t *gen) {
+    return &gen->link;
+}
+
+/* ---- the end ------------------------------------------------------------------------------------------------------------ */
+
+unsigned ngx_http_sluice_gw_gen_take_down(ngx_http_sluice_gw_gen_t *gen) {
+    if (gen->built > 0) {
+        pw_chain_unref(gen->chains[--gen->built]);
+        return 1;
+    }
+    if (gen->n_filters > 0) {
+        pw_filter_unref(gen->filters[--gen->n_filters].filter);
+        return 1;
+    }
+    return 0;
+}
+
+void ngx_http_sluice_gw_gen_free(ngx_http_sluice_gw_gen_t *gen) {
+    for (size_t i = 0; i < gen->n_modules; i++) {
+        sl_module_unref(gen->modules[i].module);
+        free(gen->modules[i].key);
+    }
+    gw_plan_close(gen->plan);
+    free(gen->modules);
+    free(gen->index);
+    free(gen->filters);
+    free(gen->chains);
+    free(gen);
+}
+
+/* ---- modules ------------------------------------------------------------------------------------------------------------ */
+
+static gen_module_t *find_module(const ngx_http_sluice_gw_gen_t *gen, sl_str_t name) {
+    for (size_t i = 0; i < gen->n_modules; i++) {
+        /* A plan keeps equal names once, mostly. */
+        sl_str_t n = gen->modules[i].name;
+        if (n.len == name.len && (n.data == name.data || memcmp(gen->modules[i].key, name.data, name.len) == 0)) {
+            return &gen->modules[i];
+        }
+    }
+    return NULL;
+}
+
+static sl_status_t no_memory(sl_err_t *err) {
+    return sl_err_set(err, SL_NO_MEMORY, "out of memory");
+}
+
+static gen_module_t *push_module(ngx_http_sluice_gw_gen_t *gen, sl_str_t name) {
+    if (gen->n_modules == gen->cap_modules) {
+        size_t cap = gen->cap_modules == 0 ? 8 : gen->cap_modules * 2;
+        gen_module_t *modules = realloc(gen->modules, cap * sizeof(*modules));
+        if (modules == NULL) {
+            return NULL;
+        }
+        gen->modules = modules;
+        gen->cap_modules = cap;
+    }
+    gen_module_t *m = &gen->modules[gen->n_modules];
+    *m = (gen_module_t){.name = name, .key = strndup(name.data, name.len)};
+    gen->n_modules += m->key != NULL;
+    return m->key != NULL ? m : NULL;
+}
+
+/* One look at the file for each generation; the module of before if it is the same file, else it is loaded. */
+static sl_status_t add_module(ngx_http_sluice_gw_gen_t *gen, const ngx_http_sluice_gw_source_t *source, sl_str_t name, sl_err_t *err) {
+    const nd_filter_t *f = nd_filters_find(source->node.filters, name);
+    struct stat st;
+    if (f == NULL || stat(f->path, &st) != 0) {
+        return sl_err_set(err, SL_NOT_FOUND, "filter '%.*s' is no longer installed", SL_FMT(name));
+    }
+    gen_module_t *m = push_module(gen, name);
+    if (m == NULL) {
+        return no_memory(err);
+    }
+    m->mtime = st.st_mtime;
+    m->size = st.st_size;
+    m->inode = st.st_ino;
+    const gen_module_t *known = source->previous != NULL ? find_module(source->previous, name) : NULL;
+    if (known != NULL && known->mtime == m->mtime && known->size == m->size && known->inode == m->inode) {
+        m->module = sl_module_ref(known->module);
+        return SL_OK;
+    }
+    return nd_module_load(&source->node, name, &m->module, err);
+}
+
+static sl_status_t load_modules(ngx_http_sluice_gw_gen_t *gen, const ngx_http_sluice_gw_source_t *source, sl_err_t *err) {
+    size_t n = gw_plan_n_filters(gen->plan);
+    for (size_t i = 0; i < n; i++) {
+        gw_filter_t entry;
+        gw_plan_filter(gen->plan, (uint32_t)i, &entry);
+        if (find_module(gen, entry.name) != NULL) {
+            continue;
+        }
+        sl_status_t rc = add_module(gen, source, entry.name, err);
+        if (rc != SL_OK) {
+            sl_err_prefix(err, "filter chain '%.*s': ", SL_FMT(entry.chain_name.len != 0 ? entry.chain_name : entry.chain_id));
+            return rc;
+        }
+    }
+    return SL_OK;
+}
+
+/* ---- opening -------------------------------------------------------------------------------------------------------------- */
+
+static sl_status_t reserve(ngx_http_sluice_gw_gen_t *gen, sl_err_t *err) {
+    size_t n = gw_plan_n_filters(gen->plan);
+    gen->n_chains = gw_plan_n_chains(gen->plan);
+    for (gen->n_slots = 16; gen->n_slots < 2 * n; gen->n_slots *= 2) {
+    }
+    gen->chains = calloc(gen->n_chains + 1, sizeof(*gen->chains));
+    gen->filters = calloc(n + 1, sizeof(*gen->filters));
+    gen->index = calloc(gen->n_slots, sizeof(*gen->index));
+    return gen->chains != NULL && gen->filters != NULL && gen->index != NULL ? SL_OK : no_memory(err);
+}
+
+sl_status_t ngx_http_sluice_gw_gen_open(const ngx_http_sluice_gw_source_t *source, ngx_http_sluice_gw_opened_t *out, sl_err_t *err) {
+    ngx_http_sluice_gw_source_t with = *source;
+    ngx_memzero(out, sizeof(*out));
+    ngx_http_sluice_gw_gen_t *gen = calloc(1, sizeof(*gen));
+    if (gen == NULL) {
+        return no_memory(err);
+    }
+    gen->refs = 1;
+    sl_err_t *older = source->previous == NULL ? &out->older : NULL;
+    sl_status_t rc = ngx_http_sluice_gw_image_open(source->node.plan_path, source->least, &gen->plan, older, err);
+    if (rc == SL_OK && nd_filters_scan(source->filters_path, source->filters_choose, &out->filters, &out->scan) == SL_OK) {
+        with.node.filters = out->filters;
+    }
+    rc = rc == SL_OK ? load_modules(gen, &with, err) : rc;
+    rc = rc == SL_OK ? reserve(gen, err) : rc;
+    if (rc != SL_OK) {
+        nd_filters_free(out->filters);
+        ngx_http_sluice_gw_gen_free(gen);
+        return rc;
+    }
+    out->gen = gen;
+    return SL_OK;
+}
+
+/* ---- filters ---------------------------------------------------------------------------------------------------------------- */
+
+static size_t first_slot(const ngx_http_sluice_gw_gen_t *gen, const uint8_t key[32]) {
+    uint64_t h;
+    ngx_memcpy(&h, key, sizeof(h)); /* a SHA-256: any part of it is as good as a hash */
+    return (size_t)(h & (gen->n_slots - 1));
+}
+
+static pw_filter_t *find_filter(const ngx_http_sluice_gw_gen_t *gen, const uint8_t key[32], const sl_module_t *module) {
+    if (gen == NULL || gen->n_filters == 0) {
+        return NULL;
+    }
+    for (size_t slot = first_slot(gen, key); gen->index[slot] != 0; slot = (slot + 1) & (gen->n_slots - 1)) {
+        const gen_filter_t *f = &gen->filters[gen->index[slot] - 1];
+        if (f->module == module && memcmp(f->key, key, 32) == 0) {
+            return f->filter;
+        }
+    }
+    return NULL;
+}
+
+/* Each entry of the plan is added once at most, and there is room for all of them. */
+static void add_filter(ngx_http_sluice_gw_gen_t *gen, const uint8_t key[32], const sl_module_t *module, pw_filter_t *filter) {
+    gen_filter_t *f = &gen->filters[gen->n_filters++];
+    ngx_memcpy(f->key, key, 32);
+    f->module = module;
+    f->filter = filter;
+    size_t slot = first_slot(gen, key);
+    while (gen->index[slot] != 0) {
+        slot = (slot + 1) & (gen->n_slots - 1);
+    }
+    gen->index[slot] = (uint32_t)gen->n_filters;
+}
+
+static pw_worker_t *worker(void) {
+    return ngx_sluice_worker(ngx_sluice_conf((ngx_cycle_t *)ngx_cycle));
+}
+
+static sl_status_t start_filter(const gw_filter_t *entry, sl_module_t *module, pw_filter_t **out, sl_err_t *err) {
+    pw_filter_conf_t conf = {.name = entry->name, .config = entry->config, .module = module};
+    ngx_http_sluice_gw_clock_t start = ngx_http_sluice_gw_clock();
+    sl_status_t rc = pw_filter_new(worker(), &conf, out, err);
+    ngx_http_sluice_gw_held(start, "the start of filter", entry->name);
+    return rc;
+}
+
+/* The running filter of an entry: from this generation, kept from the one before, or started. Borrowed from `gen`. */
+static sl_status_t get_filter(ngx_http_sluice_gw_gen_t *gen, const ngx_http_sluice_gw_gen_t *previous, const gw_filter_t *entry,
+                              pw_filter_t **out, sl_err_t *err) {
+    const gen_module_t *m = find_module(gen, entry->name);
+    *out = find_filter(gen, entry->key, m->module);
+    if (*out != NULL) {
+        return SL_OK;
+    }
+    pw_filter_t *kept = find_filter(previous, entry->key, m->module);
+    *out = kept != NULL ? pw_filter_ref(kept) : NULL;
+    sl_status_t rc = kept != NULL ? SL_OK : start_filter(entry, m->module, out, err);
+    if (rc == SL_OK) {
+        add_filter(gen, entry->key, m->module, *out);
+    }
+    return rc;
+}
+
+/* ---- chains ------------------------------------------------------------------------------------------------------------------ */
+
+static sl_status_t build_chain(ngx_http_sluice_gw_gen_t *gen, const ngx_http_sluice_gw_gen_t *previous, pw_filter_t **list, size_t n,
+                               sl_err_t *err) {
+    for (size_t i = 0; i < n; i++) {
+        gw_filter_t entry;
+        gw_plan_chain_filter(gen->plan, (uint32_t)gen->built, i, &entry);
+        sl_status_t rc = get_filter(gen, previous, &entry, &list[i], err);
+        if (rc != SL_OK) {
+            sl_err_prefix(err, "filter chain '%.*s': ", SL_FMT(entry.chain_name.len != 0 ? entry.chain_name : entry.chain_id));
+            return rc;
+        }
+    }
+    pw_chain_conf_t conf = {.reverse_response = false};
+    gen->chains[gen->built] = pw_chain_new(worker(), list, n, &conf);
+    if (gen->chains[gen->built] == NULL) {
+        return no_memory(err);
+    }
+    gen->built++;
+    return SL_OK;
+}
+
+sl_status_t ngx_http_sluice_gw_gen_build(ngx_http_sluice_gw_gen_t *gen, const ngx_http_sluice_gw_gen_t *previous, sl_err_t *err) {
+    if (gen->built == gen->n_chains) {
+        return SL_NOT_FOUND;
+    }
+    size_t n = gw_plan_chain(gen->plan, (uint32_t)gen->built);
+    pw_filter_t **list = calloc(n + 1, sizeof(*list));
+    sl_status_t rc = list != NULL ? build_chain(gen, previous, list, n, err) : no_memory(err);
+    free(list);
+    return rc;
+}

@@ -1,0 +1,108 @@
+"""Taking over a new generation: the plan in service cannot be damaged, the event loop is not held, memory does not grow."""
+
+import os
+import re
+import threading
+
+from gateway_helpers import *  # noqa: F403
+from gateway_helpers import Gateway, chain, document, folder, install, one_service, origin_server, wait_for  # noqa: F401
+from support import http1
+
+SOAK = bool(os.environ.get("SLUICE_SOAK"))
+SANITIZED = os.environ.get("SLUICE_TEST_NGINX") == "asan"
+MANY = 2000 if SANITIZED else 20000
+
+
+def routes(n, stamp=0):
+    return [{"name": f"r{i}", "paths": [f"/api/v{i % 7}/item-{i}"], "tags": [f"t{stamp}"]} for i in range(n)]
+
+
+def many(url, n, stamp=0, *filters):
+    service = {"name": "s", "url": url, "routes": routes(n, stamp)}
+    if filters:
+        service["filter_chains"] = [chain(*filters)]
+    return document(service)
+
+
+def metric(gateway, name):
+    found = re.search(rf"^{name} (\S+)$", gateway.get_admin("/metrics").text, re.M)
+    assert found, name
+    return float(found[1])
+
+
+def plan_maps(pid):
+    """inode of every plan that a process has mapped"""
+    return [line.split()[4] for line in open(f"/proc/{pid}/maps") if "sluice-plan" in line]
+
+
+def holds(gateway):
+    """Switches that held a worker, by the time that it computed: on a machine with other work, the clock on the wall says nothing."""
+    return [int(us) for us in re.findall(r"a switch held this worker for \d+ us, (\d+) of them computing", gateway.log())]
+
+
+def test_a_plan_file_that_is_cut_short_and_overwritten_does_not_reach_the_workers(origin_server):
+    with folder() as path:
+        with Gateway(path, many(origin_server.url, 500), workers=2).start() as gateway:
+            plan = gateway.prefix / "state/plan"
+            size = plan.stat().st_size
+            with open(plan, "r+b") as f:
+                f.truncate(4096)
+                f.write(os.urandom(4096))
+            for i in range(0, 500, 7):
+                assert gateway.get(f"/api/v{i % 7}/item-{i}").status == 200
+            assert size > 4096
+            # The next one is good again.
+            gateway.configure(many(origin_server.url, 501))
+            assert gateway.get("/api/v3/item-500").status == 200
+
+
+def test_all_workers_share_the_memory_of_the_plan(origin_server):
+    with folder() as path:
+        with Gateway(path, many(origin_server.url, 500), workers=3).start() as gateway:
+            pids = wait_for(lambda: gateway.workers() if len(gateway.workers()) == 3 else None, "three workers")
+            wait_for(lambda: all(plan_maps(p) for p in pids), "a plan in each")
+            for n in (600, 700):
+                gateway.configure(many(origin_server.url, n))
+                wait_for(lambda: {len(plan_maps(p)) for p in pids} == {1} and len({plan_maps(p)[0] for p in pids}) == 1, "one plan in all")
+
+
+def test_requests_are_served_while_a_large_plan_is_taken_over(origin_server):
+    with folder() as path:
+        install(path / "filters", "probe")
+        with Gateway(path, many(origin_server.url, MANY, 0, ("probe", "")), workers=2).start() as gateway:
+            stop, seen = threading.Event(), []
+
+            def ask():
+                with http1.Connection(gateway.proxy) as c:
+                    while not stop.is_set():
+                        c.send_request("GET", "/api/v3/item-3")
+                        status = c.read_response().status
+                        seen.append(status)
+
+            clients = [threading.Thread(target=ask) for _ in range(2)]
+            for t in clients:
+                t.start()
+            try:
+                for stamp in range(1, 4):
+                    gateway.configure(many(origin_server.url, MANY, stamp, ("probe", "")))
+            finally:
+                stop.set()
+                for t in clients:
+                    t.join()
+            assert set(seen) == {200}
+            wait_for(lambda: metric(gateway, "sluice_switches_total") >= 2 * 4, "both workers took all over")
+            assert metric(gateway, "sluice_switches_refused_total") == 0
+            if not SANITIZED:
+                assert [us for us in holds(gateway) if us > 5000] == []
+
+
+def test_a_filter_that_takes_long_to_start_is_named(origin_server):
+    with folder() as path:
+        install(path / "filters", "probe")
+        with Gateway(path, one_service(origin_server.url, ("probe", "")), workers=1).start() as gateway:
+            assert holds(gateway) == []
+            before = metric(gateway, "sluice_switch_holds_total")
+            gateway.configure(one_service(origin_server.url, ("probe", "configure: wait 20")))
+            gateway.wait_log("the start of filter probe")
+            assert metric(gateway, "sluice_switch_holds_total") > before
+            assert metric(gateway, "sluice_switch_longest_hold_seconds") > 0.005
