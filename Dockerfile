@@ -7,7 +7,7 @@ RUN make install DESTDIR=/out
 
 FROM debian:12
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends nginx libjansson4 libyaml-0-2 libpcre2-8-0 libsqlite3-0 libssl3 ca-certificates \
+    && apt-get install -y --no-install-recommends nginx libjansson4 libyaml-0-2 libpcre2-8-0 libsqlite3-0 libnghttp2-14 libssl3 ca-certificates \
     && rm -rf /var/lib/apt/lists/*
 COPY --from=build /out/ /
 ENV SLUICE_NGINX_DAEMON=off \

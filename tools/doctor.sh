@@ -48,7 +48,7 @@ tool required gcc 'the compiler' gcc --version
 tool required make 'the conductor' make --version
 tool required python3 'fetches Wasmtime, runs the tests' python3 --version
 tool required cargo 'fetches crates' cargo --version
-for p in libjansson-dev libyaml-dev libpcre2-dev libsqlite3-dev libssl-dev zlib1g-dev; do
+for p in libjansson-dev libyaml-dev libpcre2-dev libsqlite3-dev libnghttp2-dev libssl-dev zlib1g-dev; do
     package $p 'library'
 done
 tool required nginx 'the default target' nginx -v

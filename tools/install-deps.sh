@@ -12,7 +12,7 @@ lld=wasm-ld-$CLANG_MAJOR:lld-$CLANG_MAJOR
 # version must be that of nginx-dev).
 packages_of() {
     case $1 in
-    build) echo gcc:gcc ar:binutils libc6-dev python3:python3 cargo:cargo-web ca-certificates libjansson-dev libyaml-dev libpcre2-dev libsqlite3-dev libssl-dev zlib1g-dev ;;
+    build) echo gcc:gcc ar:binutils libc6-dev python3:python3 cargo:cargo-web ca-certificates libjansson-dev libyaml-dev libpcre2-dev libsqlite3-dev libnghttp2-dev libssl-dev zlib1g-dev ;;
     nginx) echo nginx nginx-dev ;;
     test) echo libcmocka-dev curl:curl "$clang:$clang" "$lld" wat2wasm:wabt wasi-libc "libclang-rt-$CLANG_MAJOR-dev-wasm32" nghttp:nghttp2-client openssl:openssl ;;
     run) echo curl:curl "$clang:$clang" "$lld" ;;

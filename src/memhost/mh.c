@@ -226,7 +226,7 @@ static void call_free(mh_callout_t *c) {
     free(c);
 }
 
-static bool upstream_known(const mh_t *mh, sl_str_t name) {
+bool mh_upstream_known(const mh_t *mh, sl_str_t name) {
     for (size_t i = 0; i < mh->n_upstreams; i++) {
         if (sl_str_eq(mh->upstreams[i], name)) {
             return true;
@@ -252,7 +252,7 @@ static bool call_copy(mh_callout_t *c, const pw_http_call_t *call) {
 
 static sl_status_t op_http_call(void *worker, void *stream, const pw_http_call_t *call, void **handle) {
     mh_t *mh = worker;
-    if (!upstream_known(mh, call->upstream)) {
+    if (!mh_upstream_known(mh, call->upstream)) {
         return SL_NOT_FOUND;
     }
     if (mh->refuse != SL_OK) {
@@ -417,10 +417,18 @@ void mh_advance(mh_t *mh, uint64_t ms) {
     uint64_t target = mh->mono_ns + ms * NS_PER_MS;
     mh_timer_t *timer;
     mh_callout_t *call;
-    for (size_t i = 0; i < MH_EVENTS && !mh->conf.canary && next_due(mh, target, &timer, &call); i++) {
-        uint64_t due = call != NULL ? call->due_ns : timer->due_ns;
+    for (size_t i = 0; i < MH_EVENTS && !mh->conf.canary; i++) {
+        bool any = next_due(mh, target, &timer, &call);
+        uint64_t due = !any ? target : call != NULL ? call->due_ns : timer->due_ns, last = due + 1;
+        mh_grpc_out_t *grpc = mh_grpc_due(mh, &last);
+        if (!any && grpc == NULL) {
+            break;
+        }
+        due = grpc != NULL ? last : due;
         clock_move(mh, due > mh->mono_ns ? due - mh->mono_ns : 0);
-        if (call != NULL) {
+        if (grpc != NULL) {
+            mh_grpc_expire(mh, grpc);
+        } else if (call != NULL) {
             call_done(mh, call, &(pw_call_response_t){.failed = true, .failure = "timeout"});
         } else {
             timer_fire(mh, timer);
@@ -453,6 +461,10 @@ static const pw_host_ops_t ops = {
     .http_call = op_http_call,
     .http_call_cancel = op_http_call_cancel,
     .http_call_detach = op_http_call_detach,
+    .grpc_open = mh_op_grpc_open,
+    .grpc_send = mh_op_grpc_send,
+    .grpc_finish = mh_op_grpc_finish,
+    .grpc_cancel = mh_op_grpc_cancel,
     .shared_get = mh_op_shared_get,
     .shared_set = mh_op_shared_set,
     .queue_register = mh_op_queue_register,
@@ -507,6 +519,7 @@ void mh_free(mh_t *mh) {
         call_unlink(mh, c);
         call_free(c);
     }
+    mh_grpc_deinit(mh);
     while (mh->timers != NULL) { /* the worker has cancelled its own: the slots are gone */
         mh_timer_t *timer = mh->timers;
         timer_unlink(mh, timer);

@@ -88,6 +88,27 @@ bool mh_call_fail(mh_t *mh, size_t i, const char *failure);
 bool mh_upstream_add(mh_t *mh, const char *name);
 void mh_calls_refuse(mh_t *mh, sl_status_t status); /* SL_OK: accept again */
 
+/* ---- gRPC calls out: kept in the order they were made until closed or cancelled; at most 1024 ------------------------------- */
+typedef struct {
+    pw_root_t *root;
+    uint32_t token;
+    sl_str_t upstream, authority, service, method;
+    bool tls, unary;
+    const pw_pair_t *metadata;
+    size_t n_metadata;
+    uint32_t timeout_ms;
+    const sl_str_t *messages; /* what the filter has sent, at most 64 and 16 MiB */
+    size_t n_messages;
+    bool finished; /* half-closed by the filter */
+} mh_grpc_t;
+size_t mh_grpc_count(const mh_t *mh);
+uint64_t mh_grpc_cancelled(const mh_t *mh);            /* so far */
+const mh_grpc_t *mh_grpc_at(const mh_t *mh, size_t i); /* NULL: no such call */
+/* What the peer of call i does. Events it causes are recorded (mh_run). false: no such call. Its time being over is mh_advance's. */
+bool mh_grpc_metadata(mh_t *mh, size_t i, bool trailing, const pw_pair_t *pairs, size_t n);
+bool mh_grpc_message(mh_t *mh, size_t i, sl_str_t message);
+bool mh_grpc_close(mh_t *mh, size_t i, uint32_t status, sl_str_t text);
+
 /* ---- shared state (also what guests see) ---------------------------------------------------------------------------------- */
 sl_status_t mh_shared_get(mh_t *mh, sl_str_t vm_id, sl_str_t key, sl_buf_t *value, uint32_t *cas);
 sl_status_t mh_shared_set(mh_t *mh, sl_str_t vm_id, sl_str_t key, sl_str_t value, uint32_t cas);

@@ -10,6 +10,8 @@ enum {
     MH_MAP_PAIRS = 4096,
     MH_MAP_BYTES = 1 << 20,
     MH_CALLS = 1024,
+    MH_GRPC_MESSAGES = 64,
+    MH_GRPC_BYTES = 16 << 20,
     MH_TIMERS = 1024,
     MH_UPSTREAMS = 64,
     MH_PROPS = 256,
@@ -117,6 +119,17 @@ struct mh_stream_s {
 void mh_exchange_deinit(mh_stream_t *s);
 bool mh_exchange_continue(mh_stream_t *s); /* after wake; true when there was something to resume */
 
+/* ---- mh_grpc.c ---- */
+typedef struct mh_grpc_out_s mh_grpc_out_t;
+sl_status_t mh_op_grpc_open(void *worker, void *stream, const pw_grpc_call_t *call, void **handle);
+sl_status_t mh_op_grpc_send(void *worker, void *handle, sl_str_t message);
+void mh_op_grpc_finish(void *worker, void *handle);
+void mh_op_grpc_cancel(void *worker, void *handle);
+/* The one whose time is over first, before *first_ns, which then is that time. */
+mh_grpc_out_t *mh_grpc_due(const mh_t *mh, uint64_t *first_ns);
+void mh_grpc_expire(mh_t *mh, mh_grpc_out_t *g);
+void mh_grpc_deinit(mh_t *mh);
+
 /* ---- mh.c ---- */
 typedef struct mh_callout_s {
     struct mh_callout_s *next;
@@ -151,6 +164,9 @@ struct mh_s {
     mh_callout_t *calls;
     size_t n_calls;
     uint64_t calls_total, calls_cancelled;
+    mh_grpc_out_t *grpc;
+    size_t n_grpc;
+    uint64_t grpc_cancelled;
     sl_status_t refuse;
     sl_str_t upstreams[MH_UPSTREAMS];
     size_t n_upstreams;
@@ -160,6 +176,7 @@ struct mh_s {
     uint32_t last_stream;
 };
 
+bool mh_upstream_known(const mh_t *mh, sl_str_t name);
 void mh_calls_forget_stream(mh_t *mh, const mh_stream_t *s);
 
 #endif

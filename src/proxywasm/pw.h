@@ -90,6 +90,16 @@ typedef struct {
 /* Unknown tokens (the filter has gone) are dropped and counted. */
 void pw_http_call_done(pw_root_t *root, uint32_t token, const pw_call_response_t *response);
 
+/*
+ * The events of a gRPC call or stream, in this order. Only `closed` is certain to come, once; after it the handle is not used any more. The
+ * handle may be sent on, finished or cancelled from inside of each. A unary call needs no metadata: its filter hears of the message, or of
+ * the failure. Unknown tokens are dropped and counted.
+ */
+void pw_grpc_initial_metadata(pw_root_t *root, uint32_t token, const pw_pair_t *pairs, size_t n);
+void pw_grpc_message(pw_root_t *root, uint32_t token, sl_str_t message);
+void pw_grpc_trailing_metadata(pw_root_t *root, uint32_t token, const pw_pair_t *pairs, size_t n);
+void pw_grpc_closed(pw_root_t *root, uint32_t token, uint32_t status, sl_str_t text);
+
 /* ---- chains ----------------------------------------------------------------------------------------------------------- */
 
 typedef struct {
@@ -169,7 +179,7 @@ void pw_stream_free(pw_stream_t *stream);
 
 /* Counters since new. */
 typedef struct {
-    uint64_t vms_created, vms_failed, streams, callbacks, calls_started, calls_dropped;
+    uint64_t vms_created, vms_failed, streams, callbacks, calls_started, calls_dropped, grpc_started, grpc_failed;
 } pw_stats_t;
 pw_stats_t pw_worker_stats(const pw_worker_t *worker);
 

@@ -49,6 +49,12 @@ static pw_result_t find(const pw_vm_t *vm, uint32_t type, pw_bytes_t *b) {
         }
         from_str(b, root->response->body);
         return PW_OK;
+    case PW_BUFFER_GRPC_RECEIVE:
+        if (!root->has_grpc_message) {
+            return PW_NOT_FOUND;
+        }
+        from_str(b, root->grpc_message);
+        return PW_OK;
     case PW_BUFFER_VM_CONFIGURATION:
         from_str(b, vm->config);
         return PW_OK;
@@ -63,7 +69,6 @@ static pw_result_t find(const pw_vm_t *vm, uint32_t type, pw_bytes_t *b) {
         return PW_OK;
     case PW_BUFFER_DOWNSTREAM_DATA:
     case PW_BUFFER_UPSTREAM_DATA:
-    case PW_BUFFER_GRPC_RECEIVE:
     case PW_BUFFER_REDIS_RESPONSE:
         return PW_NOT_FOUND;
     default:

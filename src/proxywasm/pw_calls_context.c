@@ -39,7 +39,7 @@ uint64_t pw_call_get_status(pw_vm_t *vm, const sl_raw_t *a) {
     if (!pw_guest_ok(vm, a[0].u32, 4)) {
         return PW_INVALID_MEMORY_ACCESS;
     }
-    pw_result_t rc = pw_guest_give(vm, a[1].u32, a[2].u32, sl_cstr(root->status_message));
+    pw_result_t rc = pw_guest_give(vm, a[1].u32, a[2].u32, root->status_message);
     if (rc == PW_OK) {
         pw_guest_put_u32(vm, a[0].u32, root->status);
     }

@@ -1,4 +1,4 @@
-/* Header maps: of the stream (0..3), and of the answer of a call out (6, 7). */
+/* Header maps: of the stream (0..3), of a gRPC call (4, 5), and of the answer of an HTTP call (6, 7). */
 #include "pw_calls.h"
 #include "pw_guest.h"
 #include "pw_headers.h"
@@ -80,6 +80,9 @@ static pw_access_t access_of(const pw_ctx_t *ctx, uint32_t map) {
     if (map == PW_MAP_CALL_RESPONSE_HEADERS || map == PW_MAP_CALL_RESPONSE_TRAILERS) {
         return ctx->root->response != NULL ? READ : ABSENT;
     }
+    if (map == PW_MAP_GRPC_INITIAL_METADATA || map == PW_MAP_GRPC_TRAILING_METADATA) {
+        return ctx->root->grpc_map == (pw_map_t)map ? READ : ABSENT;
+    }
     if (ctx->stream == NULL) {
         return ABSENT;
     }
@@ -122,15 +125,24 @@ static bool measure(void *ud, sl_str_t key, sl_str_t value) {
 
 typedef bool (*pw_each_fn)(void *ud, sl_str_t key, sl_str_t value);
 
+/* The pairs of a call out's map, which can be read now. */
+static const pw_pair_t *call_pairs(const pw_root_t *root, uint32_t map, size_t *n) {
+    if (map == PW_MAP_GRPC_INITIAL_METADATA || map == PW_MAP_GRPC_TRAILING_METADATA) {
+        *n = root->n_grpc_pairs;
+        return root->grpc_pairs;
+    }
+    bool headers = map == PW_MAP_CALL_RESPONSE_HEADERS;
+    *n = headers ? root->response->n_headers : root->response->n_trailers;
+    return headers ? root->response->headers : root->response->trailers;
+}
+
 static void each_pair(const pw_ctx_t *ctx, uint32_t map, pw_each_fn each, void *ud) {
-    const pw_call_response_t *response = ctx->root->response;
     if (map < PW_MAP_GRPC_INITIAL_METADATA) {
         ctx->stream->worker->ops->map_each(ctx->stream->host, (pw_map_t)map, each, ud);
         return;
     }
-    bool headers = map == PW_MAP_CALL_RESPONSE_HEADERS;
-    const pw_pair_t *pairs = headers ? response->headers : response->trailers;
-    size_t n = headers ? response->n_headers : response->n_trailers;
+    size_t n;
+    const pw_pair_t *pairs = call_pairs(ctx->root, map, &n);
     for (size_t i = 0; i < n && each(ud, pairs[i].key, pairs[i].value); i++) {
     }
 }
@@ -171,13 +183,12 @@ uint64_t pw_call_get_header_map_size(pw_vm_t *vm, const sl_raw_t *a) {
 
 static sl_status_t call_value(const pw_ctx_t *ctx, uint32_t map, sl_str_t key, sl_str_t *value) {
     const pw_call_response_t *response = ctx->root->response;
-    bool headers = map == PW_MAP_CALL_RESPONSE_HEADERS;
-    if (headers && sl_str_eq(key, SL_STR(":dispatch_status")) && pw_ctx_dialect(ctx) == PW_DIALECT_WASMX) {
+    if (map == PW_MAP_CALL_RESPONSE_HEADERS && sl_str_eq(key, SL_STR(":dispatch_status")) && pw_ctx_dialect(ctx) == PW_DIALECT_WASMX) {
         *value = response->failed ? sl_cstr(response->failure) : SL_STR("ok");
         return SL_OK;
     }
-    const pw_pair_t *pairs = headers ? response->headers : response->trailers;
-    size_t n = headers ? response->n_headers : response->n_trailers;
+    size_t n;
+    const pw_pair_t *pairs = call_pairs(ctx->root, map, &n);
     for (size_t i = 0; i < n; i++) {
         if (sl_str_eq_nocase(pairs[i].key, key)) {
             *value = pairs[i].value;

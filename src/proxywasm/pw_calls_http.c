@@ -8,20 +8,28 @@
 
 /* ---- the calls in flight ---- */
 
-static uint32_t next_token(pw_vm_t *vm) {
+/* 0 is never a token, of no kind. */
+static uint32_t next_token(pw_vm_t *vm, pw_call_kind_t kind) {
     do {
-        vm->next_token += 4; /* the low two bits say what kind it is: 0 is HTTP; 0 is never a token */
-    } while (vm->next_token == 0 || pw_id_map_find(&vm->calls, vm->next_token) != NULL);
-    return vm->next_token;
+        vm->next_token += 4;
+    } while (vm->next_token == 0 || pw_id_map_find(&vm->calls, vm->next_token | kind) != NULL);
+    return vm->next_token | kind;
 }
 
-static pw_call_t *call_new(pw_vm_t *vm, pw_ctx_t *ctx) {
-    pw_call_t *call = calloc(1, sizeof(*call));
+static bool full(const pw_vm_t *vm, const pw_ctx_t *ctx) {
+    return ctx->root->gone || ctx->root->n_calls >= PW_ROOT_CALLS_MAX ||
+           (ctx->stream != NULL && ctx->stream->n_calls >= vm->worker->limits.calls_per_stream);
+}
+
+pw_call_t *pw_call_new(pw_vm_t *vm, pw_ctx_t *ctx, pw_call_kind_t kind) {
+    pw_call_t *call = full(vm, ctx) ? NULL : calloc(1, sizeof(*call));
     if (call == NULL) {
         return NULL;
     }
     call->root = ctx->root;
-    call->node.id = next_token(vm);
+    call->kind = kind;
+    call->node.id = next_token(vm, kind);
+    sl_buf_init(&call->message, SIZE_MAX / 2);
     if (!pw_id_map_add(&vm->calls, &call->node)) {
         free(call);
         return NULL;
@@ -34,7 +42,7 @@ static pw_call_t *call_new(pw_vm_t *vm, pw_ctx_t *ctx) {
     }
     root->calls = call;
     root->n_calls++;
-    if (ctx->stream != NULL && !ctx->stream->logging) {
+    if (kind == PW_CALL_HTTP && ctx->stream != NULL && !ctx->stream->logging) {
         call->ctx = ctx;
         ctx->n_calls++;
         ctx->stream->n_calls++;
@@ -42,7 +50,7 @@ static pw_call_t *call_new(pw_vm_t *vm, pw_ctx_t *ctx) {
     return call;
 }
 
-static void call_free(pw_call_t *call) {
+void pw_call_free(pw_call_t *call) {
     pw_root_t *root = call->root;
     *call->at = call->next;
     if (call->next != NULL) {
@@ -54,16 +62,20 @@ static void call_free(pw_call_t *call) {
         call->ctx->stream->n_calls--;
     }
     pw_id_map_remove(&root->vm->calls, &call->node);
+    sl_buf_deinit(&call->message);
     free(call);
 }
 
 void pw_root_cancel_calls(pw_root_t *root) {
     const pw_worker_t *w = root->vm->worker;
     while (root->calls != NULL) {
-        if (!root->calls->cancelled) {
-            w->ops->http_call_cancel(w->host, root->calls->handle);
+        pw_call_t *call = root->calls;
+        if (call->kind != PW_CALL_HTTP) {
+            w->ops->grpc_cancel(w->host, call->handle);
+        } else if (!call->cancelled) {
+            w->ops->http_call_cancel(w->host, call->handle);
         }
-        call_free(root->calls);
+        pw_call_free(call);
     }
 }
 
@@ -126,8 +138,7 @@ static bool fetch(pw_vm_t *vm, const sl_raw_t *a, pw_http_call_t *call) {
 
 static uint64_t start(pw_vm_t *vm, pw_ctx_t *ctx, pw_http_call_t *request, uint32_t *token) {
     pw_worker_t *w = vm->worker;
-    bool full = ctx->root->n_calls >= PW_ROOT_CALLS_MAX || (ctx->stream != NULL && ctx->stream->n_calls >= w->limits.calls_per_stream);
-    pw_call_t *call = full || ctx->root->gone || w->ops->http_call == NULL ? NULL : call_new(vm, ctx);
+    pw_call_t *call = w->ops->http_call != NULL ? pw_call_new(vm, ctx, PW_CALL_HTTP) : NULL;
     if (call == NULL) {
         return PW_INTERNAL_FAILURE;
     }
@@ -136,7 +147,7 @@ static uint64_t start(pw_vm_t *vm, pw_ctx_t *ctx, pw_http_call_t *request, uint3
     void *host_stream = call->ctx != NULL ? ctx->stream->host : NULL;
     sl_status_t rc = w->ops->http_call(w->host, host_stream, request, &call->handle);
     if (rc != SL_OK) {
-        call_free(call);
+        pw_call_free(call);
         return rc == SL_NOT_FOUND || rc == SL_INVALID ? PW_BAD_ARGUMENT : PW_INTERNAL_FAILURE;
     }
     w->stats.calls_started++;
@@ -186,7 +197,7 @@ static void tell(pw_root_t *root, uint32_t token, const pw_call_response_t *resp
     root->response = response->failed ? &none : response;
     if (response->failed) {
         root->status = PW_BROKEN_CONNECTION;
-        root->status_message = "reset";
+        root->status_message = SL_STR("reset");
     }
     size_t body = root->response->body.len;
     sl_raw_t args[5] = {{.u32 = root->ctx.node.id},
@@ -196,19 +207,19 @@ static void tell(pw_root_t *root, uint32_t token, const pw_call_response_t *resp
                         {.u32 = (uint32_t)root->response->n_trailers}};
     pw_vm_call(root->vm, &root->ctx, PW_CB_HTTP_CALL_RESPONSE, args, NULL);
     root->response = NULL;
-    root->status_message = "";
+    root->status_message = SL_STR("");
 }
 
 void pw_http_call_done(pw_root_t *root, uint32_t token, const pw_call_response_t *response) {
     pw_vm_t *vm = root->vm;
     pw_worker_t *worker = vm->worker;
     pw_call_t *call = (pw_call_t *)pw_id_map_find(&vm->calls, token);
-    if (call == NULL || call->root != root) {
+    if (call == NULL || call->root != root || call->kind != PW_CALL_HTTP) {
         worker->stats.calls_dropped++;
         return;
     }
     uint32_t ctx_id = call->ctx != NULL ? call->ctx->node.id : 0;
-    call_free(call);
+    pw_call_free(call);
     pw_root_ref(root);
     if (!vm->failed && pw_vm_has(vm, PW_CB_HTTP_CALL_RESPONSE)) {
         tell(root, token, response);

@@ -62,7 +62,7 @@ static pw_root_t *root_new(pw_filter_t *filter, pw_vm_t *vm) {
     root->vm = vm;
     root->filter = filter;
     root->refs = 1;
-    root->status_message = "";
+    root->status_message = SL_STR("");
     root->next = vm->roots;
     vm->roots = root;
     vm->n_roots++;

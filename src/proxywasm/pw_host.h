@@ -62,6 +62,21 @@ typedef struct {
     uint32_t timeout_ms; /* of the whole exchange; 0: none */
 } pw_http_call_t;
 
+/* A gRPC call, or stream, that a filter asks for. Everything is borrowed for the duration of the operation. */
+typedef struct {
+    pw_root_t *root;           /* whose callbacks get the events */
+    uint32_t token;            /* for pw_grpc_* */
+    sl_str_t upstream;         /* name of an upstream, or host[:port]; not empty, no white space */
+    bool tls;                  /* asked for by the filter; what is known about the upstream may say so, too */
+    sl_str_t authority;        /* empty: the upstream's name */
+    sl_str_t service, method;  /* not checked */
+    const pw_pair_t *metadata; /* as on the wire: names in lower case, values of -bin names in base64 */
+    size_t n_metadata;
+    bool unary;          /* one message goes out, and no more */
+    sl_str_t message;    /* of a unary call */
+    uint32_t timeout_ms; /* of the whole call; 0: none */
+} pw_grpc_call_t;
+
 typedef struct pw_host_ops_s {
     /* ---- clocks, randomness, log ---- */
     uint64_t (*now_ns)(void *worker, bool monotonic);           /* * */
@@ -113,6 +128,15 @@ typedef struct pw_host_ops_s {
      * the core cancels the call and tells the root that it failed. Calls made while a stream is being logged have no stream from the start.
      */
     sl_status_t (*http_call_detach)(void *worker, void *handle);
+
+    /* ---- gRPC calls out: belong to the root alone, whichever stream asked; events through pw_grpc_*(), never from inside ---- */
+    /* Starts one. SL_NOT_FOUND: no such upstream; SL_INVALID: it cannot be asked so; SL_FAILED: cannot start. stream: on whose
+     * behalf, may be NULL, and may go before the call ends. */
+    sl_status_t (*grpc_open)(void *worker, void *stream, const pw_grpc_call_t *call, void **handle);
+    /* One more message; not after the half-close. SL_AGAIN: too much is waiting to be sent; it was not taken. */
+    sl_status_t (*grpc_send)(void *worker, void *handle, sl_str_t message);
+    void (*grpc_finish)(void *worker, void *handle); /* half-close */
+    void (*grpc_cancel)(void *worker, void *handle); /* reset; no events after this, the handle is gone */
 
     /* ---- state shared between VMs and workers; vm_id separates ---- */
     sl_status_t (*shared_get)(void *worker, sl_str_t vm_id, sl_str_t key, sl_buf_t *value, uint32_t *cas);

@@ -35,6 +35,7 @@ typedef enum {
 #define PW_MAP_BYTES_MAX ((size_t)16 << 20) /* a header map on its way to a guest */
 #define PW_PATH_MAX 4096                    /* of a property */
 #define PW_ROOT_CALLS_MAX 4096              /* in flight for one root context */
+#define PW_REMOTE_CLOSED_MAX 16             /* tokens of gRPC streams that may still be closed */
 #define PW_METRICS_MAX 65536                /* handles of one VM */
 #define PW_RESTART_NS 1000000000u           /* between attempts to start a filter that does not start */
 
@@ -86,12 +87,20 @@ struct pw_ctx_s {
     uint32_t n_calls;    /* in flight for it */
 };
 
+/* The low two bits of a token. */
+typedef enum { PW_CALL_HTTP = 0, PW_CALL_GRPC = 1, PW_CALL_GRPC_STREAM = 2 } pw_call_kind_t;
+
 struct pw_call_s {
     pw_id_node_t node; /* in vm->calls */
+    pw_call_kind_t kind;
     pw_root_t *root;
     pw_ctx_t *ctx; /* the stream context it was made for; NULL: a root, or the stream has gone */
     void *handle;
     bool cancelled;        /* the root has still to be told */
+    bool local_closed;     /* a gRPC stream: half-closed from here */
+    bool trailers_told;    /* likewise: on_grpc_receive_trailing_metadata has been called */
+    bool has_message;      /* a unary gRPC call: */
+    sl_buf_t message;      /* the answer, until its status is known */
     pw_call_t *next, **at; /* root->calls */
 };
 
@@ -111,8 +120,15 @@ struct pw_root_s {
     uint32_t n_calls;
     const pw_call_response_t *response; /* while its callback runs */
     sl_str_t foreign_data;              /* likewise */
-    uint32_t status;                    /* proxy_get_status */
-    const char *status_message;
+    const pw_pair_t *grpc_pairs;        /* likewise: */
+    size_t n_grpc_pairs;
+    pw_map_t grpc_map; /* which of the two they are; 0: none now */
+    bool has_grpc_message;
+    sl_str_t grpc_message;
+    uint32_t status; /* proxy_get_status */
+    sl_str_t status_message;
+    uint32_t remote_closed[PW_REMOTE_CLOSED_MAX]; /* tokens of streams that the peer has closed and the guest has not; a ring */
+    uint32_t next_remote_closed;
     uint32_t tick_ms; /* as the guest last set it */
 };
 pw_root_t *pw_root_ref(pw_root_t *root);
@@ -213,6 +229,9 @@ typedef struct {
 sl_status_t pw_module_facts(const sl_module_t *module, pw_module_facts_t *facts, sl_err_t *err);
 /* The export's name and type for a callback in this module; NULL: it has none. */
 const char *pw_module_callback(const sl_module_t *module, pw_cb_t cb, pw_abi_version_t abi, const char **sig);
+/* A call in flight of ctx, whose handle has still to be set; NULL: no memory, or too many. Bound to the stream only for HTTP. */
+pw_call_t *pw_call_new(pw_vm_t *vm, pw_ctx_t *ctx, pw_call_kind_t kind);
+void pw_call_free(pw_call_t *call);
 void pw_root_cancel_calls(pw_root_t *root);
 void pw_root_stop(pw_root_t *root); /* timers, calls, queues: the host forgets the root */
 

@@ -110,16 +110,132 @@ const cf_case_t cf_cases_calls[] = {
      "call proxy_get_status &c &p &n; u32 c = 11; at TICK; call proxy_get_status &c &p &n; u32 c = 11; u32 n = 0; host fail; host tick"},
 
     /* ---- gRPC ---- */
-    {"proxy_grpc_call", "answers a status and never traps where the proxy has no gRPC", 0,
-     "call proxy_grpc_call 'up' 'pkg.Service' 'Method' null 'message' 1000 &t = 10"},
-    {"proxy_grpc_stream", "answers a status and never traps where the proxy has no gRPC", 0,
-     "call proxy_grpc_stream 'up' 'pkg.Service' 'Method' null &t = 10"},
+    {"proxy_grpc_call", "sends its one message to the upstream", 0,
+     "call proxy_grpc_call 'up' 'pkg.Service' 'Method' {X-Mine=1} 'the message' 1000 &t; u32 t = 5; return 1; host run; expect grpcs 1; "
+     "expect grpc upstream 'up'; expect grpc service 'pkg.Service'; expect grpc method 'Method'; expect grpc metadata x-mine '1'; expect "
+     "grpc messages 1; expect grpc sent 0 'the message'; expect grpc finished 1; expect grpc timeout 1000; expect grpc tls 0; expect grpc "
+     "authority ''; expect outcome paused"},
+    {"proxy_grpc_call", "ends with on_grpc_receive alone when all went well", 0,
+     "call proxy_grpc_call 'up' 'pkg.Service' 'Method' null 'message' 0 &t; return 1; at GRPCI; never; at GRPCT; never; at GRPCC; never; "
+     "at GRPCR; args 1 5 5; call proxy_get_buffer_bytes 5 0 100 &p &n; show p n = 'hello'; call proxy_set_effective_context 2; call "
+     "proxy_continue_stream 0; host grpc headers; host grpc message 'hello'; host grpc trailers; host grpc close 0; expect grpcs 0; expect "
+     "outcome done"},
+    {"proxy_grpc_call", "ends with on_grpc_close alone when it fails, also with a message", 0,
+     "call proxy_grpc_call 'up' 'pkg.Service' 'Method' null 'message' 0 &t; return 1; at GRPCR; never; at GRPCT; never; at GRPCC; args 1 5 "
+     "7; call proxy_get_status &c &p &n; u32 c = 7; show p n = 'not you'; call proxy_get_buffer_bytes 5 0 100 &p &n = 1; host grpc "
+     "headers; host grpc message 'hello'; host grpc close 7 'not you'; expect grpcs 0"},
+    {"proxy_grpc_call", "fails with INTERNAL when the peer says Ok without a message", 0,
+     "call proxy_grpc_call 'up' 'pkg.Service' 'Method' null 'message' 0 &t; at GRPCR; never; at GRPCC; args 1 5 13; host grpc headers; "
+     "host grpc close 0"},
+    {"proxy_grpc_call", "ends with DEADLINE_EXCEEDED when its time is over", 0,
+     "call proxy_grpc_call 'up' 's' 'm' null 'message' 50 &t; return 1; at GRPCC; args 1 5 4; host advance 49; expect grpcs 1; host "
+     "advance 2; expect grpcs 0"},
+    {"proxy_grpc_call", "takes an empty message, and gives an empty answer", 0,
+     "call proxy_grpc_call 'up' 's' 'm' null null 0 &t; return 1; at GRPCR; args 1 5 0; call proxy_get_buffer_bytes 5 0 100 &p &n; u32 p = "
+     "0; u32 n = 0; host run; expect grpc messages 1; expect grpc sent 0 ''; host grpc message ''; host grpc close 0"},
+    {"proxy_grpc_call", "gives each call a token of its own, and shares no token with HTTP calls", 0,
+     "call proxy_grpc_call 'up' 'pkg.Service' 'Method' null 'message' 0 &t; u32 t = 5; call proxy_grpc_call 'up' 'pkg.Service' 'Method' "
+     "null 'message' 0 &t; u32 t = 9; call proxy_http_call 'up' " GET
+     " null null 0 &t; u32 t = 12; call proxy_grpc_stream 'up' 'pkg.Service' 'Method' null &t; u32 t = 18; expect grpcs 3"},
+    {"proxy_grpc_call", "reaches the root context when the stream has gone", 0,
+     "call proxy_grpc_call 'up' 'pkg.Service' 'Method' null 'message' 0 &t; return 1; at GRPCR; args 1 5 1; call "
+     "proxy_set_effective_context 2 = 2; host gone; host free; host grpc message 'x'; host grpc close 0"},
+    {"proxy_grpc_call", "may be made from every callback", 0,
+     "at CONFIGURE; call proxy_grpc_call 'up' 'pkg.Service' 'Method' null 'message' 0 &t; at RESB 1; call proxy_grpc_call 'up' "
+     "'pkg.Service' 'Method' null 'message' 0 &t; at LOG; call proxy_grpc_call 'up' 'pkg.Service' 'Method' null 'message' 0 &t; at GRPCR "
+     "1; call proxy_grpc_call 'up' 'pkg.Service' 'Method' null 'message' 0 &t; host grpc message 'a'; host grpc close 0; host grpc message "
+     "'a'; host grpc close 0; expect grpcs 1"},
+    {"proxy_grpc_call", "answers ParseFailure for an upstream that nobody knows", 0,
+     "host upstream other; call proxy_grpc_call 'up' 'pkg.Service' 'Method' null 'message' 0 &t = 4; call proxy_grpc_call "
+     "'other' 's' 'm' null null 0 &t; expect grpcs 1"},
+    {"proxy_grpc_call", "answers ParseFailure for bytes that are neither a name nor a service", 0,
+     "call proxy_grpc_call null 's' 'm' null null 0 &t = 4; call proxy_grpc_call 'a b' 's' 'm' null null 0 &t = 4; call proxy_grpc_call "
+     "'\\n\\x7f\\n' 's' 'm' null null 0 &t = 4; expect grpcs 0"},
+    {"proxy_grpc_call", "answers InternalFailure when the proxy cannot start it", 0,
+     "host refuse; call proxy_grpc_call 'up' 'pkg.Service' 'Method' null 'message' 0 &t = 10"},
+    {"proxy_grpc_call", "takes a serialized GrpcService of envoy_grpc, with its authority, timeout and metadata", 0,
+     "call proxy_grpc_call '\\n\\n\\n\\x02up\\x12\\x04auth\\x1a\\x02\\x08\\x02*\\x08\\n\\x03X-K\\x12\\x01v' 's' 'm' {a=b} 'x' 0 &t; host "
+     "run; expect grpc upstream 'up'; expect grpc authority 'auth'; expect grpc timeout 2000; expect grpc metadata x-k 'v'; expect grpc "
+     "metadata a 'b'"},
+    {"proxy_grpc_call", "takes a serialized GrpcService of google_grpc, with TLS", 0,
+     "call proxy_grpc_call '\\x12\\x0f\\n\\x09host:8443\\x12\\x02\\n\\0' 's' 'm' null 'x' 0 &t; host run; expect grpc upstream "
+     "'host:8443'; expect grpc tls 1"},
+    {"proxy_grpc_call", "answers BadArgument for a service with credentials of its own", 0,
+     "call proxy_grpc_call '\\x12\\x11\\n\\x06host:1\\x12\\x07\\n\\x05\\n\\x03\\x1a\\x01c' 's' 'm' null 'x' 0 &t = 2"},
+    {"proxy_grpc_call", "takes a scheme in front of the name", 0,
+     "call proxy_grpc_call 'grpcs://host:1' 's' 'm' null 'x' 0 &t; host run; expect grpc upstream 'host:1'; expect grpc tls 1"},
+    {"proxy_grpc_call", "encodes values of -bin names, unless they are", 0,
+     "call proxy_grpc_call 'up' 's' 'm' {A-Bin=\\x01\\x02,b-bin=AQI=,c-bin=hello} 'x' 0 &t; host run; expect grpc metadata a-bin 'AQI='; "
+     "expect grpc metadata b-bin 'AQI='; expect grpc metadata c-bin 'aGVsbG8='"},
+    {"proxy_grpc_call", "leaves out metadata that cannot be", 0,
+     "call proxy_grpc_call 'up' 's' 'm' {:path=/x,a b=c,ok=1} 'x' 0 &t; host run; expect grpc metadata :path none; expect grpc metadata ok "
+     "'1'; expect grpc metadata 'a b' none"},
+    {"proxy_grpc_call", "takes malformed metadata as none", 0,
+     "call proxy_grpc_call 'up' 's' 'm' '\\xff\\xff\\xff\\xffabc' 'x' 0 &t; expect grpcs 1"},
+    {"proxy_grpc_stream", "tells initial metadata, messages, trailing metadata and the end, in this order", 0,
+     "call proxy_grpc_stream 'up' 'pkg.Service' 'Method' {a=b} &t; u32 t = 6; return 1; at GRPCI; args 1 6 3; call "
+     "proxy_get_header_map_value 4 'x-first' &p &n; show p n = '1'; call proxy_get_header_map_value 4 'none' &p &n = 1; call "
+     "proxy_get_header_map_pairs 5 &p &n; u32 n = 0; call proxy_get_header_map_value 5 'x-last' &p &n = 2; at GRPCR 1; args 1 6 3; call "
+     "proxy_get_buffer_bytes 5 0 100 &p &n; show p n = 'one'; call proxy_get_header_map_pairs 4 &p &n; u32 n = 0; at GRPCR 2; args 1 6 0; "
+     "at GRPCT; args 1 6 2; call proxy_get_header_map_pairs 5 &p &n; show p n = {grpc-status=0,x-last=2}; at GRPCC; args 1 6 0; call "
+     "proxy_get_status &c &p &n; u32 c = 0; u32 n = 0; host run; expect grpc metadata a 'b'; expect grpc messages 0; expect grpc finished "
+     "0; host grpc headers; host grpc message 'one'; host grpc message ''; host grpc trailers; host grpc close 0; expect grpcs 0"},
+    {"proxy_grpc_stream", "tells initial metadata without entries, too", 0,
+     "call proxy_grpc_stream 'up' 'pkg.Service' 'Method' null &t; at GRPCI; args 1 6 0; host grpc none"},
+    {"proxy_grpc_stream", "tells trailing metadata without entries before an end that had none", 0,
+     "call proxy_grpc_stream 'up' 'pkg.Service' 'Method' null &t; at GRPCT; args 1 6 0; at GRPCC; args 1 6 14; call proxy_get_status &c &p "
+     "&n; u32 c = 14; show p n = 'gone'; host grpc close 14 'gone'"},
+    {"proxy_grpc_stream", "answers ParseFailure for an upstream that nobody knows", 0,
+     "host upstream other; call proxy_grpc_stream 'up' 'pkg.Service' 'Method' null &t = 4; expect grpcs 0"},
+    {"proxy_grpc_stream", "answers InternalFailure when the proxy cannot start it", 0,
+     "host refuse; call proxy_grpc_stream 'up' 'pkg.Service' 'Method' null &t = 10"},
+    {"proxy_grpc_stream", "has maps that cannot be written", 0,
+     "call proxy_grpc_stream 'up' 'pkg.Service' 'Method' null &t; at GRPCI; call proxy_add_header_map_value 4 'a' 'b' = 2; call "
+     "proxy_remove_header_map_value 4 'x-first' = 2; call proxy_set_header_map_pairs 4 {a=b} = 2; call proxy_get_header_map_size 4 &n; "
+     "nonzero n; call proxy_set_buffer_bytes 5 0 0 'x' = 1; host grpc headers"},
+    {"proxy_grpc_send", "sends messages, and the last one half-closes", 0,
+     "call proxy_grpc_stream 'up' 'pkg.Service' 'Method' null &t; call proxy_grpc_send 6 'one' 0; call proxy_grpc_send 6 null 0; call "
+     "proxy_grpc_send 6 'three' 1; host run; expect grpc messages 3; expect grpc sent 0 'one'; expect grpc sent 1 ''; expect grpc sent 2 "
+     "'three'; expect grpc finished 1"},
+    {"proxy_grpc_send", "answers BadArgument after the half-close", 0,
+     "call proxy_grpc_stream 'up' 'pkg.Service' 'Method' null &t; call proxy_grpc_send 6 'one' 1; call proxy_grpc_send 6 'two' 0 = 2; host "
+     "run; expect grpc messages 1"},
+    {"proxy_grpc_send", "may be used from inside of the stream's events", 0,
+     "call proxy_grpc_stream 'up' 'pkg.Service' 'Method' null &t; at GRPCR; call proxy_grpc_send 6 'pong' 1; host grpc headers; host grpc "
+     "message 'ping'; expect grpc sent 0 'pong'; expect grpc finished 1"},
     {"proxy_grpc_send", "answers NotFound for an unknown stream, BadArgument for another kind of token", 0,
-     "call proxy_grpc_send 6 'm' 1 = 1; call proxy_grpc_send 4 'm' 0 = 2; call proxy_grpc_send 5 'm' 0 = 2"},
+     "call proxy_grpc_send 6 'm' 1 = 1; call proxy_grpc_send 4 'm' 0 = 2; call proxy_grpc_send 5 'm' 0 = 2; call proxy_grpc_send 7 'm' 0 = "
+     "2; call proxy_grpc_send 0 'm' 0 = 2"},
+    {"proxy_grpc_send", "answers NotFound when the peer has closed", 0,
+     "call proxy_grpc_stream 'up' 'pkg.Service' 'Method' null &t; at GRPCC; call proxy_grpc_send 6 'm' 0 = 1; host grpc close 0"},
+    {"proxy_grpc_cancel", "ends a call or a stream without any more callbacks", 0,
+     "call proxy_grpc_call 'up' 'pkg.Service' 'Method' null 'message' 0 &t; call proxy_grpc_stream 'up' 'pkg.Service' 'Method' null &t; at "
+     "GRPCR; never; at GRPCC; never; at RESH; call proxy_grpc_cancel 5; call proxy_grpc_cancel 10; call proxy_grpc_cancel 10 = 1; host "
+     "run; expect grpcs 0; expect grpccancels 2"},
+    {"proxy_grpc_cancel", "works from inside of the stream's own events", 0,
+     "call proxy_grpc_stream 'up' 'pkg.Service' 'Method' null &t; at GRPCI; call proxy_grpc_cancel 6; at GRPCC; never; host grpc headers; "
+     "expect grpcs 0"},
+    {"proxy_grpc_cancel", "works between the trailing metadata and the end", 0,
+     "call proxy_grpc_stream 'up' 'pkg.Service' 'Method' null &t; at GRPCT; call proxy_grpc_cancel 6; at GRPCC; never; host grpc close 0; "
+     "expect grpcs 0"},
     {"proxy_grpc_cancel", "answers NotFound for an unknown call, BadArgument for another kind of token", 0,
-     "call proxy_grpc_cancel 5 = 1; call proxy_grpc_cancel 6 = 1; call proxy_grpc_cancel 4 = 2"},
+     "call proxy_grpc_cancel 5 = 1; call proxy_grpc_cancel 6 = 1; call proxy_grpc_cancel 4 = 2; call proxy_grpc_cancel 7 = 2; call "
+     "proxy_grpc_cancel 0 = 2"},
+    {"proxy_grpc_close", "half-closes a stream, whose peer may go on", 0,
+     "call proxy_grpc_stream 'up' 'pkg.Service' 'Method' null &t; call proxy_grpc_close 6; call proxy_grpc_close 6; at GRPCR; args 1 6 1; "
+     "at GRPCC; args 1 6 0; call proxy_grpc_close 6 = 1; host run; expect grpc finished 1; host grpc headers; host grpc message 'x'; host "
+     "grpc close 0"},
+    {"proxy_grpc_close", "is Ok once for a stream that the peer has closed", 0,
+     "call proxy_grpc_stream 'up' 'pkg.Service' 'Method' null &t; at GRPCC; call proxy_grpc_close 6; call proxy_grpc_close 6 = 1; host "
+     "grpc close 0"},
+    {"proxy_grpc_close", "cancels a unary call", 0,
+     "call proxy_grpc_call 'up' 'pkg.Service' 'Method' null 'message' 0 &t; call proxy_grpc_close 5; host run; expect grpcs 0; expect "
+     "grpccancels 1"},
     {"proxy_grpc_close", "answers NotFound for an unknown call, BadArgument for another kind of token", 0,
-     "call proxy_grpc_close 5 = 1; call proxy_grpc_close 6 = 1; call proxy_grpc_close 4 = 2"},
+     "call proxy_grpc_close 5 = 1; call proxy_grpc_close 6 = 1; call proxy_grpc_close 4 = 2; call proxy_grpc_close 7 = 2"},
+    {"proxy_get_status", "keeps the code after a gRPC failure, but not the text", 0,
+     "at CONFIGURE; call proxy_set_tick_period_milliseconds 10; at REQH; call proxy_grpc_call 'up' 'pkg.Service' 'Method' null 'message' 0 "
+     "&t; at TICK; call proxy_get_status &c &p &n; u32 c = 8; u32 n = 0; host grpc close 8 'too much'; host tick"},
 
     /* ---- shared data ---- */
     {"proxy_set_shared_data", "stores for the vm_id, whatever CAS is given for a new key", 0,

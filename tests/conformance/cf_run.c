@@ -215,6 +215,20 @@ static bool prepare(run_t *r, const cf_host_t *h) {
     return false;
 }
 
+/* What the peer of the oldest gRPC call does. */
+static bool grpc(run_t *r, const cf_host_t *h) {
+    const pw_pair_t headers[] = {P(":status", "200"), P("content-type", "application/grpc"), P("x-first", "1")};
+    const pw_pair_t trailers[] = {P("grpc-status", "0"), P("x-last", "2")};
+    sl_str_t what = h->words[2];
+    bool ok = is(what, "headers")    ? mh_grpc_metadata(r->mh, 0, false, headers, N(headers))
+              : is(what, "none")     ? mh_grpc_metadata(r->mh, 0, false, NULL, 0)
+              : is(what, "trailers") ? mh_grpc_metadata(r->mh, 0, true, trailers, N(trailers))
+              : is(what, "message")  ? mh_grpc_message(r->mh, 0, h->words[3])
+              : is(what, "close")    ? mh_grpc_close(r->mh, 0, (uint32_t)to_number(h->words[3]), h->n > 4 ? h->words[4] : SL_STR(""))
+                                     : false;
+    return ok ? mh_run(r->mh) : fail(r, "no such gRPC call or action", h->text);
+}
+
 static bool act(run_t *r, const cf_host_t *h) {
     sl_str_t verb = h->words[1];
     if (is(verb, "exchange")) {
@@ -234,6 +248,9 @@ static bool act(run_t *r, const cf_host_t *h) {
     }
     if (is(verb, "timeout")) {
         return mh_call_fail(r->mh, 0, "timeout") && mh_run(r->mh);
+    }
+    if (is(verb, "grpc")) {
+        return grpc(r, h);
     }
     if (is(verb, "gone")) {
         mh_exchange_client_gone(r->stream);
@@ -301,6 +318,36 @@ static bool expect_call(run_t *r, const cf_host_t *h) {
         return expect_text(r, h, call->upstream, h->words[2]);
     }
     return is(h->words[1], "callbody") ? expect_text(r, h, call->body, h->words[2]) : expect_pair(r, h, call->headers, call->n_headers);
+}
+
+static bool expect_grpc(run_t *r, const cf_host_t *h) {
+    const mh_grpc_t *call = mh_grpc_at(r->mh, 0);
+    sl_str_t what = h->words[2], want = h->words[3];
+    if (call == NULL) {
+        return fail(r, "no gRPC call", h->text);
+    }
+    if (is(what, "sent")) {
+        size_t i = to_number(want);
+        sl_str_t got = i < call->n_messages ? call->messages[i] : SL_STR("(none)");
+        return sl_str_eq(got, h->words[4]) || fail_got(r, h->text, got);
+    }
+    if (is(what, "metadata")) {
+        sl_str_t got = pair_value(call->metadata, call->n_metadata, want);
+        return (is(h->words[4], "none") ? got.data == NULL : sl_str_eq(got, h->words[4])) || fail_got(r, h->text, got);
+    }
+    if (is(what, "finished") || is(what, "tls") || is(what, "timeout") || is(what, "messages")) {
+        uint64_t got = is(what, "finished")  ? call->finished
+                       : is(what, "tls")     ? call->tls
+                       : is(what, "timeout") ? call->timeout_ms
+                                             : call->n_messages;
+        return got == to_number(want) || fail_number(r, h->text, got);
+    }
+    sl_str_t got = is(what, "upstream")    ? call->upstream
+                   : is(what, "authority") ? call->authority
+                   : is(what, "service")   ? call->service
+                   : is(what, "method")    ? call->method
+                                           : SL_STR("(no such thing)");
+    return sl_str_eq(got, want) || fail_got(r, h->text, got);
 }
 
 static bool expect_shared(run_t *r, const cf_host_t *h) {
@@ -382,6 +429,15 @@ static bool check(run_t *r, const cf_host_t *h) {
     }
     if (is(what, "calls")) {
         return expect_number(r, h, mh_call_count(r->mh));
+    }
+    if (is(what, "grpcs")) {
+        return expect_number(r, h, mh_grpc_count(r->mh));
+    }
+    if (is(what, "grpccancels")) {
+        return expect_number(r, h, mh_grpc_cancelled(r->mh));
+    }
+    if (is(what, "grpc")) {
+        return expect_grpc(r, h);
     }
     if (is(what, "timers")) {
         return expect_number(r, h, mh_timer_count(r->mh));

@@ -17,6 +17,9 @@
  *   message post|get|trailers|late|empty|early    how request and response look; before anything else (post when left out)
  *   host dialect wasmx          before anything else, too
  *   host exchange|tick|run|answer|fail|timeout|gone|advance MS|free [early]|push 'name' 'data'|upstream NAME|refuse|prop PATH 'v'|loglevel
+ *   host grpc headers|none|message 'text'|trailers|close STATUS ['text']      what the peer of the oldest gRPC call does
+ *   expect grpc upstream|authority|service|method 'text'; expect grpc sent N 'text'; expect grpc metadata KEY 'v'|none
+ *   expect grpc finished|tls|timeout|messages N; expect grpcs|grpccancels N
  * N exchange is implied before the first `host` or `expect` that needs it free early: the stream ends before anything of it came expect
  * outcome done|paused|reset expect status N; expect dead; expect start fails 'text' expect up|down|uptrailer|downtrailer KEY 'value'|none
  * a header as it was sent expect upbody|downbody 'text'; expect log 'text'; expect nolog 'text' expect calls|timers|routeclears NUMBER;
