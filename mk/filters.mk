@@ -37,8 +37,48 @@ $(B)/filters/my-$(1)-filter.wasm: $(shell find templates/$(1) -type f ! -name '*
 endef
 $(foreach l,c go rust,$(eval $(call template_rules,$(l))))
 
-.PHONY: filters templates template-rust
-filters: $(TEST_FILTERS) ## the guests of the tests
+# Guests that are built from source with each SDK: see tests/filters/README.md. Which of them this machine can build is asked late, too.
+# The crates share a target directory with the template, for one standard library.
+RUST_TARGET := $(ROOT)/$(B)/rust
+$(B)/filters/my-rust-filter.wasm: export CARGO_TARGET_DIR = $(RUST_TARGET)
+
+SDK_C := $(B)/filters/sdk_c.wasm $(B)/filters/sdk_c_010.wasm
+SDK_CPP := $(B)/filters/sdk_cpp.wasm
+SDK_RUST := $(patsubst tests/filters/rust/%/Cargo.toml,$(B)/filters/sdk_rust_%.wasm,$(wildcard tests/filters/rust/*/Cargo.toml))
+SDK_GO := $(patsubst tests/filters/go/%/main.go,$(B)/filters/sdk_go_%.wasm,$(wildcard tests/filters/go/*/main.go))
+SDK_AS := $(B)/filters/sdk_as.wasm
+
+WASI_CXXFLAGS := -std=c++17 -Wall -Wextra -Werror --target=wasm32-wasi -mexec-model=reactor -O2 -fno-exceptions -fvisibility=hidden -Isdk/c
+$(SDK_C): tests/filters/c/matrix.c $(SDK) | $(B)/deps/.packages-test
+	@mkdir -p $(@D)
+	@echo "  WASM    $< ($(@F))"
+	@$(CLANG) $(WASM_CFLAGS) $(WASM_LDFLAGS) $(if $(findstring 010,$@),-DPROXY_WASM_ABI_0_1_0) -o $@.$$$$ $< && mv $@.$$$$ $@
+
+$(SDK_CPP): tests/filters/cpp/matrix.cc $(SDK) | $(B)/deps/.packages-test
+	@mkdir -p $(@D)
+	@echo "  WASM    $<"
+	@$(subst clang,clang++,$(CLANG)) $(WASI_CXXFLAGS) -Wl,--allow-undefined -Wl,--export=malloc -o $@.$$$$ $< && mv $@.$$$$ $@
+
+$(B)/filters/sdk_rust_%.wasm: tests/filters/rust/%/Cargo.toml tests/filters/rust/%/Cargo.lock tests/filters/rust/%/lib.rs tests/filters/rust/matrix.rs tools/build-rust.sh
+	@mkdir -p $(@D)
+	@echo "  FILTER  $(<D)"
+	@CARGO_TARGET_DIR=$(RUST_TARGET) tools/build-rust.sh $(<D) $@
+
+$(B)/filters/sdk_go_%.wasm: tests/filters/go/%/main.go tests/filters/go/go.mod tests/filters/go/go.sum
+	@mkdir -p $(@D)
+	@echo "  FILTER  $(<D)"
+	@cd tests/filters/go && GOOS=wasip1 GOARCH=wasm go build -buildmode=c-shared -trimpath -o $(ROOT)/$@.$$$$ ./$* && mv $(ROOT)/$@.$$$$ $(ROOT)/$@
+
+$(SDK_AS): tests/filters/assemblyscript/assembly/index.ts tests/filters/assemblyscript/package-lock.json tools/build-assemblyscript.sh
+	@mkdir -p $(@D)
+	@echo "  FILTER  tests/filters/assemblyscript"
+	@flock $(@D)/.lock-as tools/build-assemblyscript.sh tests/filters/assemblyscript $@
+
+.PHONY: filters sdk-filters templates template-rust
+filters: $(TEST_FILTERS) sdk-filters ## the guests of the tests
+sdk-filters: $(SDK_C) $(SDK_CPP) $(if $(filter go,$(TEMPLATE_LANGUAGES)),$(SDK_GO)) $(B)/deps/.packages-rust ## the guests of the tests in each language, where this machine can compile it
+	@if tools/have-template.sh rust; then $(MAKE) --no-print-directory $(SDK_RUST); fi
+	@if tools/have-template.sh as; then $(MAKE) --no-print-directory $(SDK_AS); fi
 template-rust: $(B)/deps/.packages-rust
 	@if tools/have-template.sh rust; then $(MAKE) --no-print-directory $(B)/filters/my-rust-filter.wasm; fi
 templates: $(TEMPLATE_FILTERS) template-rust ## the example filters, in each language that this machine can compile

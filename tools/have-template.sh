@@ -1,6 +1,6 @@
 #!/bin/bash
-# usage: have-template.sh go|rust
-# Exit 0 when this machine can compile the template of that language.
+# usage: have-template.sh go|rust|as
+# Exit 0 when this machine can compile the template, or the tests' filters, of that language.
 . "$(dirname "$0")/lib.sh"
 
 # A rustc that has the target's standard library, or Debian's with the library's sources to build it from.
@@ -14,5 +14,6 @@ rust_is_usable() {
 case ${1-} in
 go) go_is_usable ;;
 rust) rust_is_usable ;;
-*) die "usage: have-template.sh go|rust" ;;
+as) have node && have npm ;; # AssemblyScript
+*) die "usage: have-template.sh go|rust|as" ;;
 esac
