@@ -245,12 +245,12 @@ static void play(mh_t *mh, pw_chain_t *chain) {
 static void run(mh_t *mh) {
     uint8_t how = byte();
     pw_filter_conf_t conf = {.name = SL_STR("fuzz"),
-                             .vm_id = SL_STR("vm"),
+                             .opts.vm_id = SL_STR("vm"),
                              .vm_config = SL_STR("vm configuration"),
                              .config = SL_STR("configuration"),
                              .module = module(),
-                             .dialect = how & 1 ? PW_DIALECT_WASMX : PW_DIALECT_ENVOY,
-                             .headers_stop_iteration = (how & 2) != 0};
+                             .opts.dialect = how & 1 ? SL_DIALECT_WASMX : SL_DIALECT_ENVOY,
+                             .opts.headers_stop_iteration = (how & 2) != 0};
     pw_filter_t *filters[2];
     sl_err_t err;
     if (pw_filter_new(mh_worker(mh), &conf, &filters[0], &err) != SL_OK) {

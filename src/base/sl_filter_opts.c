@@ -273,6 +273,22 @@ void sl_filter_opts_inherit(sl_filter_opts_t *opts, const sl_filter_opts_t *unde
     }
 }
 
+static bool is_zero(const sl_filter_opts_t *opts, const sl_filter_opt_t *opt) {
+    static const sl_str_t zero = {NULL, 0}; /* the largest kind of value */
+    return memcmp(value_of(opts, opt), &zero, size_of(opt)) == 0;
+}
+
+void sl_filter_opts_complete(sl_filter_opts_t *opts) {
+    sl_filter_opts_t defaults;
+    sl_filter_opts_init(&defaults);
+    for (size_t i = 0; i < SL_FOPT_N; i++) {
+        const sl_filter_opt_t *opt = &sl_filter_opts[i];
+        if (!sl_filter_opt_is_set(opts, opt) && is_zero(opts, opt)) {
+            memcpy(member(opts, opt), value_of(&defaults, opt), size_of(opt));
+        }
+    }
+}
+
 bool sl_filter_opts_equal(const sl_filter_opts_t *a, const sl_filter_opts_t *b) {
     for (size_t i = 0; i < SL_FOPT_N; i++) {
         const sl_filter_opt_t *opt = &sl_filter_opts[i];

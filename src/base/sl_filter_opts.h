@@ -66,6 +66,8 @@ typedef struct {
 extern const sl_filter_opt_t sl_filter_opts[SL_FOPT_N]; /* by sl_filter_opt_id_t */
 
 void sl_filter_opts_init(sl_filter_opts_t *opts); /* nothing set, all defaults */
+/* Gives those options their default that are neither set nor other than zero: a zeroed struct becomes one with all defaults. */
+void sl_filter_opts_complete(sl_filter_opts_t *opts);
 /* NULL: no such option. `name` as in the table. */
 const sl_filter_opt_t *sl_filter_opt_find(sl_str_t name);
 bool sl_filter_opt_is_set(const sl_filter_opts_t *opts, const sl_filter_opt_t *opt);

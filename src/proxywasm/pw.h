@@ -1,7 +1,8 @@
 /*
  * The Proxy-Wasm host: filters, chains and streams, for any proxy. No I/O, no clock, no globals: it asks its host (pw_host.h).
  *
- *   worker --- vm (one instance; key: module, vm_id, vm configuration) --- root context --- filter (a module with its configuration)
+ *   worker --- vm (one instance; key: module, vm_id, vm configuration, memory budget) --- root context --- filter (a module with its
+ * configuration)
  *                                                                                             |
  *   chain = filters in order                      stream = one request through one chain: a stream context for each filter
  *
@@ -17,6 +18,7 @@
 
 #include "engine.h"
 #include "pw_host.h"
+#include "sl_filter_opts.h"
 
 typedef struct pw_worker_s pw_worker_t;
 typedef struct pw_filter_s pw_filter_t;
@@ -27,7 +29,7 @@ typedef struct pw_stream_s pw_stream_t;
 
 /* Ceilings; zero members mean the default in brackets. */
 typedef struct {
-    uint64_t vm_memory_bytes;  /* linear memory of a VM [1 GiB] */
+    uint64_t vm_memory_bytes;  /* what a filter's memory_budget is cut to [4 GiB] */
     size_t body_buffer_bytes;  /* held for one filter and direction [1 MiB] */
     size_t log_line_bytes;     /* [4096] */
     size_t property_bytes;     /* all that filters keep with one stream by set_property [64 KiB] */
@@ -38,21 +40,19 @@ pw_worker_t *pw_worker_new(const pw_host_ops_t *ops, void *host_worker, const pw
 /* Shuts down: on_done and on_delete of every root context, then frees. All streams, chains and filters must be gone. */
 void pw_worker_free(pw_worker_t *worker);
 void *pw_worker_host(const pw_worker_t *worker);
+/* Inside an operation of the host (pw_host.h): the dialect of the filter that asks for it. Envoy's while no filter asks. */
+sl_dialect_t pw_worker_dialect(const pw_worker_t *worker);
 
 /* ---- filters -------------------------------------------------------------------------------------------------------- */
 
-typedef enum { PW_DIALECT_ENVOY, PW_DIALECT_WASMX } pw_dialect_t;
-
 typedef struct {
-    sl_str_t name;       /* for logs, plugin_name and metrics */
-    sl_str_t root_id;    /* plugin_root_id; may be empty */
-    sl_str_t vm_id;      /* may be empty; name space of shared data */
-    sl_str_t vm_config;  /* for on_vm_start */
-    sl_str_t config;     /* for on_configure */
-    sl_module_t *module; /* the filter takes its own reference */
-    pw_dialect_t dialect;
-    bool headers_stop_iteration; /* Pause (1) in a headers callback lets this filter's body callbacks run */
-    const pw_pair_t *env;        /* WASI environment */
+    sl_str_t name;         /* for logs, plugin_name and metrics */
+    sl_str_t root_id;      /* plugin_root_id; may be empty */
+    sl_str_t vm_config;    /* for on_vm_start */
+    sl_str_t config;       /* for on_configure */
+    sl_module_t *module;   /* the filter takes its own reference */
+    sl_filter_opts_t opts; /* zeroed: the defaults; vm_id is the name space of shared data too */
+    const pw_pair_t *env;  /* WASI environment */
     size_t n_env;
 } pw_filter_conf_t;
 
@@ -70,7 +70,7 @@ sl_status_t pw_filter_new(pw_worker_t *worker, const pw_filter_conf_t *conf, pw_
 pw_filter_t *pw_filter_ref(pw_filter_t *filter);
 void pw_filter_unref(pw_filter_t *filter); /* the last one: on_done, (proxy_done), on_delete of its root */
 sl_str_t pw_filter_name(const pw_filter_t *filter);
-pw_dialect_t pw_filter_dialect(const pw_filter_t *filter);
+sl_dialect_t pw_filter_dialect(const pw_filter_t *filter);
 
 /* Events of root contexts. A root that has gone or trapped is handled inside. */
 void pw_root_tick(pw_root_t *root);
@@ -161,9 +161,10 @@ typedef struct {
     const pw_pair_t *headers;
     size_t n_headers;
     sl_str_t body;
-    int32_t grpc_status; /* -1: none */
-    sl_str_t filter;     /* who sent it */
-    pw_dir_t dir;        /* where: a reply from the request side passes the response callbacks, one from the response side does not */
+    int32_t grpc_status;  /* -1: none */
+    sl_str_t filter;      /* who sent it */
+    sl_dialect_t dialect; /* of that filter */
+    pw_dir_t dir;         /* where: a reply from the request side passes the response callbacks, one from the response side does not */
 } pw_reply_t;
 const pw_reply_t *pw_stream_reply(const pw_stream_t *stream); /* valid until pw_stream_free; NULL: none */
 /* 500 after a trap, 413 or 502 over a ceiling; 0 when nothing failed. */

@@ -107,7 +107,7 @@ static bool in_window(const pw_vm_t *vm, uint32_t type) {
 }
 
 static bool misused(pw_vm_t *vm, uint32_t type) {
-    if (pw_vm_dialect(vm) != PW_DIALECT_WASMX || in_window(vm, type)) {
+    if (pw_vm_dialect(vm) != SL_DIALECT_WASMX || in_window(vm, type)) {
         return false;
     }
     (void)pw_vm_trap(vm, "host trap (bad usage): can only get or set %s body during its callback",
@@ -165,7 +165,7 @@ static pw_result_t edit(pw_ctx_t *ctx, pw_dir_t dir, size_t off, size_t cut, sl_
     if (!pw_stage_visible(st)) {
         return PW_BAD_ARGUMENT;
     }
-    if (pw_ctx_dialect(ctx) == PW_DIALECT_WASMX) {
+    if (pw_ctx_dialect(ctx) == SL_DIALECT_WASMX) {
         wasmx_range(off, &cut, data.len);
     }
     size_t len = pw_stage_len(st);

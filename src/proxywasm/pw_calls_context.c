@@ -8,6 +8,7 @@ uint64_t pw_call_set_effective_context(pw_vm_t *vm, const sl_raw_t *a) {
         return PW_BAD_ARGUMENT;
     }
     vm->effective = ctx;
+    vm->worker->dialect = pw_ctx_dialect(ctx);
     return PW_OK;
 }
 
@@ -29,7 +30,7 @@ uint64_t pw_call_done(pw_vm_t *vm, const sl_raw_t *a) {
 uint64_t pw_call_get_configuration(pw_vm_t *vm, const sl_raw_t *a) {
     const pw_filter_conf_t *conf = &pw_vm_ctx(vm)->root->filter->conf;
     bool root_create = vm->running == PW_CB_CONTEXT_CREATE && vm->current->stream == NULL;
-    bool plugin = vm->running == PW_CB_CONFIGURE || vm->running == PW_CB_VALIDATE || root_create || conf->dialect == PW_DIALECT_WASMX;
+    bool plugin = vm->running == PW_CB_CONFIGURE || vm->running == PW_CB_VALIDATE || root_create || conf->opts.dialect == SL_DIALECT_WASMX;
     return pw_guest_give(vm, a[0].u32, a[1].u32, plugin ? conf->config : vm->config);
 }
 

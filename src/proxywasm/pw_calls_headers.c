@@ -55,7 +55,7 @@ static pw_access_t headers_access(const pw_ctx_t *ctx, pw_dir_t dir) {
         if (s->logging || (dir == PW_DIR_REQUEST && response->seen)) {
             return READ; /* a stream that failed early; the proxy says what there is */
         }
-        bool wasmx = pw_ctx_dialect(ctx) == PW_DIALECT_WASMX;
+        bool wasmx = pw_ctx_dialect(ctx) == SL_DIALECT_WASMX;
         return dir == PW_DIR_RESPONSE && wasmx ? WRITE : ABSENT; /* WasmX lets response headers be set ahead */
     }
     bool fixed = s->logging || f->released || f->over || (dir == PW_DIR_REQUEST && response->seen);
@@ -155,7 +155,7 @@ uint64_t pw_call_get_header_map_pairs(pw_vm_t *vm, const sl_raw_t *a) {
     if (!readable(access_of(ctx, a[0].u32))) {
         return pw_guest_give(vm, a[1].u32, a[2].u32, SL_STR_NULL);
     }
-    pw_collect_t c = {.lower = pw_ctx_dialect(ctx) == PW_DIALECT_ENVOY};
+    pw_collect_t c = {.lower = pw_ctx_dialect(ctx) == SL_DIALECT_ENVOY};
     pw_pairs_begin(&c.writer, &vm->worker->sizes, &vm->worker->bytes);
     each_pair(ctx, a[0].u32, collect, &c);
     if (pw_pairs_failed(&c.writer)) {
@@ -183,7 +183,7 @@ uint64_t pw_call_get_header_map_size(pw_vm_t *vm, const sl_raw_t *a) {
 
 static sl_status_t call_value(const pw_ctx_t *ctx, uint32_t map, sl_str_t key, sl_str_t *value) {
     const pw_call_response_t *response = ctx->root->response;
-    if (map == PW_MAP_CALL_RESPONSE_HEADERS && sl_str_eq(key, SL_STR(":dispatch_status")) && pw_ctx_dialect(ctx) == PW_DIALECT_WASMX) {
+    if (map == PW_MAP_CALL_RESPONSE_HEADERS && sl_str_eq(key, SL_STR(":dispatch_status")) && pw_ctx_dialect(ctx) == SL_DIALECT_WASMX) {
         *value = response->failed ? sl_cstr(response->failure) : SL_STR("ok");
         return SL_OK;
     }
@@ -241,20 +241,20 @@ static sl_str_t escaped(sl_buf_t *out, sl_str_t s, bool name) {
 }
 
 /* Makes key and value fit for the map, or says no. What it gives lives in the worker's scratch. */
-static pw_result_t prepare(pw_vm_t *vm, pw_dialect_t dialect, sl_str_t *key, sl_str_t *value) {
+static pw_result_t prepare(pw_vm_t *vm, sl_dialect_t dialect, sl_str_t *key, sl_str_t *value) {
     sl_buf_t *out = &vm->worker->bytes;
     sl_buf_reset(out);
     if (key->len > PW_PAIRS_BYTES_MAX || value->len > PW_PAIRS_BYTES_MAX) {
         return PW_BAD_ARGUMENT;
     }
-    if (dialect == PW_DIALECT_ENVOY && !pw_header_fits(*key, *value)) {
+    if (dialect == SL_DIALECT_ENVOY && !pw_header_fits(*key, *value)) {
         return PW_BAD_ARGUMENT;
     }
-    size_t most = dialect == PW_DIALECT_WASMX ? (key->len + value->len) * 3 + 8 : key->len;
+    size_t most = dialect == SL_DIALECT_WASMX ? (key->len + value->len) * 3 + 8 : key->len;
     if (sl_buf_reserve(out, most) != SL_OK) { /* at once, so that nothing moves */
         return PW_INTERNAL_FAILURE;
     }
-    if (dialect == PW_DIALECT_WASMX) {
+    if (dialect == SL_DIALECT_WASMX) {
         *key = escaped(out, *key, true);
         *value = escaped(out, *value, false);
         return PW_OK;
@@ -351,7 +351,7 @@ static bool all_fit(const pw_pair_t *pairs, size_t n) {
 /* Everything is checked before anything is changed. A malformed list is an empty one, and so clears the map. */
 uint64_t pw_call_set_header_map_pairs(pw_vm_t *vm, const sl_raw_t *a) {
     const pw_ctx_t *ctx = pw_vm_ctx(vm);
-    pw_dialect_t dialect = pw_ctx_dialect(ctx);
+    sl_dialect_t dialect = pw_ctx_dialect(ctx);
     pw_pair_t *pairs = vm->worker->pairs[0];
     sl_str_t bytes;
     pw_access_t access;
@@ -366,13 +366,13 @@ uint64_t pw_call_set_header_map_pairs(pw_vm_t *vm, const sl_raw_t *a) {
         return no;
     }
     size_t n = pw_pairs_decode(bytes, pairs, PW_PAIRS_MAX, NULL);
-    if (dialect == PW_DIALECT_ENVOY && !all_fit(pairs, n)) {
+    if (dialect == SL_DIALECT_ENVOY && !all_fit(pairs, n)) {
         return PW_BAD_ARGUMENT;
     }
     const pw_host_ops_t *ops = ctx->stream->worker->ops;
     sl_status_t rc =
         access == CREATE ? SL_OK : ops->map_edit(ctx->stream->host, (pw_map_t)a[0].u32, PW_MAP_CLEAR, SL_STR_NULL, SL_STR_NULL);
-    pw_map_op_t op = dialect == PW_DIALECT_WASMX ? PW_MAP_REPLACE : PW_MAP_ADD;
+    pw_map_op_t op = dialect == SL_DIALECT_WASMX ? PW_MAP_REPLACE : PW_MAP_ADD;
     for (size_t i = 0; i < n && rc == SL_OK; i++) {
         pw_result_t fit = prepare(vm, dialect, &pairs[i].key, &pairs[i].value);
         if (fit != PW_OK) {

@@ -107,7 +107,7 @@ static size_t decode(sl_str_t bytes, pw_pair_t *out, sl_buf_t *names) {
 
 /* Envoy wants three pseudo headers, WasmX two. */
 static uint64_t check_headers(pw_vm_t *vm, const pw_http_call_t *call) {
-    bool wasmx = pw_vm_dialect(vm) == PW_DIALECT_WASMX;
+    bool wasmx = pw_vm_dialect(vm) == SL_DIALECT_WASMX;
     if (value_of(call->headers, call->n_headers, ":method").len == 0) {
         return wasmx ? pw_vm_trap(vm, "host trap (bad usage): dispatch failed: no :method") : PW_BAD_ARGUMENT;
     }
@@ -159,7 +159,7 @@ static uint64_t start(pw_vm_t *vm, pw_ctx_t *ctx, pw_http_call_t *request, uint3
 static bool in_window(const pw_vm_t *vm) {
     uint32_t allowed = PW_CB_BIT(PW_CB_REQUEST_HEADERS) | PW_CB_BIT(PW_CB_REQUEST_BODY) | PW_CB_BIT(PW_CB_TICK) |
                        PW_CB_BIT(PW_CB_QUEUE_READY) | PW_CB_BIT(PW_CB_HTTP_CALL_RESPONSE) | PW_CB_BIT(PW_CB_FOREIGN_FUNCTION);
-    return pw_vm_dialect(vm) != PW_DIALECT_WASMX || (PW_CB_BIT(vm->running) & allowed) != 0;
+    return pw_vm_dialect(vm) != SL_DIALECT_WASMX || (PW_CB_BIT(vm->running) & allowed) != 0;
 }
 
 uint64_t pw_call_http_call(pw_vm_t *vm, const sl_raw_t *a) {
@@ -224,7 +224,7 @@ void pw_http_call_done(pw_root_t *root, uint32_t token, const pw_call_response_t
     if (!vm->failed && pw_vm_has(vm, PW_CB_HTTP_CALL_RESPONSE)) {
         tell(root, token, response);
     }
-    if (ctx_id != 0 && !vm->failed && root->filter->conf.dialect == PW_DIALECT_WASMX) {
+    if (ctx_id != 0 && !vm->failed && root->filter->conf.opts.dialect == SL_DIALECT_WASMX) {
         auto_resume(vm, ctx_id);
     }
     pw_root_unref(root);

@@ -32,10 +32,10 @@ uint64_t pw_call_get_current_time(pw_vm_t *vm, const sl_raw_t *a) {
 
 uint64_t pw_call_set_tick_period(pw_vm_t *vm, const sl_raw_t *a) {
     pw_root_t *root = pw_vm_ctx(vm)->root;
-    if (pw_vm_dialect(vm) == PW_DIALECT_WASMX && pw_vm_ctx(vm)->stream != NULL) {
+    if (pw_vm_dialect(vm) == SL_DIALECT_WASMX && pw_vm_ctx(vm)->stream != NULL) {
         return pw_vm_trap(vm, "host trap (bad usage): can only set tick_period in root context");
     }
-    if (root->tick_ms != 0 && a[0].u32 != 0 && pw_vm_dialect(vm) == PW_DIALECT_WASMX) {
+    if (root->tick_ms != 0 && a[0].u32 != 0 && pw_vm_dialect(vm) == SL_DIALECT_WASMX) {
         return pw_vm_trap(vm, "host trap (bad usage): tick_period already set");
     }
     if (!root->gone) {

@@ -73,7 +73,7 @@ uint64_t pw_call_define_metric(pw_vm_t *vm, const sl_raw_t *a) {
 uint64_t pw_call_increment_metric(pw_vm_t *vm, const sl_raw_t *a) {
     pw_worker_t *w = vm->worker;
     const pw_metric_handle_t *m = find(vm, a[0].u32);
-    bool wasmx = pw_vm_dialect(vm) == PW_DIALECT_WASMX;
+    bool wasmx = pw_vm_dialect(vm) == SL_DIALECT_WASMX;
     if (m == NULL) {
         return pw_vm_misuse(vm, PW_NOT_FOUND, "could not increment metric: metric not found");
     }
@@ -96,7 +96,7 @@ uint64_t pw_call_record_metric(pw_vm_t *vm, const sl_raw_t *a) {
     if (m == NULL) {
         return pw_vm_misuse(vm, PW_NOT_FOUND, "could not record metric: metric not found");
     }
-    if (m->type == PW_METRIC_COUNTER && pw_vm_dialect(vm) == PW_DIALECT_WASMX) {
+    if (m->type == PW_METRIC_COUNTER && pw_vm_dialect(vm) == SL_DIALECT_WASMX) {
         return pw_vm_misuse(vm, PW_OK, "could not record metric: metric is a counter");
     }
     if (m->type == PW_METRIC_COUNTER) {

@@ -18,11 +18,11 @@ static bool is_namespace(sl_str_t path) {
            (sl_str_starts(path, SL_STR("ngx.")) || sl_str_starts(path, SL_STR("wasmx.")) || sl_str_starts(path, SL_STR("kong.")));
 }
 
-static sl_str_t normal_path(sl_str_t path, pw_dialect_t dialect, char room[PW_PATH_MAX]) {
+static sl_str_t normal_path(sl_str_t path, sl_dialect_t dialect, char room[PW_PATH_MAX]) {
     if (path.len != 0 && path.data[path.len - 1] == '\0') {
         path.len--;
     }
-    if (path.len == 0 || (dialect == PW_DIALECT_ENVOY && !is_namespace(path))) {
+    if (path.len == 0 || (dialect == SL_DIALECT_ENVOY && !is_namespace(path))) {
         return path;
     }
     for (size_t i = 0; i < path.len; i++) {
@@ -178,7 +178,7 @@ static sl_str_t address_only(sl_str_t s) {
 
 static pw_result_t give(pw_vm_t *vm, const sl_raw_t *a, const pw_ctx_t *ctx, const pw_value_t *v) {
     char out[64];
-    bool wasmx = pw_ctx_dialect(ctx) == PW_DIALECT_WASMX;
+    bool wasmx = pw_ctx_dialect(ctx) == SL_DIALECT_WASMX;
     if (v->kind == PW_VALUE_STRING || v->kind == PW_VALUE_ADDRESS) {
         return pw_guest_give(vm, a[2].u32, a[3].u32, wasmx && v->kind == PW_VALUE_ADDRESS ? address_only(v->str) : v->str);
     }
@@ -276,7 +276,7 @@ static pw_result_t look_up(pw_vm_t *vm, const sl_raw_t *a, pw_ctx_t *ctx, sl_str
 
 /* WasmX has no properties with several segments outside of requests, and says so with another status. */
 static bool scoped_in_root(const pw_ctx_t *ctx, sl_str_t path) {
-    return ctx->stream == NULL && pw_ctx_dialect(ctx) == PW_DIALECT_WASMX && memchr(path.data, '\0', path.len) != NULL;
+    return ctx->stream == NULL && pw_ctx_dialect(ctx) == SL_DIALECT_WASMX && memchr(path.data, '\0', path.len) != NULL;
 }
 
 uint64_t pw_call_get_property(pw_vm_t *vm, const sl_raw_t *a) {
@@ -300,7 +300,7 @@ uint64_t pw_call_get_property(pw_vm_t *vm, const sl_raw_t *a) {
 uint64_t pw_call_set_property(pw_vm_t *vm, const sl_raw_t *a) {
     pw_ctx_t *ctx = pw_vm_ctx(vm);
     pw_worker_t *w = vm->worker;
-    pw_dialect_t dialect = pw_ctx_dialect(ctx);
+    sl_dialect_t dialect = pw_ctx_dialect(ctx);
     char room[PW_PATH_MAX];
     sl_str_t path, value;
     if (!pw_guest_in(vm, a[0].u32, a[1].u32, &path) || !pw_guest_in(vm, a[2].u32, a[3].u32, &value)) {
@@ -325,9 +325,9 @@ uint64_t pw_call_set_property(pw_vm_t *vm, const sl_raw_t *a) {
         rc = w->ops->property_set(w->host, ctx->stream->host, path, null ? SL_STR_NULL : value);
     }
     if (rc != SL_NOT_FOUND) {
-        return rc == SL_OK ? PW_OK : rc == SL_INVALID && dialect == PW_DIALECT_ENVOY ? PW_BAD_ARGUMENT : PW_INTERNAL_FAILURE;
+        return rc == SL_OK ? PW_OK : rc == SL_INVALID && dialect == SL_DIALECT_ENVOY ? PW_BAD_ARGUMENT : PW_INTERNAL_FAILURE;
     }
-    if (null && dialect == PW_DIALECT_WASMX) {
+    if (null && dialect == SL_DIALECT_WASMX) {
         forget(ctx->stream, path);
         return PW_OK;
     }

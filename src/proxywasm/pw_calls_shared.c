@@ -53,7 +53,7 @@ uint64_t pw_call_set_shared_data(pw_vm_t *vm, const sl_raw_t *a) {
     if (w->ops->shared_set == NULL) {
         return PW_INTERNAL_FAILURE;
     }
-    if (pw_vm_dialect(vm) == PW_DIALECT_WASMX) {
+    if (pw_vm_dialect(vm) == SL_DIALECT_WASMX) {
         return wasmx_set(w, vm, key, a[2].u32 == 0 && value.len == 0 ? SL_STR_NULL : value, a[4].u32);
     }
     return result_of(w->ops->shared_set(w->host, vm->vm_id, key, value, a[4].u32));

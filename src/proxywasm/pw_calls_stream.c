@@ -10,7 +10,7 @@ static uint64_t continue_dir(pw_vm_t *vm, pw_dir_t dir) {
     const pw_ctx_t *ctx = pw_vm_ctx(vm);
     if (ctx->stream != NULL) {
         pw_stream_continue(ctx->stream, ctx->position, dir);
-        if (pw_ctx_dialect(ctx) == PW_DIALECT_WASMX && dir == PW_DIR_RESPONSE) {
+        if (pw_ctx_dialect(ctx) == SL_DIALECT_WASMX && dir == PW_DIR_RESPONSE) {
             pw_stream_continue(ctx->stream, ctx->position, PW_DIR_REQUEST);
         }
     }
@@ -102,8 +102,8 @@ static bool copy_headers(pw_vm_t *vm, pw_reply_block_t *block, sl_str_t bytes) {
     return true;
 }
 
-static bool copy_texts(pw_reply_block_t *block, const pw_reply_args_t *args, pw_dialect_t dialect) {
-    bool newline = dialect == PW_DIALECT_WASMX && args->body.len != 0; /* WasmX ends bodies with a line feed */
+static bool copy_texts(pw_reply_block_t *block, const pw_reply_args_t *args, sl_dialect_t dialect) {
+    bool newline = dialect == SL_DIALECT_WASMX && args->body.len != 0; /* WasmX ends bodies with a line feed */
     char *body = sl_arena_alloc(&block->arena, args->body.len + 1);
     sl_str_t details = sl_arena_dup(&block->arena, args->details);
     if (body == NULL || details.data == NULL) {
@@ -118,7 +118,7 @@ static bool copy_texts(pw_reply_block_t *block, const pw_reply_args_t *args, pw_
     for (size_t i = 0; i < details.len; i++) {
         unsigned char c = (unsigned char)d[i];
         bool white = c == ' ' || (c >= '\t' && c <= '\r');
-        if ((dialect == PW_DIALECT_ENVOY && white) || c < 0x20 || c == 0x7f) {
+        if ((dialect == SL_DIALECT_ENVOY && white) || c < 0x20 || c == 0x7f) {
             d[i] = '_';
         }
     }
@@ -132,15 +132,16 @@ static void reply_free(pw_reply_block_t *block) {
 }
 
 static pw_reply_block_t *reply_new(pw_vm_t *vm, const pw_ctx_t *ctx, const pw_reply_args_t *args) {
-    pw_dialect_t dialect = pw_ctx_dialect(ctx);
+    sl_dialect_t dialect = pw_ctx_dialect(ctx);
     pw_reply_block_t *block = calloc(1, sizeof(*block));
     if (block == NULL) {
         return NULL;
     }
     sl_arena_init(&block->arena, 1024, SIZE_MAX / 2);
     block->reply.status = args->status;
-    block->reply.grpc_status = args->grpc_status <= 16 && dialect == PW_DIALECT_ENVOY ? (int32_t)args->grpc_status : -1;
+    block->reply.grpc_status = args->grpc_status <= 16 && dialect == SL_DIALECT_ENVOY ? (int32_t)args->grpc_status : -1;
     block->reply.filter = ctx->root->filter->conf.name;
+    block->reply.dialect = dialect;
     if (!copy_headers(vm, block, args->headers) || !copy_texts(block, args, dialect)) {
         reply_free(block);
         return NULL;
@@ -164,7 +165,7 @@ uint64_t pw_call_send_local_response(pw_vm_t *vm, const sl_raw_t *a) {
     if (s->reply_new) {
         return pw_vm_misuse(vm, PW_OK, "local response already stashed"); /* the first one wins */
     }
-    if (s->flow[PW_DIR_RESPONSE].released && pw_ctx_dialect(ctx) == PW_DIALECT_WASMX) {
+    if (s->flow[PW_DIR_RESPONSE].released && pw_ctx_dialect(ctx) == SL_DIALECT_WASMX) {
         return pw_vm_trap(vm, "host trap (bad usage): response already sent");
     }
     if (s->flow[PW_DIR_RESPONSE].over) {

@@ -184,12 +184,12 @@ static bool conf_copy(pw_filter_t *f, const pw_filter_conf_t *conf) {
     f->conf.module = sl_module_ref(conf->module);
     f->conf.name = sl_arena_dup(a, conf->name);
     f->conf.root_id = sl_arena_dup(a, conf->root_id);
-    f->conf.vm_id = sl_arena_dup(a, conf->vm_id);
     f->conf.vm_config = sl_arena_dup(a, conf->vm_config);
     f->conf.config = sl_arena_dup(a, conf->config);
     pw_pair_t *env = sl_arena_alloc(a, (conf->n_env + 1) * sizeof(*env));
-    bool ok = env != NULL && f->conf.name.data != NULL && f->conf.root_id.data != NULL && f->conf.vm_id.data != NULL &&
-              f->conf.vm_config.data != NULL && f->conf.config.data != NULL;
+    sl_filter_opts_complete(&f->conf.opts);
+    bool ok = env != NULL && f->conf.name.data != NULL && f->conf.root_id.data != NULL && f->conf.vm_config.data != NULL &&
+              f->conf.config.data != NULL && sl_filter_opts_own(&f->conf.opts, a) == SL_OK;
     for (size_t i = 0; i < conf->n_env && ok; i++) {
         env[i] = (pw_pair_t){sl_arena_dup(a, conf->env[i].key), sl_arena_dup(a, conf->env[i].value)};
         ok = env[i].key.data != NULL && env[i].value.data != NULL;
@@ -210,7 +210,7 @@ static sl_status_t filter_facts(pw_filter_t *f, sl_err_t *err) {
     }
     f->callbacks = facts.callbacks;
     /* Guests of 0.2.100 and later are written for Envoys that are configured so. */
-    f->stop_iteration = f->conf.headers_stop_iteration || (f->abi == PW_ABI_0_2_1 && facts.patch >= 100);
+    f->stop_iteration = f->conf.opts.headers_stop_iteration || (f->abi == PW_ABI_0_2_1 && facts.patch >= 100);
     return SL_OK;
 }
 
@@ -259,8 +259,8 @@ sl_str_t pw_filter_name(const pw_filter_t *filter) {
     return filter->conf.name;
 }
 
-pw_dialect_t pw_filter_dialect(const pw_filter_t *filter) {
-    return filter->conf.dialect;
+sl_dialect_t pw_filter_dialect(const pw_filter_t *filter) {
+    return (sl_dialect_t)filter->conf.opts.dialect;
 }
 
 pw_root_t *pw_filter_root(pw_filter_t *filter) {

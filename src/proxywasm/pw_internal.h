@@ -64,6 +64,7 @@ struct pw_worker_s {
     void *host;
     pw_limits_t limits;
     pw_stats_t stats;
+    sl_dialect_t dialect;     /* of the filter that runs, or is asked about */
     pw_vm_t *vms;             /* all, also those that failed */
     pw_root_t *finishing;     /* roots to be deleted once no guest runs */
     struct pw_stream_s *pool; /* streams of few filters, for use again */
@@ -164,6 +165,7 @@ struct pw_vm_s {
     /* the key */
     sl_module_t *module;
     sl_str_t vm_id, config;
+    uint64_t memory_budget; /* bytes */
     pw_pair_t *env;
     size_t n_env;
 
@@ -208,11 +210,11 @@ static inline bool pw_vm_has(const pw_vm_t *vm, pw_cb_t cb) {
 static inline pw_ctx_t *pw_vm_ctx(const pw_vm_t *vm) {
     return vm->effective != NULL ? vm->effective : vm->current;
 }
-static inline pw_dialect_t pw_vm_dialect(const pw_vm_t *vm) {
-    return vm->current != NULL ? vm->current->root->filter->conf.dialect : PW_DIALECT_ENVOY;
+static inline sl_dialect_t pw_vm_dialect(const pw_vm_t *vm) {
+    return vm->current != NULL ? (sl_dialect_t)vm->current->root->filter->conf.opts.dialect : SL_DIALECT_ENVOY;
 }
-static inline pw_dialect_t pw_ctx_dialect(const pw_ctx_t *ctx) {
-    return ctx->root != NULL ? ctx->root->filter->conf.dialect : PW_DIALECT_ENVOY;
+static inline sl_dialect_t pw_ctx_dialect(const pw_ctx_t *ctx) {
+    return ctx->root != NULL ? (sl_dialect_t)ctx->root->filter->conf.opts.dialect : SL_DIALECT_ENVOY;
 }
 /* For host calls: the guest traps with this reason. Answers 0, so that a handler can return it. */
 uint64_t pw_vm_trap(pw_vm_t *vm, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

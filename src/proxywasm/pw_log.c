@@ -49,7 +49,7 @@ void pw_log_guest(pw_vm_t *vm, const pw_ctx_t *ctx, uint32_t level, sl_str_t tex
         return;
     }
     const pw_filter_conf_t *conf = &ctx->root->filter->conf;
-    bool zero = conf->dialect == PW_DIALECT_WASMX && ctx->stream == NULL; /* WasmX shows root contexts as #0 */
+    bool zero = conf->opts.dialect == SL_DIALECT_WASMX && ctx->stream == NULL; /* WasmX shows root contexts as #0 */
     emit(vm->worker, host_stream, conf->name, zero ? 0 : ctx->node.id, level, text);
 }
 

@@ -58,7 +58,7 @@ typedef enum { CALLED, SKIPPED, HALTED } pw_called_t;
 
 /* The VM does not work. The stream fails once; after that, and in WasmX's response phase, the filter counts as absent. */
 static pw_called_t stage_failed(pw_stream_t *s, pw_dir_t dir, pw_position_t *at) {
-    bool open = at->filter->conf.dialect == PW_DIALECT_WASMX && dir == PW_DIR_RESPONSE;
+    bool open = at->filter->conf.opts.dialect == SL_DIALECT_WASMX && dir == PW_DIR_RESPONSE;
     at->skip[dir] = true;
     if (open || s->failed) {
         return SKIPPED;
@@ -106,16 +106,19 @@ static bool count_plain(void *ud, sl_str_t key, sl_str_t value) {
 }
 
 /* WasmX leaves pseudo headers out of the count. */
-static uint32_t map_count(const pw_stream_t *s, pw_map_t map, pw_dialect_t dialect) {
+static uint32_t map_count(const pw_stream_t *s, pw_map_t map, sl_dialect_t dialect) {
     const pw_host_ops_t *ops = s->worker->ops;
     size_t n = 0;
-    if (dialect == PW_DIALECT_WASMX) {
+    sl_dialect_t around = s->worker->dialect;
+    s->worker->dialect = dialect;
+    if (dialect == SL_DIALECT_WASMX) {
         ops->map_each(s->host, map, count_plain, &n);
     } else if (ops->map_count != NULL) {
         n = ops->map_count(s->host, map);
     } else {
         ops->map_each(s->host, map, count_pair, &n);
     }
+    s->worker->dialect = around;
     return (uint32_t)n;
 }
 
@@ -210,7 +213,7 @@ static bool over_limit(const pw_flow_t *f, const pw_stage_t *st, size_t more, bo
 
 /* WasmX's way with response bodies: after a Pause they are collected, and shown once more at the end or when the buffers are full. */
 static bool collects(const pw_stream_t *s, pw_dir_t dir, size_t k) {
-    return dir == PW_DIR_RESPONSE && s->at[position(s, dir, k)].filter->conf.dialect == PW_DIALECT_WASMX;
+    return dir == PW_DIR_RESPONSE && s->at[position(s, dir, k)].filter->conf.opts.dialect == SL_DIALECT_WASMX;
 }
 
 /* Over the ceiling: the stage lets everything pass from now on, or the stream fails. false: it has failed. */
@@ -362,7 +365,7 @@ static pw_stage_headers_t headers_state(const pw_stream_t *s, pw_dir_t dir, size
 /* WasmX's response headers cannot be held. */
 static uint32_t headers_action(const pw_stream_t *s, pw_dir_t dir, size_t k, uint32_t action) {
     const pw_position_t *at = &s->at[position(s, dir, k)];
-    if (action == PW_HEADERS_CONTINUE || at->filter->conf.dialect != PW_DIALECT_WASMX || dir == PW_DIR_REQUEST) {
+    if (action == PW_HEADERS_CONTINUE || at->filter->conf.opts.dialect != SL_DIALECT_WASMX || dir == PW_DIR_REQUEST) {
         return action;
     }
     pw_log_filter(s->worker, s->host, at->filter->conf.name, at->ctx.node.id, PW_LOG_WARN,
@@ -378,8 +381,8 @@ static void run_headers(pw_stream_t *s, pw_dir_t dir, size_t k, bool eos) {
         uint32_t action = 0;
         pw_called_t called = SKIPPED;
         if (has_callback(at, dir, headers_cb[dir])) {
-            bool told = eos && at->filter->conf.dialect != PW_DIALECT_WASMX; /* WasmX never says it here */
-            called = stage_call(s, dir, k, headers_cb[dir], map_count(s, headers_map[dir], at->filter->conf.dialect), told, &action);
+            bool told = eos && at->filter->conf.opts.dialect != SL_DIALECT_WASMX; /* WasmX never says it here */
+            called = stage_call(s, dir, k, headers_cb[dir], map_count(s, headers_map[dir], at->filter->conf.opts.dialect), told, &action);
         }
         if (called == HALTED) {
             return;
@@ -570,7 +573,8 @@ static void run_trailers(pw_stream_t *s, pw_dir_t dir, size_t k) {
         uint32_t action = 0;
         pw_called_t called = SKIPPED;
         if (has_callback(at, dir, trailers_cb[dir])) {
-            called = stage_call(s, dir, k, trailers_cb[dir], map_count(s, trailers_map[dir], at->filter->conf.dialect), false, &action);
+            called =
+                stage_call(s, dir, k, trailers_cb[dir], map_count(s, trailers_map[dir], at->filter->conf.opts.dialect), false, &action);
         }
         if (called == HALTED) {
             return;

@@ -91,9 +91,9 @@ static bool end_context(pw_stream_t *s, size_t i) {
     return at->ctx.node.id != 0 || ((at->filter->callbacks & PW_CB_STREAM) != 0 && pw_stream_context(s, i));
 }
 
-static void log_all(pw_stream_t *s, pw_cb_t cb, pw_dialect_t dialect) {
+static void log_all(pw_stream_t *s, pw_cb_t cb, sl_dialect_t dialect) {
     for (size_t i = 0; i < s->n; i++) {
-        if (s->at[i].filter->conf.dialect == dialect && end_context(s, i)) {
+        if (s->at[i].filter->conf.opts.dialect == dialect && end_context(s, i)) {
             end_call(&s->at[i], cb);
         }
     }
@@ -102,7 +102,7 @@ static void log_all(pw_stream_t *s, pw_cb_t cb, pw_dialect_t dialect) {
 /* Envoy logs all filters and then lets them go; WasmX ends one after the other and logs after the end. */
 static void log_wasmx(pw_stream_t *s) {
     for (size_t i = 0; i < s->n; i++) {
-        if (s->at[i].filter->conf.dialect == PW_DIALECT_WASMX && end_context(s, i)) {
+        if (s->at[i].filter->conf.opts.dialect == SL_DIALECT_WASMX && end_context(s, i)) {
             end_call(&s->at[i], PW_CB_DONE);
             end_call(&s->at[i], PW_CB_LOG);
         }
@@ -115,8 +115,8 @@ void pw_stream_log(pw_stream_t *s) {
     }
     s->logged = true;
     s->logging = true;
-    log_all(s, PW_CB_LOG, PW_DIALECT_ENVOY);
-    log_all(s, PW_CB_DONE, PW_DIALECT_ENVOY);
+    log_all(s, PW_CB_LOG, SL_DIALECT_ENVOY);
+    log_all(s, PW_CB_DONE, SL_DIALECT_ENVOY);
     log_wasmx(s);
     pw_worker_settle(s->worker);
 }

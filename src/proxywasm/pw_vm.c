@@ -91,7 +91,7 @@ uint64_t pw_vm_trap(pw_vm_t *vm, const char *fmt, ...) {
 }
 
 uint64_t pw_vm_misuse(pw_vm_t *vm, pw_result_t status, const char *text) {
-    if (pw_vm_dialect(vm) == PW_DIALECT_WASMX) {
+    if (pw_vm_dialect(vm) == SL_DIALECT_WASMX) {
         return pw_vm_trap(vm, "host trap (bad usage): %s", text);
     }
     return status;
@@ -140,6 +140,8 @@ sl_status_t pw_vm_call(pw_vm_t *vm, pw_ctx_t *ctx, pw_cb_t cb, sl_raw_t *args, s
     err = err != NULL ? err : &own;
     pw_ctx_t *current = vm->current, *effective = vm->effective;
     pw_cb_t running = vm->running;
+    sl_dialect_t dialect = vm->worker->dialect;
+    vm->worker->dialect = pw_ctx_dialect(ctx);
     vm->current = ctx;
     vm->effective = NULL;
     vm->running = cb;
@@ -153,6 +155,7 @@ sl_status_t pw_vm_call(pw_vm_t *vm, pw_ctx_t *ctx, pw_cb_t cb, sl_raw_t *args, s
     vm->current = current;
     vm->effective = effective;
     vm->running = running;
+    vm->worker->dialect = dialect;
     if (__builtin_expect(rc != SL_OK, 0)) {
         log_trap(vm, ctx, pw_cb_name(cb), err->text);
         vm_fail(vm);
@@ -219,7 +222,7 @@ static sl_status_t link_instance(pw_vm_t *vm, sl_err_t *err) {
         }
     }
     if (rc == SL_OK) {
-        sl_instance_limits_t limits = {.max_memory_bytes = vm->worker->limits.vm_memory_bytes};
+        sl_instance_limits_t limits = {.max_memory_bytes = vm->memory_budget};
         sl_instance_t *instance = NULL;
         rc = sl_instance_new(vm->module, imports, info->n_imports, &limits, vm, &instance, err);
         vm->instance = rc == SL_OK ? instance : NULL; /* a start section that trapped has left a dead one */
@@ -259,10 +262,16 @@ static sl_status_t vm_start(pw_vm_t *vm, sl_err_t *err) {
 
 /* ---- registry ---- */
 
+static uint64_t memory_budget(const pw_worker_t *worker, const pw_filter_conf_t *conf) {
+    uint64_t most = worker->limits.vm_memory_bytes;
+    return conf->opts.memory_budget < most ? conf->opts.memory_budget : most;
+}
+
 static bool copy_key(pw_vm_t *vm, const pw_filter_conf_t *conf) {
     vm->module = sl_module_ref(conf->module);
-    vm->vm_id = sl_arena_dup(&vm->arena, conf->vm_id);
+    vm->vm_id = sl_arena_dup(&vm->arena, conf->opts.vm_id);
     vm->config = sl_arena_dup(&vm->arena, conf->vm_config);
+    vm->memory_budget = memory_budget(vm->worker, conf);
     vm->starter = sl_arena_dup(&vm->arena, conf->name);
     vm->env = sl_arena_alloc(&vm->arena, (conf->n_env + 1) * sizeof(*vm->env));
     bool ok = vm->vm_id.data != NULL && vm->config.data != NULL && vm->starter.data != NULL && vm->env != NULL;
@@ -288,7 +297,8 @@ static bool same_env(const pw_vm_t *vm, const pw_filter_conf_t *conf) {
 
 static bool fits(const pw_vm_t *vm, const pw_filter_conf_t *conf) {
     return !vm->failed && memcmp(sl_module_info(vm->module)->sha256, sl_module_info(conf->module)->sha256, 32) == 0 &&
-           sl_str_eq(vm->vm_id, conf->vm_id) && sl_str_eq(vm->config, conf->vm_config) && same_env(vm, conf);
+           sl_str_eq(vm->vm_id, conf->opts.vm_id) && sl_str_eq(vm->config, conf->vm_config) &&
+           vm->memory_budget == memory_budget(vm->worker, conf) && same_env(vm, conf);
 }
 
 static void vm_free(pw_vm_t *vm) {

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 
 static void default_limits(pw_limits_t *l) {
-    l->vm_memory_bytes = l->vm_memory_bytes != 0 ? l->vm_memory_bytes : (uint64_t)1 << 30;
+    l->vm_memory_bytes = l->vm_memory_bytes != 0 ? l->vm_memory_bytes : (uint64_t)4 << 30;
     l->body_buffer_bytes = l->body_buffer_bytes != 0 ? l->body_buffer_bytes : (size_t)1 << 20;
     l->log_line_bytes = l->log_line_bytes != 0 ? l->log_line_bytes : 4096;
     l->property_bytes = l->property_bytes != 0 ? l->property_bytes : (size_t)64 << 10;
@@ -24,6 +24,10 @@ pw_worker_t *pw_worker_new(const pw_host_ops_t *ops, void *host_worker, const pw
     sl_buf_init(&w->value, PW_MAP_BYTES_MAX);
     sl_buf_init(&w->line, w->limits.log_line_bytes + 1024);
     return w;
+}
+
+sl_dialect_t pw_worker_dialect(const pw_worker_t *worker) {
+    return worker->dialect;
 }
 
 void pw_worker_free(pw_worker_t *w) {

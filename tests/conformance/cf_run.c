@@ -469,11 +469,11 @@ static bool start(run_t *r, const cf_env_t *env) {
     const pw_pair_t variables[] = {P("NAME", "value"), P("X", "")};
     pw_filter_conf_t conf = {.name = SL_STR("conformance"),
                              .root_id = SL_STR("root"),
-                             .vm_id = SL_STR("vm"),
+                             .opts.vm_id = SL_STR("vm"),
                              .vm_config = sl_buf_str(&r->s->program),
                              .config = SL_STR("the plugin configuration"),
                              .module = env->modules[r->c->abi],
-                             .dialect = r->wasmx ? PW_DIALECT_WASMX : PW_DIALECT_ENVOY,
+                             .opts.dialect = r->wasmx ? SL_DIALECT_WASMX : SL_DIALECT_ENVOY,
                              .env = variables,
                              .n_env = N(variables)};
     if (pw_filter_new(mh_worker(r->mh), &conf, &r->filter, &r->err) != SL_OK) {

@@ -18,8 +18,7 @@
 /* ---- settings that wasm{}, http{}, server{} and location{} know -------------------------------------------------------- */
 
 typedef struct {
-    ngx_uint_t dialect; /* pw_dialect_t */
-    ngx_flag_t headers_stop_iteration;
+    sl_filter_opts_t opts; /* of the filters */
     ngx_flag_t reverse_response;
     size_t request_body_limit, response_body_limit; /* bytes; 0: the default */
     ngx_flag_t pass_over_limit;
@@ -29,31 +28,24 @@ void ngx_sluice_settings_init(ngx_sluice_settings_t *s); /* all unset */
 /* prev NULL: the defaults. */
 void ngx_sluice_settings_merge(ngx_sluice_settings_t *s, const ngx_sluice_settings_t *prev);
 
-extern ngx_conf_enum_t ngx_sluice_dialects[];
+/* Directives proxy_wasm_<option>; cmd->offset finds the sl_filter_opts_t. The commands come from sl_filter_opts.def. */
+char *ngx_sluice_set_opt(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+/* name=value. NGX_ERROR: refused, and said why. NGX_DECLINED: there is no '=' in it. */
+ngx_int_t ngx_sluice_opt_pair(ngx_conf_t *cf, sl_filter_opts_t *opts, const ngx_str_t *pair);
+#define NGX_SLUICE_OPT_ARGS(kind) ((kind) == SL_OPT_LIST ? NGX_CONF_1MORE : NGX_CONF_TAKE1)
+
 extern ngx_conf_enum_t ngx_sluice_response_orders[];
 extern ngx_conf_enum_t ngx_sluice_over_limits[];
 
 /* The commands of these settings. `flags`: where they may stand; `offset`: how nginx finds the configuration; `base`: offset of the
  * ngx_sluice_settings_t in it. */
 #define NGX_SLUICE_SETTINGS_COMMANDS(flags, offset, base)                                                                                  \
-    {ngx_string("proxy_wasm_dialect"),                                                                                                     \
+    {ngx_string("proxy_wasm_response_order"),                                                                                              \
      (flags) | NGX_CONF_TAKE1,                                                                                                             \
      ngx_conf_set_enum_slot,                                                                                                               \
      offset,                                                                                                                               \
-     (base) + offsetof(ngx_sluice_settings_t, dialect),                                                                                    \
-     &ngx_sluice_dialects},                                                                                                                \
-        {ngx_string("proxy_wasm_headers_stop_iteration"),                                                                                  \
-         (flags) | NGX_CONF_FLAG,                                                                                                          \
-         ngx_conf_set_flag_slot,                                                                                                           \
-         offset,                                                                                                                           \
-         (base) + offsetof(ngx_sluice_settings_t, headers_stop_iteration),                                                                 \
-         NULL},                                                                                                                            \
-        {ngx_string("proxy_wasm_response_order"),                                                                                          \
-         (flags) | NGX_CONF_TAKE1,                                                                                                         \
-         ngx_conf_set_enum_slot,                                                                                                           \
-         offset,                                                                                                                           \
-         (base) + offsetof(ngx_sluice_settings_t, reverse_response),                                                                       \
-         &ngx_sluice_response_orders},                                                                                                     \
+     (base) + offsetof(ngx_sluice_settings_t, reverse_response),                                                                           \
+     &ngx_sluice_response_orders},                                                                                                         \
         {ngx_string("proxy_wasm_request_body_limit"),                                                                                      \
          (flags) | NGX_CONF_TAKE1,                                                                                                         \
          ngx_conf_set_size_slot,                                                                                                           \
@@ -82,7 +74,8 @@ typedef struct {
 /* One `proxy_wasm` directive. */
 typedef struct {
     ngx_str_t name, config;
-    u_char *file; /* where it stands, for messages */
+    sl_filter_opts_t opts; /* of this line */
+    u_char *file;          /* where it stands, for messages */
     ngx_uint_t line;
     ngx_uint_t wasm; /* index in modules, known when the configuration has been read */
 } ngx_sluice_filter_t;

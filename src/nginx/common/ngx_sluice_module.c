@@ -9,8 +9,6 @@ static ngx_int_t init_process(ngx_cycle_t *cycle);
 static void exit_process(ngx_cycle_t *cycle);
 static char *wasm_block(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 
-ngx_conf_enum_t ngx_sluice_dialects[] = {
-    {ngx_string("envoy"), PW_DIALECT_ENVOY}, {ngx_string("wasmx"), PW_DIALECT_WASMX}, {ngx_null_string, 0}};
 ngx_conf_enum_t ngx_sluice_response_orders[] = {{ngx_string("forward"), 0}, {ngx_string("reverse"), 1}, {ngx_null_string, 0}};
 ngx_conf_enum_t ngx_sluice_over_limits[] = {{ngx_string("fail"), 0}, {ngx_string("pass"), 1}, {ngx_null_string, 0}};
 
@@ -31,8 +29,7 @@ ngx_sluice_conf_t *ngx_sluice_conf(ngx_cycle_t *cycle) {
 /* ---- settings ------------------------------------------------------------------------------------------------------------ */
 
 void ngx_sluice_settings_init(ngx_sluice_settings_t *s) {
-    s->dialect = NGX_CONF_UNSET_UINT;
-    s->headers_stop_iteration = NGX_CONF_UNSET;
+    sl_filter_opts_init(&s->opts);
     s->reverse_response = NGX_CONF_UNSET;
     s->request_body_limit = NGX_CONF_UNSET_SIZE;
     s->response_body_limit = NGX_CONF_UNSET_SIZE;
@@ -40,13 +37,12 @@ void ngx_sluice_settings_init(ngx_sluice_settings_t *s) {
 }
 
 void ngx_sluice_settings_merge(ngx_sluice_settings_t *s, const ngx_sluice_settings_t *prev) {
-    static const ngx_sluice_settings_t defaults = {.dialect = PW_DIALECT_ENVOY};
+    static const ngx_sluice_settings_t defaults = {.reverse_response = 0};
 
     if (prev == NULL) {
         prev = &defaults;
     }
-    ngx_conf_merge_uint_value(s->dialect, prev->dialect, defaults.dialect);
-    ngx_conf_merge_value(s->headers_stop_iteration, prev->headers_stop_iteration, 0);
+    sl_filter_opts_inherit(&s->opts, &prev->opts);
     /* the enum slots write an ngx_uint_t of the same size */
     ngx_conf_merge_value(s->reverse_response, prev->reverse_response, 0);
     ngx_conf_merge_size_value(s->request_body_limit, prev->request_body_limit, 0);
@@ -55,9 +51,9 @@ void ngx_sluice_settings_merge(ngx_sluice_settings_t *s, const ngx_sluice_settin
 }
 
 static ngx_uint_t settings_equal(const ngx_sluice_settings_t *a, const ngx_sluice_settings_t *b) {
-    return a->dialect == b->dialect && a->headers_stop_iteration == b->headers_stop_iteration &&
-           a->reverse_response == b->reverse_response && a->request_body_limit == b->request_body_limit &&
-           a->response_body_limit == b->response_body_limit && a->pass_over_limit == b->pass_over_limit;
+    return a->opts.set == b->opts.set && sl_filter_opts_equal(&a->opts, &b->opts) && a->reverse_response == b->reverse_response &&
+           a->request_body_limit == b->request_body_limit && a->response_body_limit == b->response_body_limit &&
+           a->pass_over_limit == b->pass_over_limit;
 }
 
 /* ---- modules and chains ---------------------------------------------------------------------------------------------------- */

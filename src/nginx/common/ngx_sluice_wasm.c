@@ -43,6 +43,10 @@ static ngx_command_t commands[] = {
     SLOT("proxy_wasm_log_dispatch_errors", NGX_CONF_FLAG, ngx_conf_set_flag_slot, log_dispatch_errors),
     SLOT("vm_memory_limit", NGX_CONF_TAKE1, ngx_conf_set_size_slot, vm_memory_limit),
     OWN("cache_dir", NGX_CONF_TAKE1, set_cache_dir),
+#define SL_FILTER_OPT(id, field, name, kind, def, values, min, max)                                                                        \
+    SLOT("proxy_wasm_" name, NGX_SLUICE_OPT_ARGS(kind), ngx_sluice_set_opt, settings.opts),
+#include "sl_filter_opts.def"
+#undef SL_FILTER_OPT
     NGX_SLUICE_SETTINGS_COMMANDS(NGX_SLUICE_WASM_CONF, 0, offsetof(ngx_sluice_conf_t, settings)),
     OWN("metrics", NGX_CONF_BLOCK | NGX_CONF_NOARGS, metrics_block),
     {ngx_string("slab_size"), NGX_SLUICE_METRICS_CONF | NGX_CONF_TAKE1, set_slab_size, 0, 0, NULL},
@@ -92,8 +96,8 @@ static void defaults_of_calls(ngx_sluice_conf_t *scf) {
         scf->socket_large_buffers.size = 8192;
     }
     /* WasmX verifies only when told to; by default we do. */
-    ngx_conf_init_value(scf->tls_verify_cert, scf->settings.dialect != PW_DIALECT_WASMX);
-    ngx_conf_init_value(scf->tls_verify_host, scf->settings.dialect != PW_DIALECT_WASMX);
+    ngx_conf_init_value(scf->tls_verify_cert, scf->settings.opts.dialect != SL_DIALECT_WASMX);
+    ngx_conf_init_value(scf->tls_verify_host, scf->settings.opts.dialect != SL_DIALECT_WASMX);
     ngx_conf_init_value(scf->tls_no_verify_warn, 1);
     ngx_conf_init_value(scf->lua_resolver, 0);
     ngx_conf_init_value(scf->log_dispatch_errors, 1);

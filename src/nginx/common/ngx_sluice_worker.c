@@ -137,14 +137,15 @@ static ngx_int_t load_module(ngx_sluice_conf_t *scf, ngx_sluice_wasm_t *wasm) {
 static pw_filter_conf_t filter_conf(ngx_sluice_conf_t *scf, const ngx_sluice_chain_t *chain, ngx_uint_t i) {
     ngx_sluice_filter_t *filter = (ngx_sluice_filter_t *)chain->filters->elts + i;
     ngx_sluice_wasm_t *wasm = (ngx_sluice_wasm_t *)scf->modules.elts + filter->wasm;
+    sl_filter_opts_t opts = filter->opts;
 
+    sl_filter_opts_inherit(&opts, &chain->settings.opts);
     return (pw_filter_conf_t){
         .name = ngx_sluice_str(&wasm->name),
         .vm_config = ngx_sluice_str(&wasm->config),
         .config = ngx_sluice_str(&filter->config),
         .module = wasm->module,
-        .dialect = (pw_dialect_t)chain->settings.dialect,
-        .headers_stop_iteration = chain->settings.headers_stop_iteration == 1,
+        .opts = opts,
     };
 }
 

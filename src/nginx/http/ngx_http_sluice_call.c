@@ -65,7 +65,7 @@ static void tell_failure(ngx_http_sluice_call_t *call) {
         {SL_STR(":status"), SL_STR("503")}, {SL_STR("content-type"), SL_STR("text/plain")}, {SL_STR("content-length"), SL_STR("91")}};
     pw_call_response_t response = {.headers = headers, .n_headers = 3};
 
-    if (pw_filter_dialect(pw_root_filter(call->root)) == PW_DIALECT_WASMX) {
+    if (pw_filter_dialect(pw_root_filter(call->root)) == SL_DIALECT_WASMX) {
         response = (pw_call_response_t){.failed = true, .failure = failures[call->failure]};
     } else if (call->failure == NGX_HTTP_SLUICE_CALL_TIMEOUT) {
         headers[0].value = SL_STR("504");

@@ -158,7 +158,6 @@ ngx_http_sluice_ctx_t *ngx_http_sluice_ctx_location(ngx_http_request_t *r, ngx_u
         *failed = 1;
         return NULL;
     }
-    ctx->dialect = slcf->chain->settings.dialect;
     return ctx;
 }
 

@@ -467,7 +467,7 @@ static sl_status_t pseudo_edit(ngx_http_sluice_ctx_t *ctx, pw_map_op_t op, sl_st
 
 /* In Envoy's view, Host is :authority, and not listed twice. */
 static ngx_uint_t hidden(const ngx_http_sluice_ctx_t *ctx, const ngx_table_elt_t *h) {
-    return h->hash == 0 || (h == ctx->request->headers_in.host && ctx->dialect == PW_DIALECT_ENVOY);
+    return h->hash == 0 || (h == ctx->request->headers_in.host && ngx_http_sluice_dialect(ctx) == SL_DIALECT_ENVOY);
 }
 
 sl_status_t ngx_http_sluice_in_each(ngx_http_sluice_ctx_t *ctx, ngx_http_sluice_each_pt each, void *ud) {

@@ -253,7 +253,7 @@ static sl_status_t set_framing(ngx_http_sluice_ctx_t *ctx, sl_str_t value) {
 static sl_status_t get_connection(ngx_http_sluice_ctx_t *ctx, sl_str_t *value) {
     const ngx_http_request_t *r = ctx->request;
 
-    if (ctx->dialect != PW_DIALECT_WASMX || r->http_version >= NGX_HTTP_VERSION_20) {
+    if (ngx_http_sluice_dialect(ctx) != SL_DIALECT_WASMX || r->http_version >= NGX_HTTP_VERSION_20) {
         return SL_NOT_FOUND;
     }
     if (r->headers_out.status == NGX_HTTP_SWITCHING_PROTOCOLS) {
@@ -267,7 +267,7 @@ static sl_status_t get_connection(ngx_http_sluice_ctx_t *ctx, sl_str_t *value) {
 static sl_status_t get_transfer_encoding(ngx_http_sluice_ctx_t *ctx, sl_str_t *value) {
     const ngx_http_request_t *r = ctx->request;
 
-    if (ctx->dialect != PW_DIALECT_WASMX || r->http_version != NGX_HTTP_VERSION_11 || r->header_only ||
+    if (ngx_http_sluice_dialect(ctx) != SL_DIALECT_WASMX || r->http_version != NGX_HTTP_VERSION_11 || r->header_only ||
         r->headers_out.content_length_n >= 0) {
         return SL_NOT_FOUND;
     }
@@ -388,7 +388,7 @@ static void remove_all(ngx_http_sluice_ctx_t *ctx) {
 
 /* WasmX lets filters prepare response headers while the request is on its way; in Envoy the map is not there yet. */
 static ngx_uint_t available(const ngx_http_sluice_ctx_t *ctx) {
-    return ctx->resp_begun || ctx->dialect == PW_DIALECT_WASMX;
+    return ctx->resp_begun || ngx_http_sluice_dialect(ctx) == SL_DIALECT_WASMX;
 }
 
 sl_status_t ngx_http_sluice_out_each(ngx_http_sluice_ctx_t *ctx, ngx_http_sluice_each_pt each, void *ud) {

@@ -25,7 +25,6 @@ typedef struct {
     ngx_array_t *filters; /* of ngx_sluice_filter_t; inherited whole */
     ngx_sluice_settings_t settings;
     ngx_sluice_chain_t *chain; /* NULL: no filters here */
-    ngx_uint_t isolation;
     ngx_flag_t request_headers_in_access;
     ngx_flag_t lua_resolver, log_dispatch_errors;
     ngx_flag_t postpone_rewrite, postpone_access;
@@ -56,7 +55,6 @@ struct ngx_http_sluice_ctx_s {
     ngx_http_request_t *request;
     ngx_sluice_conf_t *scf;
     pw_chain_t *chain;
-    ngx_uint_t dialect;
     ngx_http_sluice_ctx_t *next; /* older contexts of this request */
     const ngx_http_sluice_hooks_t *hooks;
     void *data;
@@ -118,6 +116,11 @@ extern ngx_module_t ngx_http_sluice_module;
 extern ngx_module_t ngx_http_sluice_hold_module;
 
 /* ---- ngx_http_sluice_ctx.c -------------------------------------------------------------------------------------------------- */
+
+/* In operations of pw_host.h: of the filter that asks. */
+static ngx_inline sl_dialect_t ngx_http_sluice_dialect(const ngx_http_sluice_ctx_t *ctx) {
+    return pw_worker_dialect(ctx->scf->worker);
+}
 
 /* The context in charge of r, or NULL. */
 ngx_http_sluice_ctx_t *ngx_http_sluice_ctx(ngx_http_request_t *r);

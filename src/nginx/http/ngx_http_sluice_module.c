@@ -6,7 +6,6 @@ static char *merge_loc_conf(ngx_conf_t *cf, void *parent, void *child);
 static ngx_int_t postconfiguration(ngx_conf_t *cf);
 static void exit_process(ngx_cycle_t *cycle);
 static char *set_proxy_wasm(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
-static char *set_isolation(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 static char *set_wasm_call(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 static char *set_resolver_add(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 
@@ -16,8 +15,7 @@ static char *set_resolver_add(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 #define OWN(name, args, set) {ngx_string(name), LEVELS | (args), set, NGX_HTTP_LOC_CONF_OFFSET, 0, NULL}
 
 static ngx_command_t commands[] = {
-    OWN("proxy_wasm", NGX_CONF_TAKE12, set_proxy_wasm),
-    OWN("proxy_wasm_isolation", NGX_CONF_TAKE1, set_isolation),
+    OWN("proxy_wasm", NGX_CONF_1MORE, set_proxy_wasm),
     SLOT("proxy_wasm_request_headers_in_access", NGX_CONF_FLAG, ngx_conf_set_flag_slot, request_headers_in_access),
     SLOT("proxy_wasm_lua_resolver", NGX_CONF_FLAG, ngx_conf_set_flag_slot, lua_resolver),
     SLOT("proxy_wasm_log_dispatch_errors", NGX_CONF_FLAG, ngx_conf_set_flag_slot, log_dispatch_errors),
@@ -33,6 +31,10 @@ static ngx_command_t commands[] = {
     SLOT("wasm_socket_large_buffers", NGX_CONF_TAKE2, ngx_conf_set_bufs_slot, socket_large_buffers),
     OWN("resolver_add", NGX_CONF_TAKE2, set_resolver_add),
     {ngx_string("sluice_metrics"), NGX_HTTP_LOC_CONF | NGX_CONF_NOARGS, ngx_http_sluice_metrics, NGX_HTTP_LOC_CONF_OFFSET, 0, NULL},
+#define SL_FILTER_OPT(id, field, name, kind, def, values, min, max)                                                                        \
+    SLOT("proxy_wasm_" name, NGX_SLUICE_OPT_ARGS(kind), ngx_sluice_set_opt, settings.opts),
+#include "sl_filter_opts.def"
+#undef SL_FILTER_OPT
     NGX_SLUICE_SETTINGS_COMMANDS(LEVELS, NGX_HTTP_LOC_CONF_OFFSET, offsetof(ngx_http_sluice_loc_conf_t, settings)),
     ngx_null_command,
 };
@@ -51,7 +53,6 @@ static void *create_loc_conf(ngx_conf_t *cf) {
         return NULL;
     }
     ngx_sluice_settings_init(&conf->settings);
-    conf->isolation = NGX_CONF_UNSET_UINT;
     conf->request_headers_in_access = NGX_CONF_UNSET;
     conf->lua_resolver = NGX_CONF_UNSET;
     conf->log_dispatch_errors = NGX_CONF_UNSET;
@@ -78,8 +79,7 @@ static void merge_calls(ngx_http_sluice_loc_conf_t *conf, const ngx_http_sluice_
 }
 
 static void merge_settings(ngx_sluice_settings_t *s, const ngx_sluice_settings_t *prev) {
-    ngx_conf_merge_uint_value(s->dialect, prev->dialect, NGX_CONF_UNSET_UINT);
-    ngx_conf_merge_value(s->headers_stop_iteration, prev->headers_stop_iteration, NGX_CONF_UNSET);
+    sl_filter_opts_inherit(&s->opts, &prev->opts);
     ngx_conf_merge_value(s->reverse_response, prev->reverse_response, NGX_CONF_UNSET);
     ngx_conf_merge_size_value(s->request_body_limit, prev->request_body_limit, NGX_CONF_UNSET_SIZE);
     ngx_conf_merge_size_value(s->response_body_limit, prev->response_body_limit, NGX_CONF_UNSET_SIZE);
@@ -105,7 +105,6 @@ static char *merge_loc_conf(ngx_conf_t *cf, void *parent, void *child) {
         conf->filters = prev->filters;
     }
     merge_settings(&conf->settings, &prev->settings);
-    ngx_conf_merge_uint_value(conf->isolation, prev->isolation, 0);
     ngx_conf_merge_value(conf->request_headers_in_access, prev->request_headers_in_access, 0);
     ngx_conf_merge_value(conf->postpone_rewrite, prev->postpone_rewrite, 0);
     ngx_conf_merge_value(conf->postpone_access, prev->postpone_access, 0);
@@ -169,6 +168,20 @@ static void exit_process(ngx_cycle_t *cycle) {
 
 /* ---- directives --------------------------------------------------------------------------------------------------------------------- */
 
+/* What follows the configuration; WasmX has at most that. */
+static char *line_options(ngx_conf_t *cf, sl_filter_opts_t *opts) {
+    ngx_str_t *value = cf->args->elts;
+
+    sl_filter_opts_init(opts);
+    for (ngx_uint_t i = 3; i < cf->args->nelts; i++) {
+        ngx_int_t rc = ngx_sluice_opt_pair(cf, opts, &value[i]);
+        if (rc != NGX_OK) {
+            return rc == NGX_DECLINED ? "has an invalid number of arguments" : NGX_CONF_ERROR;
+        }
+    }
+    return NGX_CONF_OK;
+}
+
 static char *set_proxy_wasm(ngx_conf_t *cf, ngx_command_t *cmd, void *conf) {
     ngx_http_sluice_loc_conf_t *slcf = conf;
     ngx_sluice_conf_t *scf = ngx_sluice_conf(cf->cycle);
@@ -196,28 +209,7 @@ static char *set_proxy_wasm(ngx_conf_t *cf, ngx_command_t *cmd, void *conf) {
     if (scf->first_use == NULL) {
         scf->first_use = filter;
     }
-    return NGX_CONF_OK;
-}
-
-static char *set_isolation(ngx_conf_t *cf, ngx_command_t *cmd, void *conf) {
-    static const char *const modes[] = {"none", "stream", "filter"};
-    ngx_http_sluice_loc_conf_t *slcf = conf;
-    ngx_str_t *value = cf->args->elts;
-
-    if (slcf->isolation != NGX_CONF_UNSET_UINT) {
-        return "is duplicate";
-    }
-    for (ngx_uint_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
-        if (ngx_strcmp(value[1].data, modes[i]) == 0) {
-            slcf->isolation = i;
-            if (i != 0) {
-                ngx_conf_log_error(NGX_LOG_WARN, cf, 0, "isolation mode \"%V\" is accepted and behaves like \"none\"", &value[1]);
-            }
-            return NGX_CONF_OK;
-        }
-    }
-    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "invalid isolation mode \"%V\"", &value[1]);
-    return NGX_CONF_ERROR;
+    return line_options(cf, &filter->opts);
 }
 
 /* WasmX's own interface for modules that are not Proxy-Wasm filters: not offered, and said so. */

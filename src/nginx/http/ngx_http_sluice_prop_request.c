@@ -107,7 +107,7 @@ static sl_status_t get_request_duration(ngx_http_sluice_ctx_t *ctx, sl_buf_t *sc
     ngx_time_t *now = ngx_timeofday();
     ngx_msec_int_t ms = (ngx_msec_int_t)((now->sec - r->start_sec) * 1000 + ((ngx_msec_int_t)now->msec - (ngx_msec_int_t)r->start_msec));
 
-    if (!ctx->logged && ctx->dialect == PW_DIALECT_ENVOY) {
+    if (!ctx->logged && ngx_http_sluice_dialect(ctx) == SL_DIALECT_ENVOY) {
         return SL_NOT_FOUND; /* known when the request is over */
     }
     return ngx_http_sluice_give_ms(out, (ngx_msec_t)ngx_max(ms, 0));

@@ -154,7 +154,7 @@ sl_status_t ngx_http_sluice_property_set(void *worker, void *stream, sl_str_t pa
     if (path_after(path, "ngx", &rest)) {
         return ngx_http_sluice_variable_set(ctx->request, rest, value);
     }
-    if (ctx->dialect == PW_DIALECT_WASMX && path_is(path, "request.query")) {
+    if (ngx_http_sluice_dialect(ctx) == SL_DIALECT_WASMX && path_is(path, "request.query")) {
         return ngx_http_sluice_variable_set(ctx->request, SL_STR("args"), value);
     }
     return SL_NOT_FOUND;

@@ -103,7 +103,7 @@ static ngx_int_t plain(ngx_http_sluice_ctx_t *ctx, const pw_reply_t *reply, ngx_
     r->headers_out.content_length_n = (off_t)reply->body.len;
     ngx_str_null(&r->headers_out.content_type);
     if (!put_headers(ctx, reply) && reply->body.len != 0) {
-        if (ctx->dialect == PW_DIALECT_WASMX) {
+        if (reply->dialect == SL_DIALECT_WASMX) {
             (void)ngx_http_set_content_type(r);
         } else {
             (void)ngx_http_sluice_out_change(ctx, PW_MAP_REPLACE, SL_STR("content-type"), SL_STR("text/plain"));
@@ -116,7 +116,7 @@ static ngx_int_t status_line(ngx_http_sluice_ctx_t *ctx, const pw_reply_t *reply
     ngx_http_request_t *r = ctx->request;
     u_char *p;
 
-    if (ctx->dialect != PW_DIALECT_WASMX || reply->details.len == 0 || !ngx_http_sluice_header_valid(SL_STR("x"), reply->details)) {
+    if (reply->dialect != SL_DIALECT_WASMX || reply->details.len == 0 || !ngx_http_sluice_header_valid(SL_STR("x"), reply->details)) {
         return NGX_OK;
     }
     p = ngx_pnalloc(r->pool, NGX_INT_T_LEN + 1 + reply->details.len);

@@ -213,6 +213,28 @@ static void options_are_equal_by_what_takes_effect(void **state) {
     assert_false(sl_filter_opts_equal(&a, &b));
 }
 
+static void a_zeroed_struct_is_completed_with_defaults(void **state) {
+    (void)state;
+    sl_filter_opts_t defaults, opts = {.dialect = SL_DIALECT_WASMX};
+    sl_filter_opts_init(&defaults);
+    sl_filter_opts_complete(&opts);
+    assert_int_equal(opts.dialect, SL_DIALECT_WASMX);
+    opts.dialect = SL_DIALECT_ENVOY;
+    assert_true(sl_filter_opts_equal(&opts, &defaults));
+    assert_int_equal(opts.set, 0);
+}
+
+static void values_that_were_set_to_zero_stay_when_completed(void **state) {
+    (void)state;
+    sl_filter_opts_t opts;
+    sl_filter_opts_init(&opts);
+    assert_int_equal(set(&opts, "cpu_budget_ms", "0", NULL), SL_OK);
+    assert_int_equal(set(&opts, "grants", "none", NULL), SL_OK);
+    sl_filter_opts_complete(&opts);
+    assert_int_equal(opts.cpu_budget_ms, 0);
+    assert_int_equal(opts.grants.len, 0);
+}
+
 static void owned_texts_outlive_what_they_were_set_from(void **state) {
     (void)state;
     char id[] = "one";
@@ -271,6 +293,8 @@ int main(void) {
         cmocka_unit_test(items_of_a_list_are_found_whole),
         cmocka_unit_test(the_nearest_level_that_sets_an_option_wins),
         cmocka_unit_test(options_are_equal_by_what_takes_effect),
+        cmocka_unit_test(a_zeroed_struct_is_completed_with_defaults),
+        cmocka_unit_test(values_that_were_set_to_zero_stay_when_completed),
         cmocka_unit_test(owned_texts_outlive_what_they_were_set_from),
         cmocka_unit_test(an_arena_that_is_full_is_a_status),
         cmocka_unit_test(an_option_that_does_not_exist_is_not_found),

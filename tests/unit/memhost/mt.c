@@ -104,7 +104,7 @@ void mt_setup(mt_world_t *w, const mh_conf_t *conf) {
 
 void mt_start(mt_world_t *w) {
     sl_err_t err = {""};
-    pw_filter_conf_t conf = {.name = SL_STR("guest"), .vm_id = SL_STR("vm"), .module = w->module};
+    pw_filter_conf_t conf = {.name = SL_STR("guest"), .opts.vm_id = SL_STR("vm"), .module = w->module};
     if (pw_filter_new(mh_worker(w->mh), &conf, &w->filter, &err) != SL_OK) {
         fail_msg("%s", err.text);
     }

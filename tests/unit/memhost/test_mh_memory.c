@@ -67,7 +67,7 @@ static void whole_life(void) {
     }
     sl_err_t err;
     pw_filter_t *filter;
-    pw_filter_conf_t conf = {.name = SL_STR("guest"), .vm_id = SL_STR("vm"), .module = module};
+    pw_filter_conf_t conf = {.name = SL_STR("guest"), .opts.vm_id = SL_STR("vm"), .module = module};
     if (pw_filter_new(mh_worker(mh), &conf, &filter, &err) == SL_OK) {
         pw_chain_t *chain = pw_chain_new(mh_worker(mh), &filter, 1, &(pw_chain_conf_t){0});
         if (chain != NULL) {

@@ -26,7 +26,7 @@ static void run_in(pw_cb_t cb, const pw_filter_conf_t *conf, script_t fn) {
     pw_out_t out;
     pw_filter_conf_t c = conf != NULL ? *conf : (pw_filter_conf_t){0};
     c.root_id = SL_STR("root");
-    c.vm_id = SL_STR("vm");
+    c.opts.vm_id = SL_STR("vm");
     c.config = SL_STR("config");
     c.vm_config = SL_STR("vm config");
     c.env = &(pw_pair_t){SL_STR("KEY"), SL_STR("value")};
@@ -193,7 +193,7 @@ static void edit_body_wasmx(pt_t *t) {
 
 static void wasmx_replaces_from_the_offset_to_the_end(void **state) {
     (void)state;
-    run_in(PW_CB_REQUEST_BODY, &(pw_filter_conf_t){.dialect = PW_DIALECT_WASMX}, edit_body_wasmx);
+    run_in(PW_CB_REQUEST_BODY, &(pw_filter_conf_t){.opts.dialect = SL_DIALECT_WASMX}, edit_body_wasmx);
 }
 
 /* ---- header maps ---- */
@@ -294,7 +294,7 @@ static void wasmx_headers(pt_t *t) {
 
 static void wasmx_escapes_and_sets_response_headers_ahead(void **state) {
     (void)state;
-    run_in(PW_CB_REQUEST_HEADERS, &(pw_filter_conf_t){.dialect = PW_DIALECT_WASMX}, wasmx_headers);
+    run_in(PW_CB_REQUEST_HEADERS, &(pw_filter_conf_t){.opts.dialect = SL_DIALECT_WASMX}, wasmx_headers);
 }
 
 static void wasmx_late(pt_t *t) {
@@ -304,7 +304,7 @@ static void wasmx_late(pt_t *t) {
 
 static void wasmx_traps_where_envoy_answers_a_status(void **state) {
     (void)state;
-    run_in(PW_CB_RESPONSE_HEADERS, &(pw_filter_conf_t){.dialect = PW_DIALECT_WASMX}, wasmx_late);
+    run_in(PW_CB_RESPONSE_HEADERS, &(pw_filter_conf_t){.opts.dialect = SL_DIALECT_WASMX}, wasmx_late);
 }
 
 /* ---- properties ---- */
@@ -396,7 +396,7 @@ static void properties_wasmx(pt_t *t) {
 
 static void properties_have_wasmxs_encodings(void **state) {
     (void)state;
-    run_in(PW_CB_REQUEST_BODY, &(pw_filter_conf_t){.dialect = PW_DIALECT_WASMX}, properties_wasmx);
+    run_in(PW_CB_REQUEST_BODY, &(pw_filter_conf_t){.opts.dialect = SL_DIALECT_WASMX}, properties_wasmx);
 }
 
 static void root_properties(pt_t *t) {

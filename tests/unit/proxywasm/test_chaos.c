@@ -213,9 +213,9 @@ static void chaos(uint64_t seed) {
     size_t n = 1 + dice(6);
     static const char *const ids[] = {"a", "b"};
     for (size_t i = 0; i < n; i++) {
-        pw_filter_conf_t conf = {.vm_id = sl_cstr(ids[dice(2)]),
-                                 .headers_stop_iteration = dice(2) == 0,
-                                 .dialect = dice(4) == 0 ? PW_DIALECT_WASMX : PW_DIALECT_ENVOY};
+        pw_filter_conf_t conf = {.opts.vm_id = sl_cstr(ids[dice(2)]),
+                                 .opts.headers_stop_iteration = dice(2) == 0,
+                                 .opts.dialect = dice(4) == 0 ? SL_DIALECT_WASMX : SL_DIALECT_ENVOY};
         assert_int_equal(pt_filter(t, &conf, &err), SL_OK);
     }
     pt_chain(t, &(pw_chain_conf_t){.reverse_response = dice(2) == 0, .pass_over_limit = dice(3) == 0});

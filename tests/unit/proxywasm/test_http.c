@@ -31,11 +31,11 @@ static uint32_t on_response(pt_t *t, uint32_t root, uint32_t got, uint32_t n_hea
     return 0;
 }
 
-static pt_t *call_new(pw_dialect_t dialect) {
+static pt_t *call_new(sl_dialect_t dialect) {
     pt_t *t = pt_new(&(pw_limits_t){.calls_per_stream = 2});
     sl_err_t err;
     pw_out_t out;
-    assert_int_equal(pt_filter(t, &(pw_filter_conf_t){.dialect = dialect}, &err), SL_OK);
+    assert_int_equal(pt_filter(t, &(pw_filter_conf_t){.opts.dialect = dialect}, &err), SL_OK);
     pt_chain(t, NULL);
     t->on[PW_CB_REQUEST_HEADERS] = call_and_wait;
     t->on[PW_CB_HTTP_CALL_RESPONSE] = on_response;
@@ -55,7 +55,7 @@ static const pw_call_response_t answer = {
 
 static void an_answer_comes_to_the_root_and_may_resume_the_stream(void **state) {
     (void)state;
-    pt_t *t = call_new(PW_DIALECT_ENVOY);
+    pt_t *t = call_new(SL_DIALECT_ENVOY);
     pw_out_t out;
     assert_int_equal(t->n_calls, 1);
     assert_int_equal(t->calls[0].token, token);
@@ -77,7 +77,7 @@ static void an_answer_comes_to_the_root_and_may_resume_the_stream(void **state) 
 
 static void a_call_that_fails_has_no_headers_and_a_status(void **state) {
     (void)state;
-    pt_t *t = call_new(PW_DIALECT_ENVOY);
+    pt_t *t = call_new(SL_DIALECT_ENVOY);
     pt_answer(t, 0, &(pw_call_response_t){.failed = true, .failure = "timeout"});
     assert_string_equal(t->trace, "call:0 response(1,mine,0,0,0) status:2  body:1  trailer:2 write:2 last:11 effective:0 ");
     pw_stream_free(stream);
@@ -86,7 +86,7 @@ static void a_call_that_fails_has_no_headers_and_a_status(void **state) {
 
 static void in_wasmx_the_request_goes_on_by_itself(void **state) {
     (void)state;
-    pt_t *t = call_new(PW_DIALECT_WASMX);
+    pt_t *t = call_new(SL_DIALECT_WASMX);
     pw_out_t out;
     t->on[PW_CB_HTTP_CALL_RESPONSE] = NULL;
     pt_answer(t, 0, &answer);
@@ -99,7 +99,7 @@ static void in_wasmx_the_request_goes_on_by_itself(void **state) {
 static void the_answer_for_a_stream_that_has_gone_still_comes(void **state) {
     (void)state;
     for (int detach = 0; detach < 2; detach++) {
-        pt_t *t = call_new(PW_DIALECT_ENVOY);
+        pt_t *t = call_new(SL_DIALECT_ENVOY);
         t->detach = detach;
         pw_stream_free(stream);
         assert_int_equal(t->cancelled, !detach);
@@ -114,7 +114,7 @@ static void the_answer_for_a_stream_that_has_gone_still_comes(void **state) {
 
 static void calls_are_cancelled_when_the_root_goes(void **state) {
     (void)state;
-    pt_t *t = call_new(PW_DIALECT_ENVOY);
+    pt_t *t = call_new(SL_DIALECT_ENVOY);
     t->detach = true;
     pw_stream_free(stream);
     pt_free(t); /* asserts in http_call_cancel and leaves nothing */

@@ -187,7 +187,7 @@ static void proc_exit_0_in_start_means_returned(void **state) {
     pw_root_tick(t->filters[0]->root);
     assert_true(pt_logged(t, "alive"));
     exit_code = 3;
-    conf.vm_id = SL_STR("another");
+    conf.opts.vm_id = SL_STR("another");
     assert_int_equal(pt_filter(t, &conf, &err), SL_TRAP);
     assert_non_null(strstr(err.text, "proc_exit(3)"));
     pt_free(t);

@@ -251,7 +251,7 @@ static void pause_in_headers_lets_body_callbacks_run_where_that_is_allowed(void 
     pt_t *t = plan_new(0);
     sl_err_t err;
     pw_chain_unref(t->chain);
-    pw_filter_conf_t conf = {.headers_stop_iteration = true};
+    pw_filter_conf_t conf = {.opts.headers_stop_iteration = true};
     assert_int_equal(pt_filter(t, &conf, &err), SL_OK);
     assert_int_equal(pt_filter(t, NULL, &err), SL_OK);
     pt_chain(t, NULL);
@@ -566,7 +566,7 @@ static void wasmx_collects_a_response_body_and_shows_it_once_more(void **state) 
         pt_t *t = plan_new(0);
         sl_err_t err;
         pw_chain_unref(t->chain);
-        assert_int_equal(pt_filter(t, &(pw_filter_conf_t){.dialect = PW_DIALECT_WASMX}, &err), SL_OK);
+        assert_int_equal(pt_filter(t, &(pw_filter_conf_t){.opts.dialect = SL_DIALECT_WASMX}, &err), SL_OK);
         pt_chain(t, &(pw_chain_conf_t){.response_body_bytes = small ? 6 : 64});
         t->ud = t;
         plans[0] = (plan_t){.body = {1, 0}, .n_body = 2};
@@ -732,7 +732,7 @@ static void random_case(uint64_t seed) {
     memset(actors, 0, sizeof(actors));
     sl_module_t *module = pt_module(t, &(pt_guest_t){.name = "full", .callbacks = PT_ALL});
     for (size_t i = 0; i < n; i++) {
-        pw_filter_conf_t conf = {.module = module, .headers_stop_iteration = dice(2) == 0};
+        pw_filter_conf_t conf = {.module = module, .opts.headers_stop_iteration = dice(2) == 0};
         assert_int_equal(pt_filter(t, &conf, &err), SL_OK);
     }
     bool reverse = dice(2) == 0;

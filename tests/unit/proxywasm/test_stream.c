@@ -106,7 +106,7 @@ static void the_wasmx_dialect_is_done_before_it_logs(void **state) {
     pt_t *t = pt_new(NULL);
     sl_err_t err;
     pw_out_t out;
-    assert_int_equal(pt_filter(t, &(pw_filter_conf_t){.dialect = PW_DIALECT_WASMX}, &err), SL_OK);
+    assert_int_equal(pt_filter(t, &(pw_filter_conf_t){.opts.dialect = SL_DIALECT_WASMX}, &err), SL_OK);
     pt_chain(t, NULL);
     trace_all(t);
     pw_stream_t *s = pw_stream_new(t->worker, t->chain, t);
@@ -125,7 +125,7 @@ static void filters_with_the_same_key_share_an_instance_and_others_do_not(void *
     assert_int_equal(pt_filter(t, &conf, &err), SL_OK);
     assert_int_equal(pt_filter(t, &conf, &err), SL_OK);
     assert_int_equal(pw_worker_stats(t->worker).vms_created, 1);
-    conf.vm_id = SL_STR("other");
+    conf.opts.vm_id = SL_STR("other");
     assert_int_equal(pt_filter(t, &conf, &err), SL_OK);
     conf.env = &(pw_pair_t){SL_STR("A"), SL_STR("B")};
     conf.n_env = 1;
@@ -287,7 +287,7 @@ static void in_wasmx_a_trap_of_the_response_lets_it_pass(void **state) {
     pt_t *t = pt_new(NULL);
     sl_err_t err;
     pw_out_t out;
-    assert_int_equal(pt_filter(t, &(pw_filter_conf_t){.dialect = PW_DIALECT_WASMX}, &err), SL_OK);
+    assert_int_equal(pt_filter(t, &(pw_filter_conf_t){.opts.dialect = SL_DIALECT_WASMX}, &err), SL_OK);
     pt_chain(t, NULL);
     pw_stream_t *s = pw_stream_new(t->worker, t->chain, t);
     assert_int_equal(request(t, s, &out), PW_CONTINUE);
