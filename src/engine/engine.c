@@ -6,6 +6,7 @@
 
 #include "engine_ops.h"
 #include "sl_digest.h"
+#include "sl_watch.h"
 
 #define DEFAULT_MAX_MEMORY_BYTES ((uint64_t)1 << 30)
 
@@ -61,9 +62,7 @@ sl_str_t sl_engine_fingerprint(const sl_engine_t *engine) {
     return sl_cstr(engine->fingerprint);
 }
 
-/* ---- modules
- * ----------------------------------------------------------------------------------------------------
- */
+/* ---- modules ---------------------------------------------------------------------------------------------------------- */
 
 void sl_module_head_init(sl_module_t *m, sl_engine_t *engine) {
     m->ops = engine->ops;
@@ -122,9 +121,7 @@ const sl_extern_t *sl_module_export(const sl_module_t *m, const char *name, sl_e
     return NULL;
 }
 
-/* ---- linking
- * ----------------------------------------------------------------------------------------------------
- */
+/* ---- linking ---------------------------------------------------------------------------------------------------------- */
 
 const sl_import_t *sl_import_find(const sl_import_t *imports, size_t n, const sl_extern_t *wanted, sl_err_t *err) {
     if (wanted->kind != SL_EXTERN_FUNC) {
@@ -150,12 +147,14 @@ const sl_import_t *sl_import_find(const sl_import_t *imports, size_t n, const sl
     return NULL;
 }
 
-/* ---- instances
- * --------------------------------------------------------------------------------------------------
- */
+/* ---- instances -------------------------------------------------------------------------------------------------------- */
 
-void sl_instance_head_init(sl_instance_t *instance, sl_module_t *m, void *user) {
-    *instance = (sl_instance_t){.user = user, .ops = m->ops, .module = sl_module_ref(m)};
+void sl_instance_head_init(sl_instance_t *instance, sl_module_t *m, const sl_instance_limits_t *limits, void *user) {
+    *instance = (sl_instance_t){.user = user, .ops = m->ops, .module = sl_module_ref(m), .watch = limits->watch};
+}
+
+sl_status_t sl_instance_over_budget(sl_instance_t *instance) {
+    return sl_instance_trap(instance, "the CPU budget of %u ms is used up", (unsigned)sl_watch_budget_ms(instance->watch));
 }
 
 void sl_instance_head_deinit(sl_instance_t *instance) {
@@ -164,8 +163,9 @@ void sl_instance_head_deinit(sl_instance_t *instance) {
 
 sl_status_t sl_instance_new(sl_module_t *m, const sl_import_t *imports, size_t n, const sl_instance_limits_t *limits, void *user,
                             sl_instance_t **out, sl_err_t *err) {
-    uint64_t max = limits != NULL && limits->max_memory_bytes != 0 ? limits->max_memory_bytes : DEFAULT_MAX_MEMORY_BYTES;
-    return m->ops->instance_new(m, imports, n, max, user, out, err);
+    sl_instance_limits_t own = limits != NULL ? *limits : (sl_instance_limits_t){0};
+    own.max_memory_bytes = own.max_memory_bytes != 0 ? own.max_memory_bytes : DEFAULT_MAX_MEMORY_BYTES;
+    return m->ops->instance_new(m, imports, n, &own, user, out, err);
 }
 
 void sl_instance_free(sl_instance_t *instance) {

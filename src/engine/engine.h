@@ -14,7 +14,8 @@
 typedef struct sl_engine_s sl_engine_t;
 typedef struct sl_module_s sl_module_t;
 typedef struct sl_instance_s sl_instance_t;
-typedef struct sl_func_s sl_func_t; /* a resolved export; lives as long as its instance */
+typedef struct sl_watch_s sl_watch_t; /* sl_watch.h */
+typedef struct sl_func_s sl_func_t;   /* a resolved export; lives as long as its instance */
 
 /* One argument or result. Sixteen bytes, because engines pass v128 the same way; reads and writes use the member of the type. */
 typedef union {
@@ -102,6 +103,7 @@ const sl_module_info_t *sl_module_info(const sl_module_t *m);
 
 typedef struct {
     uint64_t max_memory_bytes; /* of linear memory; growth over it is refused inside the guest. 0: 1 GiB */
+    sl_watch_t *watch;         /* of the thread that will call it: ends calls over their CPU budget. NULL: calls are never ended */
 } sl_instance_limits_t;
 
 /* The engine-independent head of an instance. Only memory and user are for the layers above. */
@@ -111,6 +113,7 @@ struct sl_instance_s {
     void *user; /* the owner's; host functions find their VM here */
     const struct sl_engine_ops_s *ops;
     sl_module_t *module;
+    sl_watch_t *watch;
     char trap[512]; /* reason set by a host function that answers SL_TRAP */
 };
 

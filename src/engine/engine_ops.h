@@ -39,6 +39,8 @@ struct sl_engine_ops_s {
     const char *name;
     sl_status_t (*engine_new)(const sl_engine_conf_t *conf, sl_engine_t **out, sl_err_t *err);
     void (*engine_free)(sl_engine_t *engine);
+    /* Async-signal-safe: has each instance whose code runs look at its watch. */
+    void (*engine_tick)(sl_engine_t *engine);
 
     /*
      * Fills `info` but for sha256 and size_bytes. `code` NULL: compile; else use
@@ -51,7 +53,7 @@ struct sl_engine_ops_s {
      * engine has no code worth keeping. */
     sl_status_t (*module_serialize)(sl_module_t *m, sl_code_sink_t sink, void *ud, sl_err_t *err);
 
-    sl_status_t (*instance_new)(sl_module_t *m, const sl_import_t *imports, size_t n, uint64_t max_memory_bytes, void *user,
+    sl_status_t (*instance_new)(sl_module_t *m, const sl_import_t *imports, size_t n, const sl_instance_limits_t *limits, void *user,
                                 sl_instance_t **out, sl_err_t *err);
     void (*instance_free)(sl_instance_t *instance);
     /* `export` is one of the module's own, a function of the wanted type. NULL:
@@ -70,7 +72,9 @@ extern const sl_engine_ops_t sl_null_ops;
  * afterwards. */
 void sl_module_head_init(sl_module_t *m, sl_engine_t *engine);
 /* Refers to the module; the caller fills mem and mem_size. */
-void sl_instance_head_init(sl_instance_t *instance, sl_module_t *m, void *user);
+void sl_instance_head_init(sl_instance_t *instance, sl_module_t *m, const sl_instance_limits_t *limits, void *user);
+/* For a call whose watch has expired: sets the reason. */
+sl_status_t sl_instance_over_budget(sl_instance_t *instance);
 void sl_instance_head_deinit(sl_instance_t *instance);
 
 /* engine.h's sl_module_compile, with code from the cache when `code` is not

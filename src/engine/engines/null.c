@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "engine_ops.h"
+#include "sl_watch.h"
 
 #define MAX_GUESTS 64
 #define PREFIX "null:"
@@ -53,9 +54,7 @@ static const sl_null_guest_t *find_guest(sl_str_t name) {
     return NULL;
 }
 
-/* ---- engine and modules
- * -----------------------------------------------------------------------------------------
- */
+/* ---- engine and modules ----------------------------------------------------------------------------------------------- */
 
 static sl_status_t null_engine_new(const sl_engine_conf_t *conf, sl_engine_t **out, sl_err_t *err) {
     (void)conf;
@@ -71,6 +70,10 @@ static sl_status_t null_engine_new(const sl_engine_conf_t *conf, sl_engine_t **o
 
 static void null_engine_free(sl_engine_t *engine) {
     free(engine);
+}
+
+static void null_engine_tick(sl_engine_t *engine) {
+    (void)engine; /* its guests look at the watch at each host call */
 }
 
 static bool copy_extern(sl_arena_t *a, sl_extern_t *to, const char *module, const char *name, const char *sig) {
@@ -132,9 +135,7 @@ static void null_module_free(sl_module_t *m) {
     free(m);
 }
 
-/* ---- instances
- * --------------------------------------------------------------------------------------------------
- */
+/* ---- instances -------------------------------------------------------------------------------------------------------- */
 
 static void null_instance_free(sl_instance_t *instance) {
     null_instance_t *in = (null_instance_t *)instance;
@@ -168,20 +169,20 @@ static sl_status_t link_imports(null_instance_t *in, const sl_import_t *imports,
     return SL_OK;
 }
 
-static sl_status_t null_instance_new(sl_module_t *m, const sl_import_t *imports, size_t n, uint64_t max_memory_bytes, void *user,
+static sl_status_t null_instance_new(sl_module_t *m, const sl_import_t *imports, size_t n, const sl_instance_limits_t *limits, void *user,
                                      sl_instance_t **out, sl_err_t *err) {
     const sl_null_guest_t *g = ((null_module_t *)m)->guest;
-    if (g->memory_bytes > max_memory_bytes) {
+    if (g->memory_bytes > limits->max_memory_bytes) {
         return sl_err_set(err, SL_NO_MEMORY, "null:%s: needs %zu bytes of memory, the limit is %ju", g->name, g->memory_bytes,
-                          (uintmax_t)max_memory_bytes);
+                          (uintmax_t)limits->max_memory_bytes);
     }
     null_instance_t *in = calloc(1, sizeof(*in));
     if (in == NULL) {
         return sl_err_set(err, SL_NO_MEMORY, "null:%s: out of memory", g->name);
     }
-    sl_instance_head_init(&in->head, m, user);
+    sl_instance_head_init(&in->head, m, limits, user);
     in->guest = g;
-    in->max_memory_bytes = max_memory_bytes;
+    in->max_memory_bytes = limits->max_memory_bytes;
     sl_status_t rc =
         allocate_parts(in) ? link_imports(in, imports, n, err) : sl_err_set(err, SL_NO_MEMORY, "null:%s: out of memory", g->name);
     if (rc != SL_OK) {
@@ -215,9 +216,7 @@ static void null_instance_refresh(sl_instance_t *instance) {
     (void)instance; /* mem and mem_size are the memory itself */
 }
 
-/* ---- for guests
- * -------------------------------------------------------------------------------------------------
- */
+/* ---- for guests ------------------------------------------------------------------------------------------------------- */
 
 void *sl_null_state(sl_instance_t *instance) {
     return ((null_instance_t *)instance)->state;
@@ -229,6 +228,9 @@ sl_status_t sl_null_import(sl_instance_t *instance, const char *module, const ch
         const sl_import_t *import = &in->linked[i];
         if (strcmp(import->name, name) != 0 || strcmp(import->module, module) != 0) {
             continue;
+        }
+        if (instance->watch != NULL && sl_watch_expired(instance->watch)) {
+            return sl_instance_over_budget(instance);
         }
         sl_status_t rc = import->fn(instance, args);
         if (rc != SL_OK && instance->trap[0] == '\0') {
@@ -263,6 +265,7 @@ const sl_engine_ops_t sl_null_ops = {
     .name = "null",
     .engine_new = null_engine_new,
     .engine_free = null_engine_free,
+    .engine_tick = null_engine_tick,
     .module_new = null_module_new,
     .module_free = null_module_free,
     .instance_new = null_instance_new,

@@ -37,6 +37,8 @@ static void configure(wasm_config_t *config, size_t stack_bytes) {
     /* Not used, but a configuration where it is smaller is refused. */
     wasmtime_config_async_stack_size_set(config, 2 * MAX_STACK_BYTES);
     wasmtime_config_signals_based_traps_set(config, true);
+    /* Loops and functions look at a counter: how calls over their CPU budget are ended. */
+    wasmtime_config_epoch_interruption_set(config, true);
     /* A 32-bit memory has its whole address space reserved: its base stays, and only its size must be asked for again. */
     wasmtime_config_memory_may_move_set(config, false);
     /* Tables for debuggers and C++ exceptions; backtraces of guests do without. */
@@ -68,11 +70,15 @@ static sl_status_t wt_engine_new(const sl_engine_conf_t *conf, sl_engine_t **out
     engine->head.ops = &sl_wasmtime_ops;
     char cpu[17];
     sl_cpu_fingerprint(cpu);
-    /* "1": this file's own settings above; raise it when they change. */
-    snprintf(engine->head.fingerprint, sizeof(engine->head.fingerprint), "wasmtime/%s/1,cranelift,dwarf=%d/%s", WASMTIME_VERSION,
+    /* "2": this file's own settings above; raise it when they change. */
+    snprintf(engine->head.fingerprint, sizeof(engine->head.fingerprint), "wasmtime/%s/2,cranelift,dwarf=%d/%s", WASMTIME_VERSION,
              conf->backtraces, cpu);
     *out = &engine->head;
     return SL_OK;
+}
+
+static void wt_engine_tick(sl_engine_t *engine) {
+    wasmtime_engine_increment_epoch(((wt_engine_t *)engine)->wasm);
 }
 
 static void wt_engine_free(sl_engine_t *engine) {
@@ -171,6 +177,7 @@ const sl_engine_ops_t sl_wasmtime_ops = {
     .name = "wasmtime",
     .engine_new = wt_engine_new,
     .engine_free = wt_engine_free,
+    .engine_tick = wt_engine_tick,
     .module_new = wt_module_new,
     .module_free = wt_module_free,
     .module_serialize = wt_module_serialize,

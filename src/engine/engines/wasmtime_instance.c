@@ -4,6 +4,8 @@
 #include <assert.h>
 #include <stdlib.h>
 
+#include "sl_watch.h"
+
 static_assert(sizeof(sl_raw_t) == sizeof(wasmtime_val_raw_t), "arguments are passed to Wasmtime as they are");
 static_assert(_Alignof(sl_raw_t) <= _Alignof(wasmtime_val_raw_t), "Wasmtime's slots are read as ours");
 static_assert(offsetof(sl_raw_t, i64) == offsetof(wasmtime_val_raw_t, i64), "members of the two unions begin together");
@@ -66,19 +68,38 @@ static sl_status_t instantiate(wt_instance_t *in, const wt_links_t *links, sl_er
     return SL_OK;
 }
 
-sl_status_t wt_instance_new(sl_module_t *m, const sl_import_t *imports, size_t n, uint64_t max_memory_bytes, void *user,
+/* The guest has seen that the engine's counter moved on: for its own call, or for that of another thread. */
+static wasmtime_error_t *on_epoch(const wasmtime_context_t *ctx, void *data, uint64_t *delta, wasmtime_update_deadline_kind_t *kind) {
+    (void)ctx;
+    wt_instance_t *in = data;
+    if (in->head.watch != NULL && sl_watch_expired(in->head.watch)) {
+        sl_instance_over_budget(&in->head);
+        return wasmtime_error_new(in->head.trap);
+    }
+    *delta = 1;
+    *kind = WASMTIME_UPDATE_DEADLINE_CONTINUE;
+    return NULL;
+}
+
+static void watch_epochs(wt_instance_t *in) {
+    wasmtime_store_epoch_deadline_callback(in->store, on_epoch, in, NULL);
+    wasmtime_context_set_epoch_deadline(in->ctx, 1);
+}
+
+sl_status_t wt_instance_new(sl_module_t *m, const sl_import_t *imports, size_t n, const sl_instance_limits_t *limits, void *user,
                             sl_instance_t **out, sl_err_t *err) {
     wt_instance_t *in = calloc(1, sizeof(*in));
     if (in == NULL) {
         return wt_no_memory(err);
     }
-    sl_instance_head_init(&in->head, m, user);
+    sl_instance_head_init(&in->head, m, limits, user);
     wt_links_t *links = NULL;
     sl_status_t rc = wt_links_get(in, imports, n, &links, err);
     if (rc == SL_OK) {
         in->store = wasmtime_store_new(((wt_engine_t *)m->engine)->wasm, in, NULL);
         in->ctx = wasmtime_store_context(in->store);
-        int64_t max = max_memory_bytes > INT64_MAX ? INT64_MAX : (int64_t)max_memory_bytes;
+        watch_epochs(in);
+        int64_t max = limits->max_memory_bytes > INT64_MAX ? INT64_MAX : (int64_t)limits->max_memory_bytes;
         wasmtime_store_limiter(in->store, max, MAX_TABLE_ELEMENTS, 1, MAX_TABLES, 1);
         rc = instantiate(in, links, err);
     }

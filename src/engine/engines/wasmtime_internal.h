@@ -69,7 +69,7 @@ sl_status_t wt_links_get(wt_instance_t *in, const sl_import_t *table, size_t n, 
 
 /* ---- instances ---- */
 
-sl_status_t wt_instance_new(sl_module_t *m, const sl_import_t *imports, size_t n, uint64_t max_memory_bytes, void *user,
+sl_status_t wt_instance_new(sl_module_t *m, const sl_import_t *imports, size_t n, const sl_instance_limits_t *limits, void *user,
                             sl_instance_t **out, sl_err_t *err);
 void wt_instance_free(sl_instance_t *instance);
 sl_func_t *wt_instance_func(sl_instance_t *instance, const sl_extern_t *export);

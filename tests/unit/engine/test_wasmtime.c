@@ -419,11 +419,11 @@ static void backtraces_show_source_positions_when_asked_for(void **state) {
     rig_t *rig = *state;
     size_t len;
     char *wasm = build_with_dwarf(rig,
-                                  "static void crash(void) {\n"
-                                  "    __builtin_trap();\n"
+                                  "static int crash(int x) {\n"
+                                  "    return 7 / x;\n"
                                   "}\n"
                                   "__attribute__((export_name(\"f\"))) void f(void) {\n"
-                                  "    crash();\n"
+                                  "    crash(0);\n"
                                   "}\n",
                                   &len);
     if (wasm == NULL) {

@@ -1,0 +1,138 @@
+#include "sl_watch.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "engine_ops.h"
+
+#define TICK_NS 4000000
+#define SIGNAL SIGVTALRM
+
+#ifndef sigev_notify_thread_id
+#define sigev_notify_thread_id _sigev_un._tid
+#endif
+
+typedef struct {
+    sl_watch_t head;
+    sl_engine_t *engine;
+    timer_t timer;
+    bool was_blocked; /* the signal, in this thread */
+    /* The handler's own. */
+    unsigned timed;    /* the call that is being timed */
+    uint64_t since_ns; /* CPU clock at the first tick in it */
+} watch_t;
+
+static uint64_t cpu_now_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static void set_timer(watch_t *w, long interval_ns) {
+    struct itimerspec spec = {.it_interval = {0, interval_ns}, .it_value = {0, interval_ns}};
+    timer_settime(w->timer, 0, &spec, NULL);
+}
+
+void sl_watch_arm(sl_watch_t *watch) {
+    atomic_store_explicit(&watch->armed, true, memory_order_relaxed);
+    set_timer((watch_t *)watch, TICK_NS);
+}
+
+/* Runs on the thread that it watches, between two of its instructions; async-signal-safe calls only. */
+static void tick(watch_t *w) {
+    unsigned calls = atomic_load_explicit(&w->head.calls, memory_order_relaxed);
+    uint32_t budget_ms = sl_watch_budget_ms(&w->head);
+    if (calls != w->timed) {
+        w->timed = calls;
+        w->since_ns = cpu_now_ns();
+    } else if (budget_ms == 0) {
+        atomic_store_explicit(&w->head.armed, false, memory_order_relaxed);
+        set_timer(w, 0);
+    } else if (cpu_now_ns() - w->since_ns >= (uint64_t)budget_ms * 1000000u) {
+        atomic_store_explicit(&w->head.expired, true, memory_order_relaxed);
+        w->engine->ops->engine_tick(w->engine);
+    }
+}
+
+static void on_signal(int signal, siginfo_t *info, void *context) {
+    (void)signal;
+    (void)context;
+    int error = errno;
+    if (info->si_code == SI_TIMER && info->si_value.sival_ptr != NULL) {
+        tick(info->si_value.sival_ptr);
+    }
+    errno = error;
+}
+
+static int take_signal(watch_t *w) {
+    struct sigaction action = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK};
+    sigemptyset(&action.sa_mask);
+    if (sigaction(SIGNAL, &action, NULL) != 0) {
+        return errno;
+    }
+    sigset_t set, before;
+    sigemptyset(&set);
+    sigaddset(&set, SIGNAL);
+    int error = pthread_sigmask(SIG_UNBLOCK, &set, &before);
+    w->was_blocked = error == 0 && sigismember(&before, SIGNAL) == 1;
+    return error;
+}
+
+static int make_timer(watch_t *w) {
+    struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGNAL, .sigev_value = {.sival_ptr = w}};
+    event.sigev_notify_thread_id = (pid_t)syscall(SYS_gettid);
+    return timer_create(CLOCK_THREAD_CPUTIME_ID, &event, &w->timer) == 0 ? 0 : errno;
+}
+
+static void block_signal(int how) {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGNAL);
+    pthread_sigmask(how, &set, NULL);
+}
+
+sl_status_t sl_watch_new(sl_engine_t *engine, sl_watch_t **out, sl_err_t *err) {
+    watch_t *w = calloc(1, sizeof(*w));
+    if (w == NULL) {
+        return sl_err_set(err, SL_NO_MEMORY, "CPU budgets: out of memory");
+    }
+    w->engine = engine;
+    int error = take_signal(w);
+    error = error == 0 ? make_timer(w) : error;
+    if (error != 0) {
+        free(w);
+        return sl_err_set(err, SL_FAILED, "CPU budgets: the kernel gives no timer: %s", strerror(error));
+    }
+    *out = &w->head;
+    return SL_OK;
+}
+
+void sl_watch_free(sl_watch_t *watch) {
+    watch_t *w = (watch_t *)watch;
+    if (w == NULL) {
+        return;
+    }
+    /* A tick that is on its way is delivered before timer_delete returns to us, or not at all: the signal is blocked while it goes. */
+    block_signal(SIG_BLOCK);
+    timer_delete(w->timer);
+    siginfo_t info;
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGNAL);
+    struct timespec now = {0, 0};
+    while (sigtimedwait(&set, &info, &now) == SIGNAL) {
+        if (info.si_code == SI_TIMER && info.si_value.sival_ptr != w && info.si_value.sival_ptr != NULL) {
+            tick(info.si_value.sival_ptr); /* of another watch of this thread */
+        }
+    }
+    if (!w->was_blocked) {
+        block_signal(SIG_UNBLOCK);
+    }
+    free(w);
+}
