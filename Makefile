@@ -43,6 +43,10 @@ include mk/lint.mk
 
 all: $(B)/bin/sluice $(MODULE) compile_commands.json ## builds the command line, the nginx module and compile_commands.json
 
+.PHONY: reference
+reference: $(B)/bin/sluice ## writes docs/reference/entities.md from the entity tables
+	@$< schema entities >docs/reference/entities.md.new && mv docs/reference/entities.md.new docs/reference/entities.md
+
 .PHONY: run doctor clean distclean
 run: all $(RUN_FILTER) ## builds, starts upstream and gateway on examples/hello, makes one request (ONCE=1: then stops)
 	@RUN_NGINX=$(NGINX) RUN_FILTER=$(RUN_FILTER) tools/run.sh

@@ -8,5 +8,5 @@ lock venv
 [ -f "$stamp" ] && cmp -s "$stamp" "$ROOT/tools/requirements.txt" && touch "$stamp" && exit 0
 make_venv
 say "installing the Python packages of the tests into build/venv"
-"$BUILD/venv/bin/pip" install -q --disable-pip-version-check --require-hashes -r "$ROOT/tools/requirements.txt"
+"$BUILD/venv/bin/python" -m pip install -q --disable-pip-version-check --require-hashes -r "$ROOT/tools/requirements.txt"
 cp "$ROOT/tools/requirements.txt" "$stamp"

@@ -36,6 +36,7 @@ int cmd_reload(const cli_options_t *o);
 int cmd_health(const cli_options_t *o);
 int cmd_check(const cli_options_t *o);
 int cmd_config(const cli_options_t *o);
+int cmd_schema(const cli_options_t *o);
 int cmd_version(const cli_options_t *o);
 
 /* "Error: <text>" on stderr; returns 1. */

@@ -27,6 +27,9 @@ static void say(const prepared_t *p) {
     printf("Sluice %s\n", SLUICE_VERSION);
     say_listens("proxy", &p->proxy);
     say_listens("Admin API", &p->admin);
+    if (p->status.n > 0) {
+        say_listens("status", &p->status);
+    }
     printf("  %-10s%s\n", "prefix", p->prefix);
     fflush(stdout);
 }
@@ -86,6 +89,7 @@ static int start_with(const settings_t *s) {
     }
     rc = rc == SL_OK ? listens_probe(&p.proxy, "PROXY_LISTEN", NULL, &err) : rc;
     rc = rc == SL_OK ? listens_probe(&p.admin, "ADMIN_LISTEN", NULL, &err) : rc;
+    rc = rc == SL_OK ? listens_probe(&p.status, "STATUS_LISTEN", NULL, &err) : rc;
     rc = rc == SL_OK ? prepare_prefix(s, &p, &err) : rc;
     return rc == SL_OK ? launch(s, &p) : cli_fail_err(&err);
 }

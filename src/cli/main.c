@@ -17,6 +17,7 @@ static const cli_command_t commands[] = {
     {"check", "check [--filters DIR] FILE", "validate a declarative file and start each of its filters once", cmd_check},
     {"config", "config init|parse|db_import|db_export [FILE]", "write a sample, check a file, import it into the store, export the store",
      cmd_config},
+    {"schema", "schema openapi|entities", "print the Admin API as an OpenAPI document, or the reference of entities", cmd_schema},
     {"version", "version", "print the version", cmd_version},
 };
 #define N_COMMANDS (sizeof(commands) / sizeof(commands[0]))

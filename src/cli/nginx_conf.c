@@ -218,6 +218,16 @@ static void proxy_server(sl_buf_t *b, const settings_t *s, const prepared_t *p) 
     sl_buf_append_cstr(b, "    }\n");
 }
 
+/* Whoever has no certificate of this authority is turned away while the connection is set up, or with a 400. */
+static void client_certificates(sl_buf_t *b, const settings_t *s, const prepared_t *p) {
+    const char *ca = settings_get(s, "admin_ssl_client_ca");
+    if (ca != NULL) {
+        sl_buf_append_cstr(b, "        ssl_client_certificate ");
+        path_word(b, p, ca);
+        sl_buf_append_cstr(b, ";\n        ssl_verify_client on;\n        ssl_verify_depth 4;\n");
+    }
+}
+
 static void admin_server(sl_buf_t *b, const settings_t *s, const prepared_t *p) {
     if (p->admin.n == 0) {
         return;
@@ -225,12 +235,26 @@ static void admin_server(sl_buf_t *b, const settings_t *s, const prepared_t *p) 
     sl_buf_append_cstr(b, "    server {\n        server_name sluice_admin;\n");
     listens(b, &p->admin);
     tls(b, s, p, &p->admin, "admin_ssl_cert", "admin_ssl_cert_key");
+    client_certificates(b, s, p);
     access_log(b, p, settings_get(s, "admin_access_log"));
     error_log(b, s, p, settings_get(s, "admin_error_log"), "        ");
     sl_buf_printf(b, "        client_max_body_size %s;\n        client_body_buffer_size %s;\n",
                   settings_get(s, "nginx_admin_client_max_body_size"), settings_get(s, "nginx_admin_client_body_buffer_size"));
     settings_injected(s, "admin", injected_line, b);
     sl_buf_append_cstr(b, "        location / {\n            sluice_admin;\n        }\n    }\n");
+}
+
+static void status_server(sl_buf_t *b, const settings_t *s, const prepared_t *p) {
+    if (p->status.n == 0) {
+        return;
+    }
+    sl_buf_append_cstr(b, "    server {\n        server_name sluice_status;\n");
+    listens(b, &p->status);
+    tls(b, s, p, &p->status, "status_ssl_cert", "status_ssl_cert_key");
+    access_log(b, p, settings_get(s, "status_access_log"));
+    error_log(b, s, p, settings_get(s, "status_error_log"), "        ");
+    settings_injected(s, "status", injected_line, b);
+    sl_buf_append_cstr(b, "        location / {\n            sluice_status;\n        }\n    }\n");
 }
 
 sl_status_t nginx_conf_render(const settings_t *s, const prepared_t *p, sl_buf_t *b, sl_err_t *err) {
@@ -258,6 +282,7 @@ sl_status_t nginx_conf_render(const settings_t *s, const prepared_t *p, sl_buf_t
     sl_buf_append_cstr(b, "    }\n");
     proxy_server(b, s, p);
     admin_server(b, s, p);
+    status_server(b, s, p);
     sl_buf_append_cstr(b, "}\n");
     return b->failed ? sl_err_set(err, SL_NO_MEMORY, "nginx.conf would be too large") : SL_OK;
 }

@@ -134,6 +134,34 @@ sl_status_t prepare_for_store(const settings_t *s, prepared_t *p, sl_err_t *err)
     return rc == SL_OK ? make_folders(p, err) : rc;
 }
 
+static sl_status_t check_status_listen(const settings_t *s, prepared_t *p, sl_err_t *err) {
+    const char *origin = settings_origin(s, "status_listen");
+    sl_status_t rc = listens_parse(settings_get(s, "status_listen"), origin, &p->status, err);
+    rc = rc == SL_OK ? listens_distinct(&p->status, origin, &p->proxy, "proxy_listen", err) : rc;
+    return rc == SL_OK ? listens_distinct(&p->status, origin, &p->admin, "admin_listen", err) : rc;
+}
+
+/* A certificate can only be asked for where there is TLS: elsewhere only this machine may come in. */
+static sl_status_t check_client_ca(const settings_t *s, const prepared_t *p, sl_err_t *err) {
+    const char *ca = settings_get(s, "admin_ssl_client_ca"), *origin = settings_origin(s, "admin_ssl_client_ca");
+    if (ca == NULL) {
+        return SL_OK;
+    }
+    if (access(ca, R_OK) != 0) {
+        return sl_err_set(err, SL_NOT_FOUND, "%s: '%s' cannot be read: %s", origin, ca, strerror(errno));
+    }
+    for (size_t i = 0; i < p->admin.n; i++) {
+        const listen_t *l = &p->admin.at[i];
+        bool local = strncmp(l->address, "127.", 4) == 0 || strncmp(l->address, "[::1]:", 6) == 0 || strncmp(l->address, "unix:", 5) == 0;
+        if (!l->ssl && !local) {
+            return sl_err_set(err, SL_INVALID,
+                              "%s: %s in admin_listen is without TLS, so that no certificate can be asked for there; add ssl to it", origin,
+                              l->address);
+        }
+    }
+    return SL_OK;
+}
+
 sl_status_t prepare_check(const settings_t *s, prepared_t *p, sl_err_t *err) {
     memset(p, 0, sizeof(*p));
     sl_status_t rc = cli_prefix(s, p->prefix, err);
@@ -142,6 +170,8 @@ sl_status_t prepare_check(const settings_t *s, prepared_t *p, sl_err_t *err) {
     rc = rc == SL_OK ? listens_parse(settings_get(s, "admin_listen"), settings_origin(s, "admin_listen"), &p->admin, err) : rc;
     rc = rc == SL_OK ? listens_distinct(&p->proxy, settings_origin(s, "proxy_listen"), &p->admin, "admin_listen", err) : rc;
     rc = rc == SL_OK ? listens_distinct(&p->admin, settings_origin(s, "admin_listen"), &p->proxy, "proxy_listen", err) : rc;
+    rc = rc == SL_OK ? check_status_listen(s, p, err) : rc;
+    rc = rc == SL_OK ? check_client_ca(s, p, err) : rc;
     rc = rc == SL_OK ? find_nginx(s, p, err) : rc;
     rc = rc == SL_OK ? find_module(s, p, err) : rc;
     return rc == SL_OK ? find_user(s, p, err) : rc;
@@ -211,8 +241,9 @@ static bool any_ssl(const listens_t *l) {
 }
 
 static sl_status_t certificates(const settings_t *s, const prepared_t *p, sl_err_t *err) {
-    bool needed =
-        (any_ssl(&p->proxy) && settings_get(s, "ssl_cert") == NULL) || (any_ssl(&p->admin) && settings_get(s, "admin_ssl_cert") == NULL);
+    bool needed = (any_ssl(&p->proxy) && settings_get(s, "ssl_cert") == NULL) ||
+                  (any_ssl(&p->admin) && settings_get(s, "admin_ssl_cert") == NULL) ||
+                  (any_ssl(&p->status) && settings_get(s, "status_ssl_cert") == NULL);
     if (!needed) {
         return SL_OK;
     }
@@ -237,14 +268,14 @@ static sl_status_t write_json(const settings_t *s, const prepared_t *p, sl_err_t
     char host[256] = "localhost", store[4200];
     snprintf(store, sizeof(store), "%s/state/sluice.db", p->prefix);
     gethostname(host, sizeof(host) - 1);
-    json_t *o =
-        json_pack("{s:s, s:s?, s:o, s:b, s:s, s:s, s:s, s:s, s:s, s:s, s:s?, s:s, s:b, s:o}", "prefix", p->prefix, "store",
-                  prepare_has_store(s) ? store : NULL, "filters_path", path_json(settings_get(s, "wasm_filters_path")), "wasm",
-                  settings_on(s, "wasm"), "wasm_filters", settings_get(s, "wasm_filters") != NULL ? settings_get(s, "wasm_filters") : "",
-                  "router_flavor", settings_get(s, "router_flavor"), "node_id", p->node_id, "version", SLUICE_VERSION, "hostname", host,
-                  "headers", settings_get(s, "headers") != NULL ? settings_get(s, "headers") : "off", "trusted_ips",
-                  settings_get(s, "trusted_ips"), "error_default_type", settings_get(s, "error_default_type"), "wasm_backtraces",
-                  settings_on(s, "wasm_backtraces"), "configuration", settings_json(s));
+    json_t *o = json_pack("{s:s, s:s, s:s?, s:o, s:b, s:s, s:s, s:s, s:s, s:s, s:s, s:s?, s:s, s:b, s:o}", "metrics_memory",
+                          settings_get(s, "metrics_memory"), "prefix", p->prefix, "store", prepare_has_store(s) ? store : NULL,
+                          "filters_path", path_json(settings_get(s, "wasm_filters_path")), "wasm", settings_on(s, "wasm"), "wasm_filters",
+                          settings_get(s, "wasm_filters") != NULL ? settings_get(s, "wasm_filters") : "", "router_flavor",
+                          settings_get(s, "router_flavor"), "node_id", p->node_id, "version", SLUICE_VERSION, "hostname", host, "headers",
+                          settings_get(s, "headers") != NULL ? settings_get(s, "headers") : "off", "trusted_ips",
+                          settings_get(s, "trusted_ips"), "error_default_type", settings_get(s, "error_default_type"), "wasm_backtraces",
+                          settings_on(s, "wasm_backtraces"), "configuration", settings_json(s));
     char *text = o != NULL ? json_dumps(o, JSON_INDENT(2) | JSON_PRESERVE_ORDER) : NULL;
     char path[4200];
     snprintf(path, sizeof(path), "%s/sluice.json%s", p->prefix, p->draft ? DRAFT : "");
@@ -536,6 +567,7 @@ static sl_status_t probe_new(const prepared_t *p, sl_err_t *err) {
     const char *text = sl_file_read(path, &old, NULL) == SL_OK ? sl_buf_cstr(&old) : NULL;
     sl_status_t rc = listens_probe(&p->proxy, "PROXY_LISTEN", text, err);
     rc = rc == SL_OK ? listens_probe(&p->admin, "ADMIN_LISTEN", text, err) : rc;
+    rc = rc == SL_OK ? listens_probe(&p->status, "STATUS_LISTEN", text, err) : rc;
     sl_buf_deinit(&old);
     return rc;
 }

@@ -26,7 +26,7 @@ typedef struct {
     uid_t uid;
     gid_t gid;
     char node_id[37];
-    listens_t proxy, admin;
+    listens_t proxy, admin, status;
     bool draft; /* files are written beside those in use, for a try */
 } prepared_t;
 

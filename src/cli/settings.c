@@ -33,6 +33,10 @@ static const property_t properties[] = {
     {"admin_error_log", "logs/error.log", TEXT, NULL, NULL},
     {"proxy_listen", "0.0.0.0:8000 reuseport backlog=16384, 0.0.0.0:8443 http2 ssl reuseport backlog=16384", TEXT, NULL, NULL},
     {"admin_listen", "127.0.0.1:8001 reuseport backlog=16384, 127.0.0.1:8444 http2 ssl reuseport backlog=16384", TEXT, NULL, NULL},
+    {"status_listen", "off", TEXT, NULL, NULL},
+    {"status_access_log", "off", TEXT, NULL, NULL},
+    {"status_error_log", "logs/error.log", TEXT, NULL, NULL},
+    {"metrics_memory", "8m", TOKEN, NULL, NULL},
     {"nginx_main_worker_processes", "auto", COUNT, NULL, "nginx_worker_processes"},
     {"nginx_main_daemon", "on", BOOL, NULL, "nginx_daemon"},
     {"nginx_main_user", NULL, TOKEN, NULL, "nginx_user"},
@@ -57,6 +61,9 @@ static const property_t properties[] = {
     {"ssl_cert_key", NULL, SECRET, NULL, NULL},
     {"admin_ssl_cert", NULL, TEXT, NULL, NULL},
     {"admin_ssl_cert_key", NULL, SECRET, NULL, NULL},
+    {"admin_ssl_client_ca", NULL, PATH, NULL, NULL},
+    {"status_ssl_cert", NULL, TEXT, NULL, NULL},
+    {"status_ssl_cert_key", NULL, SECRET, NULL, NULL},
     {"ssl_protocols", "TLSv1.2 TLSv1.3", TOKEN, NULL, NULL},
     {"upstream_keepalive_pool_size", "512", NUMBER, NULL, NULL},
     {"upstream_keepalive_max_requests", "10000", NUMBER, NULL, NULL},
@@ -91,7 +98,7 @@ struct settings_s {
     void (*warn)(const char *line);
 };
 
-static const char *const blocks[] = {"main", "events", "http", "upstream", "proxy", "location", "admin", "wasm"};
+static const char *const blocks[] = {"main", "events", "http", "upstream", "proxy", "location", "admin", "status", "wasm"};
 
 static size_t find(const char *name) {
     for (size_t i = 0; i < N_PROPERTIES; i++) {

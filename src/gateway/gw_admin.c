@@ -1,6 +1,7 @@
 /* Entry, routing of fixed paths, methods, and the ways to answer. */
 #include "gw_admin.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "gw_admin_parts.h"
@@ -142,6 +143,10 @@ static void answer_no_vault(gw_admin_t *a) {
     gw_admin_message(a, 404, text.text);
 }
 
+static void answer_no_dns(gw_admin_t *a) {
+    gw_admin_message(a, 501, "not implemented with the legacy DNS client");
+}
+
 static void answer_endpoints(gw_admin_t *a);
 
 typedef struct {
@@ -149,27 +154,51 @@ typedef struct {
     unsigned methods;
     bool wasm; /* needs wasm support */
     void (*answer)(gw_admin_t *a);
+    const char *summary; /* for the OpenAPI document */
 } endpoint_t;
 
 /* Before the generated paths, in order. */
 static const endpoint_t endpoints[] = {
-    {"/", GW_GET | GW_HEAD, false, gw_admin_root},
-    {"/config", GW_GET | GW_HEAD | GW_POST, false, answer_config},
-    {"/endpoints", GW_GET | GW_HEAD, false, answer_endpoints},
-    {"/plugins/enabled", GW_GET | GW_HEAD, false, answer_enabled_plugins},
-    {"/routes/{routes}/filters/all", GW_GET | GW_HEAD, true, gw_admin_route_filters},
-    {"/routes/{routes}/filters/disabled", GW_GET | GW_HEAD, true, gw_admin_route_filters},
-    {"/routes/{routes}/filters/enabled", GW_GET | GW_HEAD, true, gw_admin_route_filters},
-    {"/schemas/filters/{name}", GW_GET | GW_HEAD, false, gw_admin_schema_filter},
-    {"/schemas/plugins/validate", GW_POST, false, gw_admin_schema_validate},
-    {"/schemas/plugins/{name}", GW_GET | GW_HEAD, false, gw_admin_schema_plugin},
-    {"/schemas/vaults/{name}", GW_GET | GW_HEAD, false, answer_no_vault},
-    {"/schemas/{name}/validate", GW_POST, false, gw_admin_schema_validate},
-    {"/schemas/{name}", GW_GET | GW_HEAD, false, gw_admin_schema},
-    {"/status", GW_GET | GW_HEAD, false, gw_admin_status},
-    {"/tags", GW_GET | GW_HEAD, false, gw_admin_tags},
-    {"/tags/{tags}", GW_GET | GW_HEAD, false, gw_admin_tags},
-    {"/transactions", GW_POST, false, gw_admin_transactions},
+    {"/", GW_GET | GW_HEAD, false, gw_admin_root, "The node: version, settings, processes"},
+    {"/cache", GW_DELETE, false, gw_admin_cache, "Kong's entity cache, which this gateway does not have"},
+    {"/cache/{key}", GW_DELETE | GW_GET | GW_HEAD, false, gw_admin_cache, "An entry of it"},
+    {"/clustering/data-planes", GW_GET | GW_HEAD, false, gw_admin_no_cluster, "Only on a control plane, which this gateway never is"},
+    {"/clustering/status", GW_GET | GW_HEAD, false, gw_admin_no_cluster, "Only on a control plane, which this gateway never is"},
+    {"/config", GW_GET | GW_HEAD | GW_POST, false, answer_config, "The whole configuration, with database off"},
+    {"/debug/cluster/log-level/{level}", GW_PUT, false, gw_admin_log_level, "Sets the log level for a while"},
+    {"/debug/node/log-level", GW_GET | GW_HEAD, false, gw_admin_log_level, "The log level"},
+    {"/debug/node/log-level/{level}", GW_PUT, false, gw_admin_log_level, "Sets the log level for a while"},
+    {"/endpoints", GW_GET | GW_HEAD, false, answer_endpoints, "All paths"},
+    {"/metrics", GW_GET | GW_HEAD, false, gw_admin_not_found, "Metrics as text for Prometheus"},
+    {"/openapi.json", GW_GET | GW_HEAD, false, gw_admin_openapi, "This document"},
+    {"/openapi.yaml", GW_GET | GW_HEAD, false, gw_admin_openapi, "This document as YAML"},
+    {"/plugins/enabled", GW_GET | GW_HEAD, false, answer_enabled_plugins, "Names of the plugins that may be used"},
+    {"/plugins/schema/{name}", GW_GET | GW_HEAD, false, gw_admin_schema_plugin, "The older path of /schemas/plugins/{name}"},
+    {"/routes/{routes}/filters/all", GW_GET | GW_HEAD, true, gw_admin_route_filters, "The filters of a route, in order"},
+    {"/routes/{routes}/filters/disabled", GW_GET | GW_HEAD, true, gw_admin_route_filters, "Those that do not run"},
+    {"/routes/{routes}/filters/enabled", GW_GET | GW_HEAD, true, gw_admin_route_filters, "Those that run"},
+    {"/schemas/filters/{name}", GW_GET | GW_HEAD, false, gw_admin_schema_filter, "JSON Schema of a filter's configuration"},
+    {"/schemas/plugins/validate", GW_POST, false, gw_admin_schema_validate, "Validates without storing"},
+    {"/schemas/plugins/{name}", GW_GET | GW_HEAD, false, gw_admin_schema_plugin, "Schema of a plugin"},
+    {"/schemas/vaults/{name}", GW_GET | GW_HEAD, false, answer_no_vault, "Schema of a vault"},
+    {"/schemas/{name}/validate", GW_POST, false, gw_admin_schema_validate, "Validates without storing"},
+    {"/schemas/{name}", GW_GET | GW_HEAD, false, gw_admin_schema, "Schema of an entity"},
+    {"/shared-data", GW_GET | GW_HEAD, false, gw_admin_not_found, "Keys of the data that filters share"},
+    {"/shared-queues", GW_GET | GW_HEAD, false, gw_admin_not_found, "Queues that filters share"},
+    {"/status", GW_GET | GW_HEAD, false, gw_admin_status, "Connections, memory, store"},
+    {"/status/dns", GW_GET | GW_HEAD, false, answer_no_dns, "Kong's DNS client, which this gateway does not have"},
+    {"/status/ready", GW_GET | GW_HEAD, false, gw_admin_ready, "Whether requests are served"},
+    {"/tags", GW_GET | GW_HEAD, false, gw_admin_tags, "All tags with the entities that have them"},
+    {"/tags/{tags}", GW_GET | GW_HEAD, false, gw_admin_tags, "Entities with a tag"},
+    {"/timers", GW_GET | GW_HEAD, false, gw_admin_timers, "Timers of the worker that answers"},
+    {"/transactions", GW_POST, false, gw_admin_transactions, "Several writes, all or none"},
+    {"/upstreams/{upstreams}/health", GW_GET | GW_HEAD, false, gw_admin_upstream_health, "Health of an upstream's targets"},
+    {"/upstreams/{upstreams}/targets/{targets}/healthy", GW_PUT, false, gw_admin_set_health, "Not supported: there are no health checks"},
+    {"/upstreams/{upstreams}/targets/{targets}/unhealthy", GW_PUT, false, gw_admin_set_health, "Not supported: there are no health checks"},
+    {"/upstreams/{upstreams}/targets/{targets}/{address}/healthy", GW_PUT, false, gw_admin_set_health,
+     "Not supported: there are no health checks"},
+    {"/upstreams/{upstreams}/targets/{targets}/{address}/unhealthy", GW_PUT, false, gw_admin_set_health,
+     "Not supported: there are no health checks"},
 };
 
 #define N_ENDPOINTS (sizeof(endpoints) / sizeof(endpoints[0]))
@@ -196,6 +225,19 @@ bool gw_admin_wasm_ready(gw_admin_t *a) {
     return a->env->info.wasm_enabled;
 }
 
+/* Collections of other gateways are refused by name. */
+static void answer_unknown(gw_admin_t *a) {
+    char name[32] = "";
+    if (a->n_segments > 0 && a->segments[0].len < sizeof(name)) {
+        snprintf(name, sizeof(name), "%.*s", SL_FMT(a->segments[0]));
+        for (char *dash = strchr(name, '-'); dash != NULL; dash = strchr(name, '-')) {
+            *dash = '_';
+        }
+    }
+    const char *refused = gw_refused_collection(name);
+    gw_admin_message(a, 404, refused != NULL ? refused : "Not found");
+}
+
 static void dispatch(gw_admin_t *a) {
     for (size_t i = 0; i < N_ENDPOINTS; i++) {
         const endpoint_t *e = &endpoints[i];
@@ -207,7 +249,7 @@ static void dispatch(gw_admin_t *a) {
         }
     }
     if (!gw_admin_entities(a)) {
-        gw_admin_not_found(a);
+        answer_unknown(a);
     }
 }
 
@@ -219,7 +261,7 @@ typedef struct {
     bool failed;
 } path_list_t;
 
-static void add_path(void *ud, const char *path) {
+static void add_path(void *ud, const gw_admin_path_t *path) {
     path_list_t *list = ud;
     if (list->n == list->cap) {
         size_t cap = list->cap == 0 ? 64 : list->cap * 2;
@@ -231,7 +273,7 @@ static void add_path(void *ud, const char *path) {
         list->paths = paths;
         list->cap = cap;
     }
-    list->paths[list->n] = strdup(path);
+    list->paths[list->n] = strdup(path->path);
     list->failed = list->failed || list->paths[list->n] == NULL;
     list->n += list->paths[list->n] != NULL;
 }
@@ -247,12 +289,17 @@ static int compare_paths(const void *a, const void *b) {
     return p - q;
 }
 
+void gw_admin_paths(void (*each)(void *ud, const gw_admin_path_t *path), void *ud) {
+    for (size_t i = 0; i < N_ENDPOINTS; i++) {
+        gw_admin_path_t path = {.path = endpoints[i].path, .methods = endpoints[i].methods, .summary = endpoints[i].summary};
+        each(ud, &path);
+    }
+    gw_admin_entity_paths(each, ud);
+}
+
 static void answer_endpoints(gw_admin_t *a) {
     path_list_t list = {0};
-    for (size_t i = 0; i < N_ENDPOINTS; i++) {
-        add_path(&list, endpoints[i].path);
-    }
-    gw_admin_entity_paths(add_path, &list);
+    gw_admin_paths(add_path, &list);
     if (list.n > 0) {
         qsort(list.paths, list.n, sizeof(*list.paths), compare_paths);
     }

@@ -42,6 +42,10 @@ typedef struct {
     const int64_t *worker_pids;
     size_t n_workers;
     int64_t master_pid;
+    const char *not_ready; /* why no requests are served; NULL: they are */
+    const char *log_level; /* "notice" */
+    size_t n_timers;       /* of the worker that answers */
+    unsigned worker_id;
 } gw_admin_info_t;
 
 typedef enum {
@@ -61,6 +65,9 @@ typedef struct {
     void *try_ud;
     gw_validate_env_t validate;
     gw_admin_info_t info;
+    /* Makes all workers log at `level` for so many seconds (0: until the next reload). On the calling thread; NULL: cannot be changed. */
+    void (*set_log_level)(void *ud, const char *level, unsigned seconds);
+    void *host_ud;
 } gw_admin_env_t;
 
 typedef struct {

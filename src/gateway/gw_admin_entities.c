@@ -370,34 +370,43 @@ bool gw_admin_entities(gw_admin_t *a) {
 
 /* ---- /endpoints ----------------------------------------------------------------------------------------------------------------- */
 
-static void emit(void (*each)(void *ud, const char *path), void *ud, const char *form, const char *a, const char *b, const char *c,
-                 const char *d) {
-    char path[256];
-    snprintf(path, sizeof(path), form, a, b, c, d);
-    each(ud, path);
+typedef struct {
+    void (*each)(void *ud, const gw_admin_path_t *path);
+    void *ud;
+} emitter_t;
+
+static void emit(const emitter_t *out, const gw_entity_t *kind, unsigned methods, const char *form, const char *const names[4]) {
+    char text[256];
+    snprintf(text, sizeof(text), form, names[0], names[1], names[2], names[3]);
+    gw_admin_path_t path = {.path = text, .methods = methods, .kind = kind, .collection = methods == COLLECTION_METHODS};
+    out->each(out->ud, &path);
 }
 
-static void emit_links(const gw_entity_t *e, void (*each)(void *ud, const char *path), void *ud) {
+static void emit_links(const emitter_t *out, const gw_entity_t *e) {
     for (const gw_field_t *f = e->fields; f->name != NULL; f++) {
         const gw_entity_t *above = f->type == GW_TYPE_FOREIGN ? gw_entity_find(sl_cstr(f->reference)) : NULL;
         if (above == NULL) {
             continue;
         }
         if (has_field_path(e, f)) {
-            emit(each, ud, "/%s/{%s}/%s%s", e->path, e->name, f->name, "");
+            emit(out, above, ITEM_METHODS, "/%s/{%s}/%s%s", (const char *const[]){e->path, e->name, f->name, ""});
         }
-        emit(each, ud, "/%s/{%s}/%s%s", above->path, above->name, e->path, "");
-        emit(each, ud, "/%s/{%s}/%s/{%s}", above->path, above->name, e->path, e->name);
+        const char *const below[] = {above->path, above->name, e->path, e->name};
+        emit(out, e, COLLECTION_METHODS, "/%s/{%s}/%s", below);
+        emit(out, e, ITEM_METHODS, "/%s/{%s}/%s/{%s}", below);
     }
 }
 
-void gw_admin_entity_paths(void (*each)(void *ud, const char *path), void *ud) {
+void gw_admin_entity_paths(void (*each)(void *ud, const gw_admin_path_t *path), void *ud) {
+    const emitter_t out = {each, ud};
     for (const gw_entity_t *e = gw_entities; e->name != NULL; e++) {
+        const char *const names[] = {e->path, e->name, "", ""};
         if (!e->hidden_collection) {
-            emit(each, ud, "/%s%s%s%s", e->path, "", "", "");
-            emit(each, ud, "/%s/{%s}%s%s", e->path, e->name, "", "");
+            emit(&out, e, COLLECTION_METHODS, "/%s", names);
+            emit(&out, e, ITEM_METHODS, "/%s/{%s}", names);
         }
-        emit_links(e, each, ud);
+        emit_links(&out, e);
     }
-    each(ud, "/upstreams/{upstreams}/targets/all");
+    gw_admin_path_t all = {"/upstreams/{upstreams}/targets/all", GW_GET | GW_HEAD, gw_entity_find(SL_STR("targets")), true, NULL};
+    each(ud, &all);
 }

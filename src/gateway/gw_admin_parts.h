@@ -45,6 +45,18 @@ struct gw_admin_s {
     bool failed;         /* out of memory: the answer becomes 500 */
 };
 
+/* A path as /endpoints prints it, with what may be asked of it. */
+typedef struct {
+    const char *path;        /* of a generated one only until the call returns */
+    unsigned methods;        /* without OPTIONS, which all have */
+    const gw_entity_t *kind; /* what is listed or shown; NULL: not a generated path */
+    bool collection;         /* lists */
+    const char *summary;     /* NULL: a generated path */
+} gw_admin_path_t;
+
+/* Every path that is answered. */
+void gw_admin_paths(void (*each)(void *ud, const gw_admin_path_t *path), void *ud);
+
 /* ---- answers (gw_admin.c) ---- */
 void gw_admin_json(gw_admin_t *a, int status, json_t *body);           /* takes body */
 void gw_admin_text(gw_admin_t *a, int status, sl_str_t json_text);     /* already JSON */
@@ -93,7 +105,7 @@ void gw_page_end(gw_admin_t *a, const char *last);
 /* true: the path is one of an entity's, and was answered. */
 bool gw_admin_entities(gw_admin_t *a);
 /* Calls `each` with every generated path, as /endpoints prints them. */
-void gw_admin_entity_paths(void (*each)(void *ud, const char *path), void *ud);
+void gw_admin_entity_paths(void (*each)(void *ud, const gw_admin_path_t *path), void *ud);
 /* The entity by id or key as a tree; NULL: none (or a failure). New reference. `revision` may be NULL. */
 json_t *gw_admin_load(gw_admin_t *a, const char *collection, sl_str_t id_or_key, uint64_t *revision);
 /* All entities whose foreign `field` is `id`, in id order; NULL: a failure. New reference. */
@@ -145,6 +157,14 @@ void gw_admin_add_snis(gw_admin_t *a, const gw_entity_t *kind, json_t *entity);
 /* ---- the other endpoints ---- */
 void gw_admin_root(gw_admin_t *a);
 void gw_admin_status(gw_admin_t *a);
+void gw_admin_ready(gw_admin_t *a);
+void gw_admin_timers(gw_admin_t *a);
+void gw_admin_cache(gw_admin_t *a);
+void gw_admin_no_cluster(gw_admin_t *a);
+void gw_admin_log_level(gw_admin_t *a);
+void gw_admin_upstream_health(gw_admin_t *a);
+void gw_admin_set_health(gw_admin_t *a);
+void gw_admin_openapi(gw_admin_t *a);
 void gw_admin_config_get(gw_admin_t *a);
 void gw_admin_config_post(gw_admin_t *a);
 void gw_admin_tags(gw_admin_t *a);

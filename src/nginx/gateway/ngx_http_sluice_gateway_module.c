@@ -1,6 +1,7 @@
-/* Directives of the generated nginx.conf: sluice_gateway, sluice_proxy, sluice_error, sluice_admin, sluice_balancer. */
+/* Directives of the generated nginx.conf: sluice_gateway, sluice_proxy, sluice_error, sluice_admin, sluice_status, sluice_balancer. */
 #include "ngx_http_sluice_gw.h"
 
+#include "ngx_http_sluice_gw_observe.h"
 #include "ngx_sluice.h"
 
 static void *create_main_conf(ngx_conf_t *cf);
@@ -13,12 +14,14 @@ static void exit_process(ngx_cycle_t *cycle);
 static char *set_gateway(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 static char *set_proxy(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 static char *set_admin(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+static char *set_status(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 static char *set_error(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 
 static ngx_command_t commands[] = {
     {ngx_string("sluice_gateway"), NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE1, set_gateway, NGX_HTTP_MAIN_CONF_OFFSET, 0, NULL},
     {ngx_string("sluice_proxy"), NGX_HTTP_LOC_CONF | NGX_CONF_NOARGS, set_proxy, NGX_HTTP_LOC_CONF_OFFSET, 0, NULL},
     {ngx_string("sluice_admin"), NGX_HTTP_LOC_CONF | NGX_CONF_NOARGS, set_admin, NGX_HTTP_LOC_CONF_OFFSET, 0, NULL},
+    {ngx_string("sluice_status"), NGX_HTTP_LOC_CONF | NGX_CONF_NOARGS, set_status, NGX_HTTP_LOC_CONF_OFFSET, 0, NULL},
     {ngx_string("sluice_error"), NGX_HTTP_LOC_CONF | NGX_CONF_NOARGS, set_error, NGX_HTTP_LOC_CONF_OFFSET, 0, NULL},
     {ngx_string("sluice_balancer"), NGX_HTTP_UPS_CONF | NGX_CONF_NOARGS, ngx_http_sluice_gw_balancer, 0, 0, NULL},
     ngx_null_command,
@@ -55,6 +58,7 @@ static void *create_loc_conf(ngx_conf_t *cf) {
     if (lcf != NULL) {
         lcf->proxy = NGX_CONF_UNSET;
         lcf->admin = NGX_CONF_UNSET;
+        lcf->status = NGX_CONF_UNSET;
     }
     return lcf;
 }
@@ -65,6 +69,7 @@ static char *merge_loc_conf(ngx_conf_t *cf, void *parent, void *child) {
     (void)parent;
     ngx_conf_init_value(lcf->proxy, 0);
     ngx_conf_init_value(lcf->admin, 0);
+    ngx_conf_init_value(lcf->status, 0);
     return NGX_CONF_OK;
 }
 
@@ -217,6 +222,9 @@ static char *set_gateway(ngx_conf_t *cf, ngx_command_t *cmd, void *conf) {
     if (ngx_http_sluice_gw_read_hosts(cf, mcf, hosts != NULL ? hosts : "/etc/hosts") != NGX_CONF_OK) {
         return NGX_CONF_ERROR;
     }
+    if (ngx_http_sluice_gw_observe_zone_add(cf, text_of(o, "metrics_memory")) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
     return ngx_http_sluice_gw_zone_add(cf, mcf) == NGX_OK ? NGX_CONF_OK : NGX_CONF_ERROR;
 }
 
@@ -238,6 +246,14 @@ static char *set_admin(ngx_conf_t *cf, ngx_command_t *cmd, void *conf) {
     ngx_http_sluice_gw_loc_conf_t *lcf = conf;
     (void)cmd;
     lcf->admin = 1;
+    return set_content_handler(cf, ngx_http_sluice_gw_admin_handler);
+}
+
+/* The Admin API's handler, which shows little there. */
+static char *set_status(ngx_conf_t *cf, ngx_command_t *cmd, void *conf) {
+    ngx_http_sluice_gw_loc_conf_t *lcf = conf;
+    (void)cmd;
+    lcf->status = 1;
     return set_content_handler(cf, ngx_http_sluice_gw_admin_handler);
 }
 
@@ -266,7 +282,8 @@ static ngx_int_t postconfiguration(ngx_conf_t *cf) {
     }
     if (add_handler(cf, NGX_HTTP_REWRITE_PHASE, ngx_http_sluice_gw_rewrite_handler) != NGX_OK ||
         add_handler(cf, NGX_HTTP_ACCESS_PHASE, ngx_http_sluice_gw_access_handler) != NGX_OK ||
-        add_handler(cf, NGX_HTTP_PRECONTENT_PHASE, ngx_http_sluice_gw_precontent_handler) != NGX_OK) {
+        add_handler(cf, NGX_HTTP_PRECONTENT_PHASE, ngx_http_sluice_gw_precontent_handler) != NGX_OK ||
+        add_handler(cf, NGX_HTTP_LOG_PHASE, ngx_http_sluice_gw_observe_handler) != NGX_OK) {
         return NGX_ERROR;
     }
     return ngx_http_sluice_gw_header_filter_init();
@@ -290,9 +307,11 @@ static ngx_int_t init_process(ngx_cycle_t *cycle) {
     if (mcf == NULL || (ngx_process != NGX_PROCESS_WORKER && ngx_process != NGX_PROCESS_SINGLE)) {
         return NGX_OK;
     }
+    ngx_http_sluice_gw_observe_init_worker(cycle);
     return ngx_http_sluice_gw_init_worker(cycle, mcf);
 }
 
 static void exit_process(ngx_cycle_t *cycle) {
     ngx_http_sluice_gw_exit_worker(cycle);
+    ngx_http_sluice_gw_observe_exit_worker();
 }

@@ -50,8 +50,9 @@ typedef struct {
 } ngx_http_sluice_gw_main_conf_t;
 
 typedef struct {
-    ngx_flag_t proxy; /* this location is the gateway's */
-    ngx_flag_t admin; /* this location is the Admin API */
+    ngx_flag_t proxy;  /* this location is the gateway's */
+    ngx_flag_t admin;  /* this location is the Admin API */
+    ngx_flag_t status; /* this location shows the node's status, and no more */
 } ngx_http_sluice_gw_loc_conf_t;
 
 /* ---- generations (ngx_http_sluice_gw_state.c) ---------------------------------------------------------------------- */
@@ -110,6 +111,7 @@ typedef struct {
     ngx_http_request_t *request;
     ngx_http_sluice_gw_gen_t *gen;
     gw_route_t route;
+    uint32_t route_index;
     gw_service_t service;
     ngx_str_t upstream_path; /* composed, without query */
     ngx_str_t prefix;        /* what strip_path removed */

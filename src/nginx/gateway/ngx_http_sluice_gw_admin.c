@@ -6,6 +6,7 @@
 #include "ngx_http_sluice_gw.h"
 
 #include "nd_data.h"
+#include "ngx_http_sluice_gw_observe.h"
 #include "ngx_sluice_state.h"
 
 #define MAX_BODY ((size_t)256 * 1024 * 1024)
@@ -202,6 +203,11 @@ static void fill_info(ngx_http_sluice_gw_main_conf_t *mcf, exchange_t *x) {
     i->worker_pids = x->pids;
     i->n_workers = ngx_http_sluice_gw_worker_pids(x->pids, NGX_HTTP_SLUICE_GW_MAX_WORKERS);
     i->master_pid = (int64_t)ngx_parent;
+    i->worker_id = (unsigned)ngx_worker;
+    i->n_timers = sl_str_eq(x->request.path, SL_STR("/timers")) ? ngx_http_sluice_gw_count_timers() : 0;
+    i->not_ready = ngx_http_sluice_gw_not_ready();
+    i->log_level = ngx_http_sluice_gw_log_level();
+    x->env.set_log_level = ngx_http_sluice_gw_set_log_level;
 #if (NGX_STAT_STUB)
     i->connections_accepted = *ngx_stat_accepted;
     i->connections_handled = *ngx_stat_handled;
@@ -469,9 +475,12 @@ static uint64_t argument(ngx_http_request_t *r, const char *name, uint64_t other
 }
 
 static sl_status_t show_metrics(ngx_http_request_t *r, ngx_sluice_conf_t *scf, gw_admin_response_t *response) {
-    (void)r;
+    (void)scf;
     response->content_type = "text/plain; version=0.0.4; charset=utf-8";
-    sl_status_t rc = ngx_sluice_state_render(scf, &response->body);
+    ngx_http_sluice_gw_main_conf_t *mcf = ngx_http_get_module_main_conf(r, ngx_http_sluice_gateway_module);
+    nd_node_t node;
+    ngx_http_sluice_gw_node(mcf, &node);
+    sl_status_t rc = ngx_http_sluice_gw_observe_render(mcf, node.filters, &response->body);
     return rc == SL_OK ? ngx_http_sluice_gw_render_switches(&response->body) : rc;
 }
 
@@ -513,13 +522,54 @@ static unsigned show_state(exchange_t *x) {
     return 0;
 }
 
+/* ---- the status listener --------------------------------------------------------------------------------------------------------- */
+
+static void answer_message(exchange_t *x, int status, const char *message) {
+    x->response.status = status;
+    x->response.content_type = "application/json; charset=utf-8";
+    sl_buf_printf(&x->response.body, "{\"message\":\"%s\"}", message);
+}
+
+/* {"status": "draining"}: who balances over several nodes shall see that this one is about to go. */
+static void take_readiness(exchange_t *x) {
+    json_t *body = json_loadb(x->body.data != NULL ? x->body.data : "", x->body.len, 0, NULL);
+    const char *status = json_string_value(json_object_get(body, "status"));
+    if (status != NULL && (ngx_strcmp(status, "draining") == 0 || ngx_strcmp(status, "ready") == 0)) {
+        ngx_http_sluice_gw_set_draining(status[0] == 'd');
+        x->response.status = 204;
+    } else {
+        answer_message(x, 400, "expected {\\\"status\\\":\\\"draining\\\"} or {\\\"status\\\":\\\"ready\\\"}");
+    }
+    json_decref(body);
+}
+
+/* 0: it is for the rest of the Admin API. */
+static unsigned show_status(ngx_http_request_t *r, exchange_t *x) {
+    static const char *const paths[] = {"/status", "/status/ready", "/metrics"};
+    ngx_http_sluice_gw_loc_conf_t *lcf = ngx_http_get_module_loc_conf(r, ngx_http_sluice_gateway_module);
+    if (!lcf->status) {
+        return 0;
+    }
+    for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++) {
+        if (sl_str_eq(x->request.path, sl_cstr(paths[i]))) {
+            if (i == 1 && sl_str_eq(x->request.method, SL_STR("POST"))) {
+                take_readiness(x);
+                return 1;
+            }
+            return 0;
+        }
+    }
+    answer_message(x, 404, "Not found");
+    return 1;
+}
+
 static void handle(ngx_http_request_t *r) {
     exchange_t *x = exchange_make(r);
     if (x == NULL) {
         ngx_http_finalize_request(r, NGX_HTTP_INTERNAL_SERVER_ERROR);
         return;
     }
-    if (show_state(x)) {
+    if (show_status(r, x) || show_state(x)) {
         /* answered */
     } else if (ngx_http_sluice_gw_has_store()) {
         if (start_thread(r, x, 1) == NGX_OK) {

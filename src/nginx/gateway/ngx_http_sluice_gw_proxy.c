@@ -122,6 +122,7 @@ static ngx_int_t match(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx) {
         return rc == SL_NOT_FOUND ? NGX_DECLINED : NGX_ERROR;
     }
     gw_plan_route(plan, m.route, &ctx->route);
+    ctx->route_index = m.route;
     if (ctx->route.has_service) {
         gw_plan_service(plan, ctx->route.service, &ctx->service);
     }

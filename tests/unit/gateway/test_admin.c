@@ -122,9 +122,8 @@ static void assert_names(const char *target, const char *expected) {
 
 static void test_unknown_paths_are_not_found_with_every_method(void **state) {
     (void)state;
-    static const char *const paths[] = {
-        "/x",           "/services/a/b", "/services/a/routes/b/c", "/targets", "/targets/x", "/snis/x/certificate", "//",
-        "/services//x", "/vaults",       "/a/b/c/d/e/f/g/h"};
+    static const char *const paths[] = {"/x", "/services/a/b", "/services/a/routes/b/c", "/targets", "/targets/x", "/snis/x/certificate",
+                                        "//", "/services//x",  "/a/b/c/d/e/f/g/h"};
     for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++) {
         assert_call("GET", paths[i], 404, NOT_FOUND);
         assert_call("OPTIONS", paths[i], 404, NOT_FOUND);
@@ -165,6 +164,62 @@ static void test_options_lists_the_methods_of_a_path(void **state) {
     assert_options("/services", NULL, "GET, HEAD, OPTIONS, POST", "Content-Type");
     assert_options("/services/x", "X-A, X-B", "DELETE, GET, HEAD, OPTIONS, PATCH, PUT", "X-A, X-B");
     assert_options("/status", "X\r\nEvil: 1", "GET, HEAD, OPTIONS", "Content-Type");
+}
+
+static void test_collections_of_other_gateways_are_refused_by_name(void **state) {
+    (void)state;
+    assert_call("GET", "/vaults", 404, "{\"message\":\"vaults are not supported by this gateway\"}");
+    assert_call("POST", "/key-sets/x", 404, "{\"message\":\"key sets are not supported by this gateway\"}");
+}
+
+static void test_readiness_says_why_not(void **state) {
+    (void)state;
+    assert_call("GET", "/status/ready", 200, "{\"message\":\"ready\"}");
+    call_t c;
+    call_init(&c);
+    c.env.info.not_ready = "draining";
+    call_run(&c, "GET", "/status/ready");
+    assert_answer(&c, 503, "{\"message\":\"draining\"}");
+    call_deinit(&c);
+}
+
+static void remember_level(void *ud, const char *level, unsigned seconds) {
+    snprintf(ud, 64, "%s for %u", level, seconds);
+}
+
+static void assert_level(const char *target, int status, const char *body, const char *set) {
+    char done[64] = "";
+    call_t c;
+    call_init(&c);
+    c.env.info.db_less = false;
+    c.env.info.log_level = "notice";
+    c.env.set_log_level = remember_level;
+    c.env.host_ud = done;
+    call_run(&c, "PUT", target);
+    assert_answer(&c, status, body);
+    assert_string_equal(done, set);
+    call_deinit(&c);
+}
+
+static void test_a_log_level_is_handed_on_when_it_is_another(void **state) {
+    (void)state;
+    assert_level("/debug/node/log-level/debug", 200, "{\"message\":\"log level changed\"}", "debug for 60");
+    assert_level("/debug/cluster/log-level/warn?timeout=0", 200, "{\"message\":\"log level changed\"}", "warn for 0");
+    assert_level("/debug/node/log-level/notice", 200, "{\"message\":\"log level is already notice\"}", "");
+    assert_level("/debug/node/log-level/x", 400, "{\"message\":\"unknown log level: x\"}", "");
+    assert_level("/debug/node/log-level/warn?timeout=1x", 400, "{\"message\":\"timeout must be a number of seconds\"}", "");
+    assert_call("PUT", "/debug/node/log-level/warn", 405, "{\"message\":\"cannot change log level when not using a database\"}");
+}
+
+static void test_the_health_of_an_upstream_lists_its_targets(void **state) {
+    (void)state;
+    json_t *health = get_json("/upstreams/up/health"), *row = json_array_get(json_object_get(health, "data"), 0);
+    assert_string_equal(json_string_value(json_object_get(row, "target")), "t:8000");
+    assert_string_equal(json_string_value(json_object_get(row, "health")), "HEALTHCHECKS_OFF");
+    test_json_equal(json_object_get(row, "data"),
+                    "{\"host\":\"t\",\"port\":8000,\"nodeWeight\":100,\"weight\":{\"total\":100,\"available\":100,\"unavailable\":0}}");
+    json_decref(health);
+    assert_call("GET", "/upstreams/absent/health", 404, NOT_FOUND);
 }
 
 static void test_endpoints_are_listed_segment_by_segment(void **state) {
@@ -647,6 +702,7 @@ static void test_every_failing_allocation_ends_cleanly(void **state) {
     visit_failures("PATCH", "/services/my-service", JSON, "{\"port\":0.5}", 400);
     visit_failures("GET", "/schemas/routes", NULL, NULL, 200);
     visit_failures("GET", "/endpoints", NULL, NULL, 200);
+    visit_failures("GET", "/upstreams/up/health?balancer_health=1", NULL, NULL, 200);
     visit_failures("GET", "/", NULL, NULL, 200);
     visit_failures("POST", "/config?flatten_errors=1", JSON,
                    "{\"_format_version\":\"3.0\",\"services\":[{\"routes\":[{}]}],\"routes\":[{}]}", 400);
@@ -682,6 +738,10 @@ int main(void) {
         cmocka_unit_test(test_methods_that_a_path_does_not_know_are_405),
         cmocka_unit_test(test_options_lists_the_methods_of_a_path),
         cmocka_unit_test(test_endpoints_are_listed_segment_by_segment),
+        cmocka_unit_test(test_collections_of_other_gateways_are_refused_by_name),
+        cmocka_unit_test(test_readiness_says_why_not),
+        cmocka_unit_test(test_a_log_level_is_handed_on_when_it_is_another),
+        cmocka_unit_test(test_the_health_of_an_upstream_lists_its_targets),
         cmocka_unit_test(test_an_entity_is_found_by_name_and_by_id),
         cmocka_unit_test(test_names_in_paths_are_percent_decoded),
         cmocka_unit_test(test_collections_have_pages),
