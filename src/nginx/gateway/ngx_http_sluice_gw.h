@@ -184,6 +184,13 @@ ngx_int_t ngx_http_sluice_gw_error_handler(ngx_http_request_t *r);
 
 ngx_int_t ngx_http_sluice_gw_admin_handler(ngx_http_request_t *r);
 
+/* Before the event's memory is used for something else: a timer that is set is part of nginx's tree. */
+static inline void ngx_http_sluice_gw_stop_timer(ngx_event_t *ev) {
+    if (ev->timer_set) {
+        ngx_del_timer(ev);
+    }
+}
+
 static inline sl_str_t ngx_sluice_to_sl(ngx_str_t s) {
     return sl_str(s.data, s.len);
 }

@@ -157,6 +157,7 @@ static void forget_slots(void) {
 
 void ngx_http_sluice_gw_observe_exit_worker(void) {
     forget_slots();
+    ngx_http_sluice_gw_stop_timer(&ob.poll);
     ob.ready = 0;
 }
 
@@ -403,8 +404,6 @@ static void render_node(ngx_http_sluice_gw_main_conf_t *mcf, sl_buf_t *out) {
     sh_prometheus_head(out, "sluice_node_info", "gauge", "Version and id of the node.");
     sl_buf_printf(out, "sluice_node_info{version=\"%s\",node_id=\"%s\"} 1\n", version, node_id);
     gauge(out, "sluice_ready", "gauge", "1: the node serves requests and does not drain.", ngx_http_sluice_gw_not_ready() == NULL);
-    gauge(out, "sluice_plan_generation", "gauge", "Generation of the configuration that this worker serves.",
-          plan != NULL ? gw_plan_generation(plan) : 0);
     gauge(out, "sluice_plan_revision", "gauge", "Revision of the store that it was made from; 0: of a document.",
           plan != NULL ? gw_plan_store_revision(plan) : 0);
     gauge(out, "sluice_plan_services", "gauge", "Services in it.", plan != NULL ? gw_plan_n_services(plan) : 0);

@@ -241,6 +241,7 @@ void ngx_http_sluice_gw_exit_worker(ngx_cycle_t *cycle) {
     nd_filters_free(gw.filters);
     sl_cache_free(gw.cache);
     ngx_http_sluice_gw_match_deinit();
+    ngx_http_sluice_gw_stop_timer(&gw.poll);
     ngx_memzero(&gw, sizeof(gw));
 }
 

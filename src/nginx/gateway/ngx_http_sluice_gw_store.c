@@ -173,5 +173,7 @@ void ngx_http_sluice_gw_store_exit_worker(void) {
         st_store_close(idle.handles[--idle.n]);
     }
     pthread_mutex_unlock(&idle.mutex);
+    ngx_http_sluice_gw_stop_timer(&gs.poll);
+    ngx_http_sluice_gw_stop_timer(&gs.keep);
     ngx_memzero(&gs, sizeof(gs));
 }

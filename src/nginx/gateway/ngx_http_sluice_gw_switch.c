@@ -362,5 +362,7 @@ void ngx_http_sluice_gw_switch_exit_worker(void) {
         sw.discarded = *ngx_http_sluice_gw_gen_link(gen);
         free_now(gen);
     }
+    ngx_http_sluice_gw_stop_timer(&sw.step);
+    ngx_http_sluice_gw_stop_timer(&sw.keep);
     ngx_memzero(&sw, sizeof(sw));
 }
