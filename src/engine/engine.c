@@ -5,8 +5,10 @@
 #include <stdlib.h>
 
 #include "engine_ops.h"
+#include "image.h"
 #include "sl_digest.h"
 #include "sl_watch.h"
+#include "written_pages.h"
 
 #define DEFAULT_MAX_MEMORY_BYTES ((uint64_t)1 << 30)
 
@@ -60,6 +62,10 @@ const char *sl_engine_name(const sl_engine_t *engine) {
 
 sl_str_t sl_engine_fingerprint(const sl_engine_t *engine) {
     return sl_cstr(engine->fingerprint);
+}
+
+const char *sl_engine_dirty_name(const sl_engine_t *engine) {
+    return sl_dirty_name(engine->dirty);
 }
 
 /* ---- modules ---------------------------------------------------------------------------------------------------------- */
@@ -161,11 +167,16 @@ void sl_instance_head_deinit(sl_instance_t *instance) {
     sl_module_unref(instance->module);
 }
 
-sl_status_t sl_instance_new(sl_module_t *m, const sl_import_t *imports, size_t n, const sl_instance_limits_t *limits, void *user,
-                            sl_instance_t **out, sl_err_t *err) {
+static sl_instance_limits_t all_limits(const sl_instance_limits_t *limits) {
     sl_instance_limits_t own = limits != NULL ? *limits : (sl_instance_limits_t){0};
     own.max_memory_bytes = own.max_memory_bytes != 0 ? own.max_memory_bytes : DEFAULT_MAX_MEMORY_BYTES;
-    return m->ops->instance_new(m, imports, n, &own, user, out, err);
+    return own;
+}
+
+sl_status_t sl_instance_new(sl_module_t *m, const sl_import_t *imports, size_t n, const sl_instance_limits_t *limits, void *user,
+                            sl_instance_t **out, sl_err_t *err) {
+    sl_instance_limits_t own = all_limits(limits);
+    return m->ops->instance_new(m, imports, n, &own, user, true, out, err);
 }
 
 void sl_instance_free(sl_instance_t *instance) {
@@ -200,4 +211,49 @@ sl_status_t sl_instance_trap(sl_instance_t *instance, const char *fmt, ...) {
     vsnprintf(instance->trap, sizeof(instance->trap), fmt, ap);
     va_end(ap);
     return SL_TRAP;
+}
+
+/* ---- images ----------------------------------------------------------------------------------------------------------- */
+
+sl_status_t sl_image_take(sl_instance_t *instance, const char *folder, sl_image_t **out, sl_err_t *err) {
+    const sl_engine_ops_t *ops = instance->ops;
+    if (instance->module->info.no_image != NULL) {
+        return sl_err_set(err, SL_INVALID, "an image cannot hold the state of this module: %s", instance->module->info.no_image);
+    }
+    sl_instance_refresh(instance);
+    sl_image_t *image;
+    sl_status_t rc =
+        sl_image_new(instance->module, sl_str(instance->mem, instance->mem_size), folder, ops->image_slots(instance), &image, err);
+    if (rc != SL_OK) {
+        return rc;
+    }
+    rc = ops->image_save(instance, image->globals);
+    if (rc != SL_OK) {
+        sl_image_unref(image);
+        return sl_err_set(err, rc, "the globals of an instance cannot be read");
+    }
+    *out = image;
+    return SL_OK;
+}
+
+sl_status_t sl_instance_from_image(sl_image_t *image, const sl_import_t *imports, size_t n, const sl_instance_limits_t *limits, void *user,
+                                   sl_instance_t **out, sl_err_t *err) {
+    sl_module_t *m = image->module;
+    sl_instance_t *instance;
+    sl_instance_limits_t own = all_limits(limits);
+    sl_status_t rc = m->ops->instance_new(m, imports, n, &own, user, false, &instance, err);
+    if (rc != SL_OK) {
+        return rc;
+    }
+    rc = sl_instance_restore(instance, image);
+    if (rc != SL_OK) {
+        sl_instance_free(instance);
+        return sl_err_set(err, rc, "an instance cannot be brought to the state of its image");
+    }
+    *out = instance;
+    return SL_OK;
+}
+
+sl_status_t sl_instance_restore(sl_instance_t *instance, sl_image_t *image) {
+    return instance->ops->instance_restore(instance, image);
 }

@@ -69,15 +69,26 @@ typedef struct {
     size_t n_data_segments;
     bool has_name_section;
     bool has_dwarf;
-    bool has_start; /* a start section: code that runs at instantiation */
+    bool has_start;       /* a start section: code that runs at instantiation */
+    const char *no_image; /* why its instances cannot be brought back to an image ("it writes to tables"); NULL: they can */
 } sl_module_info_t;
 
 const sl_extern_t *sl_module_export(const sl_module_t *m, const char *name, sl_extern_kind_t kind); /* NULL: none */
+
+/* How the pages are found that a guest has written since its instance was last brought back to an image. */
+typedef enum {
+    SL_DIRTY_AUTO,    /* the first of the following that works here */
+    SL_DIRTY_PROTECT, /* write protection and a signal handler */
+    SL_DIRTY_SCAN,    /* ioctl PAGEMAP_SCAN, Linux 6.7 and later */
+    SL_DIRTY_PAGEMAP, /* /proc/self/pagemap */
+    SL_DIRTY_REMAP,   /* they are not: everything is mapped again */
+} sl_dirty_t;
 
 typedef struct {
     const char *name;         /* registry name: "wasmtime" (also NULL), "null" */
     bool backtraces;          /* DWARF file:line in trap texts, where the engine can */
     uint32_t max_stack_bytes; /* of a guest call; 0: the engine's default (512 KiB) */
+    sl_dirty_t dirty;         /* one that does not work here becomes REMAP */
 } sl_engine_conf_t;
 
 /* err: what is wrong with the settings, or which engines exist. */
@@ -86,6 +97,9 @@ void sl_engine_free(sl_engine_t *engine); /* after all its modules and instances
 const char *sl_engine_name(const sl_engine_t *engine);
 /* Everything that decides whether compiled code fits: engine, version, settings, CPU features. Stable across runs. */
 sl_str_t sl_engine_fingerprint(const sl_engine_t *engine);
+
+/* How written pages are found, for a log: "write protection". */
+const char *sl_engine_dirty_name(const sl_engine_t *engine);
 
 /*
  * Compiles. `bytes` is a binary module (or, for Wasmtime, WebAssembly text when it begins with '('). Blocks for seconds on
@@ -134,12 +148,39 @@ sl_status_t sl_instance_func(sl_instance_t *instance, const char *name, const ch
 /*
  * Calls the guest. `args` as for host functions: in the parameters, out the result in args[0]; at least one element.
  * SL_TRAP: err holds the reason and, below it, one line per frame of the backtrace. Host functions may call the guest again
- * (the allocator); depth is the caller's to limit. After SL_TRAP the instance may only be freed.
+ * (the allocator); depth is the caller's to limit. After SL_TRAP the instance may only be freed or restored.
  */
 sl_status_t sl_instance_call(sl_instance_t *instance, sl_func_t *func, sl_raw_t *args, sl_err_t *err);
 
 /* Brings mem and mem_size up to date after the guest ran. */
 void sl_instance_refresh(sl_instance_t *instance);
+
+/* ---- images -------------------------------------------------------------------------------------------------------- */
+
+/*
+ * What an instance was at one moment: linear memory and globals. Instances of the same module can be made from it, in microseconds
+ * and without running start functions, and be brought back to it. References may be taken on any thread.
+ */
+typedef struct sl_image_s sl_image_t;
+
+/*
+ * folder: where images are files that processes share when they are the same; NULL: anonymous memory. SL_INVALID: the module's state is
+ * more than an image holds (sl_module_info_t.no_image). SL_IO, SL_NO_MEMORY. Not while the guest is on the stack.
+ */
+sl_status_t sl_image_take(sl_instance_t *instance, const char *folder, sl_image_t **out, sl_err_t *err);
+sl_image_t *sl_image_ref(sl_image_t *image);
+void sl_image_unref(sl_image_t *image);
+sl_str_t sl_image_memory(const sl_image_t *image);
+
+/* As sl_instance_new, but in the state of the image. */
+sl_status_t sl_instance_from_image(sl_image_t *image, const sl_import_t *imports, size_t n, const sl_instance_limits_t *limits, void *user,
+                                   sl_instance_t **out, sl_err_t *err);
+/*
+ * The instance becomes what the image is, also after a trap; only pages that were written since the last time with the same image are
+ * copied. Resolved functions stay valid. Anything but SL_OK: it cannot be done, the instance may only be freed. Not while the guest is on
+ * the stack.
+ */
+sl_status_t sl_instance_restore(sl_instance_t *instance, sl_image_t *image);
 
 /* For host functions: records why, returns SL_TRAP. */
 sl_status_t sl_instance_trap(sl_instance_t *instance, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -16,6 +16,7 @@ typedef struct sl_engine_ops_s sl_engine_ops_t;
 struct sl_engine_s {
     const sl_engine_ops_t *ops;
     char fingerprint[192];
+    sl_dirty_t dirty; /* how written pages are found */
 };
 
 struct sl_module_s {
@@ -53,14 +54,21 @@ struct sl_engine_ops_s {
      * engine has no code worth keeping. */
     sl_status_t (*module_serialize)(sl_module_t *m, sl_code_sink_t sink, void *ud, sl_err_t *err);
 
+    /* `start`: runs the start section. */
     sl_status_t (*instance_new)(sl_module_t *m, const sl_import_t *imports, size_t n, const sl_instance_limits_t *limits, void *user,
-                                sl_instance_t **out, sl_err_t *err);
+                                bool start, sl_instance_t **out, sl_err_t *err);
     void (*instance_free)(sl_instance_t *instance);
     /* `export` is one of the module's own, a function of the wanted type. NULL:
      * out of memory. */
     sl_func_t *(*instance_func)(sl_instance_t *instance, const sl_extern_t *export);
     sl_status_t (*instance_call)(sl_instance_t *instance, sl_func_t *func, sl_raw_t *args, sl_err_t *err);
     void (*instance_refresh)(sl_instance_t *instance);
+
+    /* What an image has beside the memory: how many slots that takes, and filling them. */
+    size_t (*image_slots)(const sl_instance_t *instance);
+    sl_status_t (*image_save)(sl_instance_t *instance, sl_raw_t *slots);
+    /* Memory, globals, and nothing of a trap is left. */
+    sl_status_t (*instance_restore)(sl_instance_t *instance, sl_image_t *image);
 };
 
 extern const sl_engine_ops_t sl_wasmtime_ops;

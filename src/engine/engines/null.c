@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "engine_ops.h"
+#include "image.h"
 #include "sl_watch.h"
 
 #define MAX_GUESTS 64
@@ -63,6 +64,7 @@ static sl_status_t null_engine_new(const sl_engine_conf_t *conf, sl_engine_t **o
         return sl_err_set(err, SL_NO_MEMORY, "engine null: out of memory");
     }
     engine->ops = &sl_null_ops;
+    engine->dirty = SL_DIRTY_REMAP;
     snprintf(engine->fingerprint, sizeof(engine->fingerprint), "null/1");
     *out = engine;
     return SL_OK;
@@ -170,7 +172,8 @@ static sl_status_t link_imports(null_instance_t *in, const sl_import_t *imports,
 }
 
 static sl_status_t null_instance_new(sl_module_t *m, const sl_import_t *imports, size_t n, const sl_instance_limits_t *limits, void *user,
-                                     sl_instance_t **out, sl_err_t *err) {
+                                     bool start, sl_instance_t **out, sl_err_t *err) {
+    (void)start; /* native guests have no start section */
     const sl_null_guest_t *g = ((null_module_t *)m)->guest;
     if (g->memory_bytes > limits->max_memory_bytes) {
         return sl_err_set(err, SL_NO_MEMORY, "null:%s: needs %zu bytes of memory, the limit is %ju", g->name, g->memory_bytes,
@@ -214,6 +217,36 @@ static sl_status_t null_instance_call(sl_instance_t *instance, sl_func_t *func, 
 
 static void null_instance_refresh(sl_instance_t *instance) {
     (void)instance; /* mem and mem_size are the memory itself */
+}
+
+/* The guest's own state goes with the image, as globals of a module do. */
+static size_t null_image_slots(const sl_instance_t *instance) {
+    return (((const null_instance_t *)instance)->guest->state_bytes + sizeof(sl_raw_t) - 1) / sizeof(sl_raw_t);
+}
+
+static sl_status_t null_image_save(sl_instance_t *instance, sl_raw_t *slots) {
+    const null_instance_t *in = (null_instance_t *)instance;
+    memcpy(slots, in->state, in->guest->state_bytes);
+    return SL_OK;
+}
+
+static sl_status_t null_instance_restore(sl_instance_t *instance, sl_image_t *image) {
+    null_instance_t *in = (null_instance_t *)instance;
+    if (instance->mem_size != image->size) {
+        uint8_t *mem = malloc(image->size + 1);
+        if (mem == NULL) {
+            return SL_NO_MEMORY;
+        }
+        free(instance->mem);
+        instance->mem = mem;
+        instance->mem_size = image->size;
+    }
+    if (image->size != 0) {
+        memcpy(instance->mem, image->bytes, image->size);
+    }
+    memcpy(in->state, image->globals, in->guest->state_bytes);
+    instance->trap[0] = '\0';
+    return SL_OK;
 }
 
 /* ---- for guests ------------------------------------------------------------------------------------------------------- */
@@ -273,4 +306,7 @@ const sl_engine_ops_t sl_null_ops = {
     .instance_func = null_instance_func,
     .instance_call = null_instance_call,
     .instance_refresh = null_instance_refresh,
+    .image_slots = null_image_slots,
+    .image_save = null_image_save,
+    .instance_restore = null_instance_restore,
 };

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "module_reader.h"
+#include "module_rewriter.h"
 #include "sl_cpu.h"
 
 #define DEFAULT_STACK_BYTES ((size_t)512 << 10)
@@ -41,6 +42,8 @@ static void configure(wasm_config_t *config, size_t stack_bytes) {
     wasmtime_config_epoch_interruption_set(config, true);
     /* A 32-bit memory has its whole address space reserved: its base stays, and only its size must be asked for again. */
     wasmtime_config_memory_may_move_set(config, false);
+    /* Maps data over memory that it has made itself; ours is not. */
+    wasmtime_config_memory_init_cow_set(config, false);
     /* Tables for debuggers and C++ exceptions; backtraces of guests do without. */
     wasmtime_config_native_unwind_info_set(config, false);
     /* Nothing in the ABI needs these, and what is off cannot be attacked. */
@@ -50,6 +53,11 @@ static void configure(wasm_config_t *config, size_t stack_bytes) {
     wasmtime_config_wasm_function_references_set(config, false);
     wasmtime_config_wasm_memory64_set(config, false);
     wasmtime_config_wasm_multi_memory_set(config, false);
+}
+
+static void wt_engine_free(sl_engine_t *engine) {
+    wasm_engine_delete(((wt_engine_t *)engine)->wasm);
+    free(engine);
 }
 
 static sl_status_t wt_engine_new(const sl_engine_conf_t *conf, sl_engine_t **out, sl_err_t *err) {
@@ -65,25 +73,26 @@ static sl_status_t wt_engine_new(const sl_engine_conf_t *conf, sl_engine_t **out
         return wt_no_memory(err);
     }
     configure(config, stack);
+    wt_use_own_memory(config, engine);
     engine->wasm = wasm_engine_new_with_config(config);
+    sl_linear_use_signals();
     engine->backtraces = conf->backtraces;
     engine->head.ops = &sl_wasmtime_ops;
     char cpu[17];
     sl_cpu_fingerprint(cpu);
-    /* "2": this file's own settings above; raise it when they change. */
-    snprintf(engine->head.fingerprint, sizeof(engine->head.fingerprint), "wasmtime/%s/2,cranelift,dwarf=%d/%s", WASMTIME_VERSION,
-             conf->backtraces, cpu);
+    /* "3": this file's own settings above; raise it when they change. */
+    snprintf(engine->head.fingerprint, sizeof(engine->head.fingerprint), "wasmtime/%s/3,cranelift,dwarf=%d,rewriter=%d/%s",
+             WASMTIME_VERSION, conf->backtraces, SL_REWRITER_VERSION, cpu);
+    if (sl_linear_choose(conf->dirty, &engine->head.dirty) != SL_OK) {
+        wt_engine_free(&engine->head);
+        return sl_err_set(err, SL_NO_MEMORY, "wasmtime: no memory, or no address space, for linear memory");
+    }
     *out = &engine->head;
     return SL_OK;
 }
 
 static void wt_engine_tick(sl_engine_t *engine) {
     wasmtime_engine_increment_epoch(((wt_engine_t *)engine)->wasm);
-}
-
-static void wt_engine_free(sl_engine_t *engine) {
-    wasm_engine_delete(((wt_engine_t *)engine)->wasm);
-    free(engine);
 }
 
 /* ---- modules ---------------------------------------------------------------------------------------------------- */
@@ -119,9 +128,28 @@ static sl_status_t use_code(wasm_engine_t *engine, const sl_precompiled_t *code,
     return error == NULL ? SL_OK : wt_set_error(err, SL_INVALID, "compiled code", error);
 }
 
-static sl_status_t compile(wasm_engine_t *engine, sl_str_t binary, wasmtime_module_t **out, sl_err_t *err) {
-    wasmtime_error_t *error = wasmtime_module_new(engine, (const uint8_t *)binary.data, binary.len, out);
-    return error == NULL ? SL_OK : wt_set_error(err, SL_INVALID, "not a valid WebAssembly module", error);
+/* out NULL: only what the rewritten module has, which was compiled before. */
+static sl_status_t rewrite(wt_module_t *m, sl_str_t binary, sl_buf_t *out, sl_err_t *err) {
+    sl_rewrite_t found;
+    sl_status_t rc = sl_module_rewrite(binary, out, &found, err);
+    if (rc == SL_OK) {
+        m->n_globals = found.n_globals;
+        m->head.info.no_image = found.no_reset;
+    }
+    return rc;
+}
+
+static sl_status_t compile(wt_module_t *m, sl_str_t binary, sl_err_t *err) {
+    sl_buf_t changed;
+    sl_buf_init(&changed, SIZE_MAX / 2);
+    sl_status_t rc = rewrite(m, binary, &changed, err);
+    if (rc == SL_OK) {
+        wasmtime_error_t *error =
+            wasmtime_module_new(((wt_engine_t *)m->head.engine)->wasm, (const uint8_t *)changed.data, changed.len, &m->wasm);
+        rc = error == NULL ? SL_OK : wt_set_error(err, SL_INVALID, "not a valid WebAssembly module", error);
+    }
+    sl_buf_deinit(&changed);
+    return rc;
 }
 
 static sl_status_t load_binary(wt_module_t *m, sl_str_t binary, const sl_precompiled_t *code, sl_err_t *err) {
@@ -131,7 +159,11 @@ static sl_status_t load_binary(wt_module_t *m, sl_str_t binary, const sl_precomp
     }
     m->memory = find_memory(&m->head);
     wasm_engine_t *engine = ((wt_engine_t *)m->head.engine)->wasm;
-    return code != NULL ? use_code(engine, code, &m->wasm, err) : compile(engine, binary, &m->wasm, err);
+    if (code == NULL) {
+        return compile(m, binary, err);
+    }
+    rc = rewrite(m, binary, NULL, err);
+    return rc == SL_OK ? use_code(engine, code, &m->wasm, err) : rc;
 }
 
 static sl_status_t load_text(wt_module_t *m, sl_str_t text, const sl_precompiled_t *code, sl_err_t *err) {
@@ -186,4 +218,7 @@ const sl_engine_ops_t sl_wasmtime_ops = {
     .instance_func = wt_instance_func,
     .instance_call = wt_instance_call,
     .instance_refresh = wt_instance_refresh,
+    .image_slots = wt_image_slots,
+    .image_save = wt_image_save,
+    .instance_restore = wt_instance_restore,
 };

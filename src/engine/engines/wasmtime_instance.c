@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
+#include "module_rewriter.h"
 #include "sl_watch.h"
 
 static_assert(sizeof(sl_raw_t) == sizeof(wasmtime_val_raw_t), "arguments are passed to Wasmtime as they are");
@@ -13,21 +14,19 @@ static_assert(offsetof(sl_raw_t, i64) == offsetof(wasmtime_val_raw_t, i64), "mem
 #define MAX_TABLES 16
 
 static bool lookup(wt_instance_t *in, sl_str_t name, wasmtime_extern_t *out) {
-    if (in->started) {
-        return wasmtime_instance_export_get(in->ctx, &in->instance, name.data, name.len, out);
-    }
-    return in->caller != NULL && wasmtime_caller_export_get(in->caller, name.data, name.len, out);
+    return wasmtime_instance_export_get(in->ctx, &in->instance, name.data, name.len, out);
 }
 
-void wt_find_memory(wt_instance_t *in) {
+static void find_memory(wt_instance_t *in) {
     const sl_extern_t *export = ((wt_module_t *)in->head.module)->memory;
     wasmtime_extern_t item;
-    if (export == NULL || in->has_memory || !lookup(in, export->name, &item) || item.kind != WASMTIME_EXTERN_MEMORY) {
+    if (export == NULL || !lookup(in, export->name, &item) || item.kind != WASMTIME_EXTERN_MEMORY) {
         return;
     }
     in->memory = item.of.memory;
     in->has_memory = true;
     in->head.mem = wasmtime_memory_data(in->ctx, &in->memory);
+    in->linear = sl_linear_at(in->head.mem);
 }
 
 void wt_instance_refresh(sl_instance_t *instance) {
@@ -41,6 +40,7 @@ void wt_instance_free(sl_instance_t *instance) {
     }
     wt_links_free(in->own_links);
     free(in->funcs);
+    free(in->globals);
     sl_instance_head_deinit(instance);
     free(in);
 }
@@ -62,8 +62,7 @@ static sl_status_t instantiate(wt_instance_t *in, const wt_links_t *links, sl_er
     if (error != NULL) {
         return wt_set_error(err, SL_NO_MEMORY, "cannot make an instance", error);
     }
-    in->started = true;
-    wt_find_memory(in);
+    find_memory(in);
     wt_refresh(in);
     return SL_OK;
 }
@@ -86,8 +85,24 @@ static void watch_epochs(wt_instance_t *in) {
     wasmtime_context_set_epoch_deadline(in->ctx, 1);
 }
 
+/* The start section is an export of the rewritten module, see module_rewriter.h. */
+static sl_status_t run_start(wt_instance_t *in, sl_err_t *err) {
+    wasmtime_extern_t item;
+    wasmtime_val_raw_t none;
+    wasm_trap_t *trap = NULL;
+    if (!lookup(in, SL_STR(SL_REWRITER_START), &item) || item.kind != WASMTIME_EXTERN_FUNC) {
+        return SL_OK;
+    }
+    wasmtime_error_t *error = wasmtime_func_call_unchecked(in->ctx, &item.of.func, &none, 0, &trap);
+    if (error != NULL || trap != NULL) {
+        return wt_set_trap(err, &in->head, error, trap);
+    }
+    wt_refresh(in);
+    return SL_OK;
+}
+
 sl_status_t wt_instance_new(sl_module_t *m, const sl_import_t *imports, size_t n, const sl_instance_limits_t *limits, void *user,
-                            sl_instance_t **out, sl_err_t *err) {
+                            bool start, sl_instance_t **out, sl_err_t *err) {
     wt_instance_t *in = calloc(1, sizeof(*in));
     if (in == NULL) {
         return wt_no_memory(err);
@@ -102,6 +117,9 @@ sl_status_t wt_instance_new(sl_module_t *m, const sl_import_t *imports, size_t n
         int64_t max = limits->max_memory_bytes > INT64_MAX ? INT64_MAX : (int64_t)limits->max_memory_bytes;
         wasmtime_store_limiter(in->store, max, MAX_TABLE_ELEMENTS, 1, MAX_TABLES, 1);
         rc = instantiate(in, links, err);
+    }
+    if (rc == SL_OK && start && m->info.has_start) {
+        rc = run_start(in, err);
     }
     if (rc != SL_OK) {
         wt_instance_free(&in->head);

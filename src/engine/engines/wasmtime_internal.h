@@ -4,6 +4,7 @@
  *   wasmtime.c           the engine's settings, modules, the table of operations
  *   wasmtime_link.c      imports of a module and calls from the guest
  *   wasmtime_instance.c  instances and calls into the guest
+ *   wasmtime_memory.c    linear memory, images of instances
  *   wasmtime_trap.c      what errors and traps say
  */
 #ifndef WASMTIME_INTERNAL_H
@@ -12,6 +13,7 @@
 #include <wasmtime.h>
 
 #include "engine_ops.h"
+#include "linear_memory.h"
 
 typedef struct {
     sl_engine_t head;
@@ -33,6 +35,7 @@ typedef struct {
     wasmtime_module_t *wasm;
     _Atomic(wt_links_t *) links; /* of the first table that was used; hosts have one */
     const sl_extern_t *memory;   /* the export that is the guest's memory, NULL: none */
+    uint32_t n_globals;          /* that are exported under reserved names */
 } wt_module_t;
 
 typedef struct {
@@ -46,11 +49,11 @@ typedef struct {
     wasmtime_context_t *ctx;
     wasmtime_memory_t memory;
     bool has_memory;
-    bool started;
-    wasmtime_instance_t instance; /* valid once started */
-    wasmtime_caller_t *caller;    /* until then: the start section's current call of a host function */
-    wt_links_t *own_links;        /* when the module's were made for another table */
-    wt_func_t *funcs;             /* one per export, made at the first lookup */
+    sl_linear_t *linear; /* what lies under it */
+    wasmtime_instance_t instance;
+    wt_links_t *own_links;      /* when the module's were made for another table */
+    wt_func_t *funcs;           /* one per export, made at the first lookup */
+    wasmtime_global_t *globals; /* those that images hold; made when they are first needed */
 } wt_instance_t;
 
 /* ---- texts and traps ---- */
@@ -70,19 +73,24 @@ sl_status_t wt_links_get(wt_instance_t *in, const sl_import_t *table, size_t n, 
 /* ---- instances ---- */
 
 sl_status_t wt_instance_new(sl_module_t *m, const sl_import_t *imports, size_t n, const sl_instance_limits_t *limits, void *user,
-                            sl_instance_t **out, sl_err_t *err);
+                            bool start, sl_instance_t **out, sl_err_t *err);
 void wt_instance_free(sl_instance_t *instance);
 sl_func_t *wt_instance_func(sl_instance_t *instance, const sl_extern_t *export);
 sl_status_t wt_instance_call(sl_instance_t *instance, sl_func_t *func, sl_raw_t *args, sl_err_t *err);
 void wt_instance_refresh(sl_instance_t *instance);
-/* Looks for the memory once; during a start section it may not be reachable yet. */
-void wt_find_memory(wt_instance_t *in);
-
 /* The base never moves, see configure(). */
 static inline void wt_refresh(wt_instance_t *in) {
     if (in->has_memory) {
         in->head.mem_size = wasmtime_memory_data_size(in->ctx, &in->memory);
     }
 }
+
+/* ---- memory and images ---- */
+
+/* Memories of this engine are ours from now on. */
+void wt_use_own_memory(wasm_config_t *config, wt_engine_t *engine);
+size_t wt_image_slots(const sl_instance_t *instance);
+sl_status_t wt_image_save(sl_instance_t *instance, sl_raw_t *slots);
+sl_status_t wt_instance_restore(sl_instance_t *instance, sl_image_t *image);
 
 #endif

@@ -31,21 +31,10 @@ static inline sl_status_t run_host(wt_instance_t *in, const sl_import_t *row, wa
     return row->fn(&in->head, (sl_raw_t *)(n != 0 ? args : &spare));
 }
 
-/* Exports are not reachable in the usual way before instantiation is over. */
-static __attribute__((cold, noinline)) sl_status_t run_host_at_start(wt_instance_t *in, wasmtime_caller_t *caller, const sl_import_t *row,
-                                                                     wasmtime_val_raw_t *args, size_t n) {
-    wasmtime_caller_t *outer = in->caller;
-    in->caller = caller;
-    wt_find_memory(in);
-    sl_status_t rc = run_host(in, row, args, n);
-    in->caller = outer;
-    return rc;
-}
-
 static wasm_trap_t *enter_host(void *env, wasmtime_caller_t *caller, wasmtime_val_raw_t *args, size_t n) {
     const sl_import_t *row = env;
     wt_instance_t *in = wasmtime_context_get_data(wasmtime_caller_context(caller));
-    sl_status_t rc = in->started ? run_host(in, row, args, n) : run_host_at_start(in, caller, row, args, n);
+    sl_status_t rc = run_host(in, row, args, n);
     return rc == SL_OK ? NULL : trap_from_host(&in->head, row);
 }
 
