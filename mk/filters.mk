@@ -59,6 +59,13 @@ $(SDK_CPP): tests/filters/cpp/matrix.cc $(SDK) | $(B)/deps/.packages-test
 	@echo "  WASM    $<"
 	@$(subst clang,clang++,$(CLANG)) $(WASI_CXXFLAGS) -Wl,--allow-undefined -Wl,--export=malloc -o $@.$$$$ $< && mv $@.$$$$ $@
 
+# Filters in the manner of published ones are examples of one crate.
+SDK_RUST += $(patsubst tests/filters/rust-styles/examples/%.rs,$(B)/filters/style_rust_%.wasm,$(wildcard tests/filters/rust-styles/examples/*.rs))
+$(B)/filters/style_rust_%.wasm: tests/filters/rust-styles/examples/%.rs tests/filters/rust-styles/Cargo.toml tests/filters/rust-styles/Cargo.lock tools/build-rust.sh
+	@mkdir -p $(@D)
+	@echo "  FILTER  $<"
+	@CARGO_TARGET_DIR=$(RUST_TARGET) tools/build-rust.sh tests/filters/rust-styles $@ $*
+
 $(B)/filters/sdk_rust_%.wasm: tests/filters/rust/%/Cargo.toml tests/filters/rust/%/Cargo.lock tests/filters/rust/%/lib.rs tests/filters/rust/matrix.rs tools/build-rust.sh
 	@mkdir -p $(@D)
 	@echo "  FILTER  $(<D)"

@@ -31,9 +31,9 @@ def sdk(request):
     return request.param
 
 
-def configuration(sdk, upstream, module="vm text", name=None):
+def configuration(sdk, upstream, compiled, module="vm text", name=None):
     name = name or sdk
-    wasm = f"module {sdk} {filter_path(sdk)} '{module}';"
+    wasm = f"{compiled} module {sdk} {filter_path(sdk)} '{module}';"
     http = f"upstream origin {{ server 127.0.0.1:{upstream.port}; }}"
     trailers = "proxy_pass_trailers on;" if version() >= (1, 27, 2) else ""
     servers = f"""server {{
@@ -49,13 +49,13 @@ def configuration(sdk, upstream, module="vm text", name=None):
 
 
 @pytest.fixture(scope="module")
-def running(sdk, upstream_server, tmp_path_factory):
+def running(sdk, upstream_server, tmp_path_factory, compiled):
     """One nginx for all behaviours of a filter; its log is checked at the end."""
     server = Nginx(tmp_path_factory.mktemp(sdk), workers=1, level="debug")
     server.sdk = sdk
     server.allow("level critical", "as asked")
     try:
-        server.start(**configuration(sdk, upstream_server))
+        server.start(**configuration(sdk, upstream_server, compiled))
         yield server
     finally:
         server.stop()
@@ -311,14 +311,14 @@ def test_what_is_printed_is_logged(side):
 # ---- configurations ----
 
 
-def test_a_refused_configuration_is_an_error_of_the_configuration(sdk, nginx, upstream):
-    nginx.write(**configuration(sdk, upstream, name="refuse"))
+def test_a_refused_configuration_is_an_error_of_the_configuration(sdk, nginx, upstream, compiled):
+    nginx.write(**configuration(sdk, upstream, compiled, name="refuse"))
     result = nginx.check()
     assert result.returncode != 0 and "configured [refuse]" in result.stderr + nginx.log(), result.stderr
 
 
-def test_two_filters_of_one_module_have_their_own_configurations(sdk, nginx, upstream):
-    parts = configuration(sdk, upstream, module="")
+def test_two_filters_of_one_module_have_their_own_configurations(sdk, nginx, upstream, compiled):
+    parts = configuration(sdk, upstream, compiled, module="")
     parts["servers"] = parts["servers"].replace(f"proxy_wasm {sdk} {sdk};", f"proxy_wasm {sdk} first; proxy_wasm {sdk} second; proxy_wasm {sdk};")
     parts["wasm"] = parts["wasm"].replace(" ''", "")
     nginx.workers = 1
