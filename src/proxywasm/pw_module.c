@@ -1,6 +1,9 @@
 #include "pw_internal.h"
 #include "pw_table.h"
 
+#include <stdio.h>
+#include <string.h>
+
 #define MARKER "proxy_abi_version_0_"
 
 /* Digits up to the end or to `stop`; false: none, or too many. */
@@ -126,6 +129,18 @@ sl_status_t pw_module_facts(const sl_module_t *module, pw_module_facts_t *facts,
     return rc == SL_OK ? find_callbacks(module, facts, err) : rc;
 }
 
+/* Whoever builds the filter need not find out one by one what is missing. */
+static void name_others(const sl_module_info_t *info, size_t from, sl_err_t *err) {
+    sl_err_t ignored;
+    for (size_t i = from; err != NULL && i < info->n_imports; i++) {
+        const sl_extern_t *import = &info->imports[i];
+        size_t len = strlen(err->text);
+        if (pw_hostcall_find(import, &ignored) == NULL) {
+            snprintf(err->text + len, sizeof(err->text) - len, "; nor does %.*s.%.*s fit", SL_FMT(import->module), SL_FMT(import->name));
+        }
+    }
+}
+
 sl_status_t pw_module_check(const sl_module_t *module, pw_abi_version_t *version, sl_err_t *err) {
     pw_module_facts_t facts;
     sl_status_t rc = pw_module_facts(module, &facts, err);
@@ -135,6 +150,7 @@ sl_status_t pw_module_check(const sl_module_t *module, pw_abi_version_t *version
     const sl_module_info_t *info = sl_module_info(module);
     for (size_t i = 0; i < info->n_imports; i++) {
         if (pw_hostcall_find(&info->imports[i], err) == NULL) {
+            name_others(info, i + 1, err);
             return SL_INVALID;
         }
     }

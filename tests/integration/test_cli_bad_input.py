@@ -19,7 +19,7 @@ GOOD = ("my-c-filter", '{"my_greeting": "goes on"}')
 def running(origin_server):
     """A gateway that must not notice anything of all this."""
     with folder() as path:
-        install(path / "filters", "my-c-filter", "probe", "noabi", "badimport", "badtype", "badexport", "configfail", "vmstartfail", "trap_start", "abi_future")
+        install(path / "filters", "my-c-filter", "probe", "noabi", "badimport", "badwasi", "badtype", "badexport", "configfail", "vmstartfail", "trap_start", "abi_future")
         (path / "filters/nowasm.wasm").write_text("this is a text file\n")
         (path / "filters/empty.wasm").write_bytes(b"")
         (path / "filters/cut.wasm").write_bytes((FILTERS / "probe.wasm").read_bytes()[:5000])
@@ -54,6 +54,7 @@ DOCUMENTS = {
     "a module without the ABI's marker": (with_chain(chain(("noabi", None))), ["noabi", "proxy_abi_version"]),
     "a module of an unknown ABI": (with_chain(chain(("abi_future", None))), ["abi_future", "proxy_abi_version"]),
     "an import that nobody provides": (with_chain(chain(("badimport", None))), ["badimport", "no_such_function"]),
+    "several imports that nobody provides": (with_chain(chain(("badwasi", None))), ["badwasi", "wasi_snapshot_preview1.thread_spawn", "env.proxy_not_in_any_abi"]),
     "an import of another type": (with_chain(chain(("badtype", None))), ["badtype"]),
     "an export of another type": (with_chain(chain(("badexport", None))), ["badexport"]),
     "a filter whose configure refuses": (with_chain(chain(("configfail", "bad words"))), ["configfail", "filters[0]", "refused on purpose: bad words"]),
