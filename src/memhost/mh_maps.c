@@ -144,7 +144,7 @@ static bool text_ok(sl_str_t s) {
 }
 
 static bool status_ok(sl_str_t s) {
-    return s.len == 3 && s.data[0] >= '1' && s.data[0] <= '9' && s.data[1] >= '0' && s.data[1] <= '9' && s.data[2] >= '0' &&
+    return s.len == 3 && s.data[0] >= '2' && s.data[0] <= '9' && s.data[1] >= '0' && s.data[1] <= '9' && s.data[2] >= '0' &&
            s.data[2] <= '9';
 }
 

@@ -33,11 +33,29 @@ bool pw_header_name_fits(sl_str_t name) {
 
 bool pw_header_value_fits(sl_str_t value) {
     for (size_t i = 0; i < value.len; i++) {
-        if (value.data[i] == '\r' || value.data[i] == '\n' || value.data[i] == '\0') {
+        unsigned char c = (unsigned char)value.data[i];
+        if ((c < 0x20 && c != '\t') || c == 0x7f) {
             return false;
         }
     }
     return true;
+}
+
+bool pw_status_fits(uint32_t status) {
+    return status >= 200 && status <= 999;
+}
+
+/* A status that ends a message; what is not final would leave the client waiting for another one. Of 101 the proxy knows more. */
+static bool pseudo_fits(sl_str_t name, sl_str_t value) {
+    if (!sl_str_eq(name, SL_STR(":status"))) {
+        return true;
+    }
+    uint32_t status = 0;
+    for (size_t i = 0; i < value.len && i < 3; i++) {
+        unsigned digit = (unsigned char)value.data[i] - (unsigned)'0';
+        status = digit > 9 ? 1000 : status * 10 + digit;
+    }
+    return value.len == 3 && ((status >= 200 && status <= 599) || status == 101);
 }
 
 typedef enum {
@@ -247,7 +265,7 @@ static pw_result_t prepare(pw_vm_t *vm, sl_dialect_t dialect, sl_str_t *key, sl_
     if (key->len > PW_PAIRS_BYTES_MAX || value->len > PW_PAIRS_BYTES_MAX) {
         return PW_BAD_ARGUMENT;
     }
-    if (dialect == SL_DIALECT_ENVOY && !pw_header_fits(*key, *value)) {
+    if (dialect == SL_DIALECT_ENVOY && (!pw_header_fits(*key, *value) || !pseudo_fits(*key, *value))) {
         return PW_BAD_ARGUMENT;
     }
     size_t most = dialect == SL_DIALECT_WASMX ? (key->len + value->len) * 3 + 8 : key->len;
@@ -285,7 +303,11 @@ static uint64_t writable(pw_vm_t *vm, const pw_ctx_t *ctx, uint32_t map, bool cr
     return PW_BAD_ARGUMENT;
 }
 
-static uint64_t result_of(sl_status_t rc) {
+/* What the proxy does not take: WasmX says so in the log only. */
+static uint64_t result_of(sl_status_t rc, sl_dialect_t dialect) {
+    if (rc == SL_INVALID && dialect == SL_DIALECT_WASMX) {
+        return PW_OK;
+    }
     return rc == SL_OK ? PW_OK : rc == SL_NO_MEMORY || rc == SL_FAILED ? PW_INTERNAL_FAILURE : PW_BAD_ARGUMENT;
 }
 
@@ -296,6 +318,12 @@ static void note_created(const pw_ctx_t *ctx, uint32_t map, pw_access_t access, 
         ctx->stream->flow[dir].has_trailers = true;
         ctx->stream->at[ctx->position].stage[dir].made_trailers = true;
     }
+}
+
+static uint64_t ignored_status(const pw_ctx_t *ctx, sl_str_t value) {
+    pw_log_filter(ctx->stream->worker, ctx->stream->host, ctx->root->filter->conf.name, ctx->node.id, PW_LOG_WARN,
+                  "ignoring attempt to set invalid response status: \"%.*s\"", value.len < 16 ? (int)value.len : 16, value.data);
+    return PW_OK;
 }
 
 static uint64_t edit(pw_vm_t *vm, const sl_raw_t *a, pw_map_op_t op, bool with_value) {
@@ -319,12 +347,15 @@ static uint64_t edit(pw_vm_t *vm, const sl_raw_t *a, pw_map_op_t op, bool with_v
     if (rc != PW_OK) {
         return rc;
     }
+    if (op != PW_MAP_REMOVE && !pseudo_fits(key, value)) {
+        return ignored_status(ctx, value);
+    }
     sl_status_t done = ctx->stream->worker->ops->map_edit(ctx->stream->host, (pw_map_t)a[0].u32, op, key, value);
     note_created(ctx, a[0].u32, access, done);
     if (op == PW_MAP_REMOVE && done == SL_NOT_FOUND) {
         return PW_OK;
     }
-    return result_of(done);
+    return result_of(done, pw_ctx_dialect(ctx));
 }
 
 uint64_t pw_call_add_header_map_value(pw_vm_t *vm, const sl_raw_t *a) {
@@ -341,7 +372,7 @@ uint64_t pw_call_remove_header_map_value(pw_vm_t *vm, const sl_raw_t *a) {
 
 static bool all_fit(const pw_pair_t *pairs, size_t n) {
     for (size_t i = 0; i < n; i++) {
-        if (!pw_header_fits(pairs[i].key, pairs[i].value)) {
+        if (!pw_header_fits(pairs[i].key, pairs[i].value) || !pseudo_fits(pairs[i].key, pairs[i].value)) {
             return false;
         }
     }
@@ -373,13 +404,20 @@ uint64_t pw_call_set_header_map_pairs(pw_vm_t *vm, const sl_raw_t *a) {
     sl_status_t rc =
         access == CREATE ? SL_OK : ops->map_edit(ctx->stream->host, (pw_map_t)a[0].u32, PW_MAP_CLEAR, SL_STR_NULL, SL_STR_NULL);
     pw_map_op_t op = dialect == SL_DIALECT_WASMX ? PW_MAP_REPLACE : PW_MAP_ADD;
+    bool refused = false; /* by the proxy: the others are taken nevertheless */
     for (size_t i = 0; i < n && rc == SL_OK; i++) {
         pw_result_t fit = prepare(vm, dialect, &pairs[i].key, &pairs[i].value);
         if (fit != PW_OK) {
             return fit;
         }
+        if (!pseudo_fits(pairs[i].key, pairs[i].value)) {
+            (void)ignored_status(ctx, pairs[i].value);
+            continue;
+        }
         rc = ops->map_edit(ctx->stream->host, (pw_map_t)a[0].u32, op, pairs[i].key, pairs[i].value);
         note_created(ctx, a[0].u32, access, rc);
+        refused |= rc == SL_INVALID;
+        rc = rc == SL_INVALID ? SL_OK : rc;
     }
-    return result_of(rc);
+    return result_of(rc == SL_OK && refused ? SL_INVALID : rc, dialect);
 }

@@ -17,6 +17,12 @@ const cf_difference_t cf_differences[] = {
     {"header-control", "CR, LF and NUL in a header are BadArgument | are escaped", 0,
      "call proxy_add_header_map_value 0 'x-a' 'b\\nc' = 2; expect up x-a none",
      "call proxy_add_header_map_value 0 'x-a' 'b\\nc'; expect up x-a 'b%0Ac'"},
+    {"status-refused", "a status that is none, or not final, is BadArgument | is ignored with a warning", 0,
+     "at RESH; call proxy_replace_header_map_value 2 ':status' '103' = 2; call proxy_replace_header_map_value 2 ':status' '6000' = 2; "
+     "expect status 200",
+     "at RESH; call proxy_replace_header_map_value 2 ':status' '103'; call proxy_replace_header_map_value 2 ':status' 'abc'; expect status "
+     "200; "
+     "expect log 'invalid response status'"},
     {"header-window", "writing headers that have gone is BadArgument | traps", 0,
      "at RESB; call proxy_add_header_map_value 2 'x-a' 'b' = 2", "at RESB; call proxy_add_header_map_value 2 'x-a' 'b' traps"},
     {"body-range", "set_buffer_bytes replaces the range | everything from its start", 0,

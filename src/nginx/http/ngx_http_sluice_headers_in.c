@@ -49,12 +49,23 @@ sl_status_t ngx_http_sluice_copy(ngx_pool_t *pool, sl_str_t from, ngx_str_t *to)
     return SL_OK;
 }
 
+/* Blanks around a value are no part of it; in HTTP/2 they would make the message malformed. */
+static sl_str_t trimmed(sl_str_t s) {
+    while (s.len != 0 && (s.data[0] == ' ' || s.data[0] == '\t')) {
+        s = sl_str(s.data + 1, s.len - 1);
+    }
+    while (s.len != 0 && (s.data[s.len - 1] == ' ' || s.data[s.len - 1] == '\t')) {
+        s.len--;
+    }
+    return s;
+}
+
 ngx_table_elt_t *ngx_http_sluice_list_add(ngx_http_request_t *r, ngx_list_t *list, sl_str_t key, sl_str_t value) {
     ngx_str_t k, v;
     u_char *low = ngx_pnalloc(r->pool, key.len + 1);
     ngx_table_elt_t *h;
 
-    if (low == NULL || ngx_http_sluice_copy(r->pool, key, &k) != SL_OK || ngx_http_sluice_copy(r->pool, value, &v) != SL_OK) {
+    if (low == NULL || ngx_http_sluice_copy(r->pool, key, &k) != SL_OK || ngx_http_sluice_copy(r->pool, trimmed(value), &v) != SL_OK) {
         return NULL;
     }
     h = ngx_list_push(list);
@@ -84,7 +95,8 @@ ngx_uint_t ngx_http_sluice_header_valid(sl_str_t key, sl_str_t value) {
         }
     }
     for (size_t i = 0; i < value.len; i++) {
-        if (value.data[i] == '\r' || value.data[i] == '\n' || value.data[i] == '\0') {
+        u_char c = (u_char)value.data[i];
+        if ((c < ' ' && c != '\t') || c == 0x7f) {
             return 0;
         }
     }
@@ -264,7 +276,13 @@ static sl_str_t method(ngx_http_sluice_ctx_t *ctx) {
 }
 
 static sl_status_t set_scheme(ngx_http_sluice_ctx_t *ctx, sl_str_t value) {
-    return ngx_http_sluice_copy(ctx->request->pool, value, &ctx->scheme);
+    for (size_t i = 0; i < value.len; i++) {
+        u_char c = (u_char)value.data[i], low = (u_char)(c | 0x20);
+        if (!(low >= 'a' && low <= 'z') && (i == 0 || !((c >= '0' && c <= '9') || c == '+' || c == '-' || c == '.'))) {
+            return SL_INVALID;
+        }
+    }
+    return value.len == 0 ? SL_INVALID : ngx_http_sluice_copy(ctx->request->pool, value, &ctx->scheme);
 }
 
 /* A blank in a method would let a filter write a request line of its own for the upstream. */
@@ -400,12 +418,23 @@ static sl_status_t set_path(ngx_http_sluice_ctx_t *ctx, sl_str_t value) {
     return SL_OK;
 }
 
+/* What nginx takes from clients: $host may be part of a file's name. */
+static ngx_uint_t is_host(sl_str_t value) {
+    for (size_t i = 0; i < value.len; i++) {
+        u_char c = (u_char)value.data[i];
+        if (c <= ' ' || c == 0x7f || c == '/' || c == '\\' || (c == '.' && i != 0 && value.data[i - 1] == '.')) {
+            return 0;
+        }
+    }
+    return value.len != 0;
+}
+
 static sl_status_t set_authority(ngx_http_sluice_ctx_t *ctx, sl_str_t value) {
     ngx_http_request_t *r = ctx->request;
     ngx_str_t copy;
     u_char *colon;
 
-    if (value.len == 0) {
+    if (!is_host(value)) {
         return SL_INVALID;
     }
     if (ngx_http_sluice_copy(r->pool, value, &copy) != SL_OK) {
@@ -536,7 +565,7 @@ static sl_status_t replace(ngx_http_request_t *r, sl_str_t key, sl_str_t value) 
     if (h == NULL) {
         return add(r, key, value);
     }
-    if (ngx_http_sluice_copy(r->pool, value, &h->value) != SL_OK) {
+    if (ngx_http_sluice_copy(r->pool, trimmed(value), &h->value) != SL_OK) {
         return SL_NO_MEMORY;
     }
     return list_remove(&r->headers_in.headers, key, h) != 0 ? known_resync(r) : SL_OK;

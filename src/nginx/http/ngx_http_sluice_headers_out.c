@@ -43,7 +43,10 @@ static sl_status_t set_status(ngx_http_sluice_ctx_t *ctx, sl_str_t value) {
     ngx_http_request_t *r = ctx->request;
     ngx_int_t status = value.len == 3 ? ngx_atoi((u_char *)value.data, value.len) : NGX_ERROR;
 
-    if (status < 100 || status > 599) {
+    if (status == NGX_HTTP_SWITCHING_PROTOCOLS && r->headers_out.status == NGX_HTTP_SWITCHING_PROTOCOLS) {
+        return SL_OK;
+    }
+    if (status < 200 || status > 599 || r->headers_out.status == NGX_HTTP_SWITCHING_PROTOCOLS) {
         ngx_log_error(NGX_LOG_WARN, r->connection->log, 0, "[proxy-wasm] ignoring attempt to set invalid response status: \"%*s\"",
                       value.len, value.data);
         return SL_INVALID;
@@ -239,14 +242,19 @@ static sl_status_t set_connection(ngx_http_sluice_ctx_t *ctx, sl_str_t value) {
     }
     ngx_log_error(NGX_LOG_ERR, r->connection->log, 0, "[proxy-wasm] attempt to set invalid Connection response header: \"%*s\"", value.len,
                   value.data);
-    return SL_INVALID;
+    return SL_OK;
 }
 
 /* What belongs to the connection: a second framing beside nginx's own would let the client see another response. */
 static sl_status_t set_framing(ngx_http_sluice_ctx_t *ctx, sl_str_t value) {
-    ngx_log_error(NGX_LOG_ERR, ctx->request->connection->log, 0,
-                  "[proxy-wasm] attempt to set a response header that belongs to the connection: \"%*s\"", value.len, value.data);
-    return SL_INVALID;
+    ngx_log_error(NGX_LOG_WARN, ctx->request->connection->log, 0,
+                  "[proxy-wasm] ignoring attempt to set a response header that belongs to the connection: \"%*s\"", value.len, value.data);
+    return SL_OK;
+}
+
+/* In HTTP/1 these two are headers like others; in HTTP/2 a message that has them is malformed. */
+static ngx_uint_t is_hop_by_hop(const ngx_http_request_t *r, sl_str_t key) {
+    return r->http_version >= NGX_HTTP_VERSION_20 && (sl_str_eq_nocase(key, SL_STR("upgrade")) || sl_str_eq_nocase(key, SL_STR("te")));
 }
 
 /* What WasmX's filters are shown besides; in Envoy's view these are not part of the message. */
@@ -275,10 +283,6 @@ static sl_status_t get_transfer_encoding(ngx_http_sluice_ctx_t *ctx, sl_str_t *v
     return SL_OK;
 }
 
-static sl_status_t set_nothing(ngx_http_sluice_ctx_t *ctx, sl_str_t value) {
-    return SL_OK;
-}
-
 static void remove_nothing(ngx_http_sluice_ctx_t *ctx) {
 }
 
@@ -290,8 +294,7 @@ static const known_t known[] = {
     {{"Date", 4}, get_date, NULL, remove_date, POINTER(date)},
     {{"Location", 8}, NULL, set_location, remove_location, 0},
     {{"Connection", 10}, get_connection, set_connection, remove_nothing, 0},
-    {{"Transfer-Encoding", 17}, get_transfer_encoding, set_nothing, remove_nothing, 0},
-    {{"transfer-encoding", 17}, NULL, set_framing, remove_nothing, 0},
+    {{"Transfer-Encoding", 17}, get_transfer_encoding, set_framing, remove_nothing, 0},
     {{"keep-alive", 10}, NULL, set_framing, remove_nothing, 0},
     {{"proxy-connection", 16}, NULL, set_framing, remove_nothing, 0},
     {{"Content-Encoding", 16}, NULL, NULL, NULL, POINTER(content_encoding)},
@@ -484,6 +487,9 @@ sl_status_t ngx_http_sluice_out_change(ngx_http_sluice_ctx_t *ctx, pw_map_op_t o
     if (k != NULL && k->set != NULL) {
         return k->set(ctx, value); /* single by nature */
     }
+    if (is_hop_by_hop(ctx->request, key)) {
+        return set_framing(ctx, value);
+    }
     if (op == PW_MAP_REPLACE) {
         remove_key(ctx, k, key);
     }
@@ -492,6 +498,21 @@ sl_status_t ngx_http_sluice_out_change(ngx_http_sluice_ctx_t *ctx, pw_map_op_t o
 
 /* ---- trailers --------------------------------------------------------------------------------------------------------------------------
  */
+
+/* How the message is framed cannot be said when it is over; neither can what belongs to the connection. */
+static ngx_uint_t no_trailer(const ngx_http_request_t *r, sl_str_t key) {
+    static const sl_str_t names[] = {
+        {"content-length", 14}, {"transfer-encoding", 17}, {"trailer", 7}, {"connection", 10},
+        {"keep-alive", 10},     {"proxy-connection", 16},  {"host", 4},
+    };
+
+    for (ngx_uint_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (sl_str_eq_nocase(key, names[i])) {
+            return 1;
+        }
+    }
+    return is_hop_by_hop(r, key);
+}
 
 /* Trailers need chunked encoding or HTTP/2: before the headers have gone this can be arranged. */
 sl_status_t ngx_http_sluice_trailers_edit(ngx_http_sluice_ctx_t *ctx, pw_map_op_t op, sl_str_t key, sl_str_t value) {
@@ -510,6 +531,9 @@ sl_status_t ngx_http_sluice_trailers_edit(ngx_http_sluice_ctx_t *ctx, pw_map_op_
     }
     if (key.data[0] == ':') {
         return SL_INVALID;
+    }
+    if (op != PW_MAP_REMOVE && no_trailer(r, key)) {
+        return set_framing(ctx, value);
     }
     if (op != PW_MAP_ADD) {
         while ((h = ngx_http_sluice_list_find(list, key)) != NULL) {

@@ -199,7 +199,7 @@ ngx_table_elt_t *ngx_http_sluice_list_find(const ngx_list_t *list, sl_str_t key)
 /* Copies key and value into the pool. */
 ngx_table_elt_t *ngx_http_sluice_list_add(ngx_http_request_t *r, ngx_list_t *list, sl_str_t key, sl_str_t value);
 sl_status_t ngx_http_sluice_copy(ngx_pool_t *pool, sl_str_t from, ngx_str_t *to); /* NUL-terminated */
-/* No CR, LF or NUL; a name is not empty. */
+/* No control character but tab; a name is not empty. */
 ngx_uint_t ngx_http_sluice_header_valid(sl_str_t key, sl_str_t value);
 
 /* ---- ngx_http_sluice_properties.c --------------------------------------------------------------------------------------------------- */

@@ -133,17 +133,6 @@ static ngx_uint_t waits_for_body(ngx_http_request_t *r) {
     return r == r->main && r->headers_out.content_length_n > 0 && !may_be_sliced(r);
 }
 
-static ngx_int_t headers_released(ngx_http_sluice_ctx_t *ctx, ngx_uint_t eos) {
-    ngx_http_request_t *r = ctx->request;
-
-    ctx->resp_released = 1;
-    if (!eos && ctx->resp_wants_body && waits_for_body(r)) {
-        ctx->resp = NGX_HTTP_SLUICE_RESP_FIRST;
-        return NGX_OK;
-    }
-    return pass_headers(ctx);
-}
-
 /* What the last header filter would tell the caller. HTTP/1's looks at the status only where no status line came from an upstream. */
 static ngx_uint_t will_be_header_only(ngx_http_request_t *r) {
     ngx_uint_t status = r->headers_out.status;
@@ -153,6 +142,17 @@ static ngx_uint_t will_be_header_only(ngx_http_request_t *r) {
     }
     return (status == NGX_HTTP_NO_CONTENT || status == NGX_HTTP_NOT_MODIFIED) &&
            (r->http_version >= NGX_HTTP_VERSION_20 || r->headers_out.status_line.len == 0);
+}
+
+static ngx_int_t headers_released(ngx_http_sluice_ctx_t *ctx, ngx_uint_t eos) {
+    ngx_http_request_t *r = ctx->request;
+
+    ctx->resp_released = 1;
+    if (!eos && ctx->resp_wants_body && waits_for_body(r) && !will_be_header_only(r)) {
+        ctx->resp = NGX_HTTP_SLUICE_RESP_FIRST;
+        return NGX_OK;
+    }
+    return pass_headers(ctx);
 }
 
 static ngx_int_t headers_held(ngx_http_sluice_ctx_t *ctx, ngx_uint_t eos) {
@@ -388,7 +388,24 @@ static ngx_int_t send_out(ngx_http_sluice_ctx_t *ctx, ngx_chain_t *out) {
     return rc;
 }
 
-/* Headers first, where they still wait: they go with the first thing that goes. */
+/*
+ * A filter has made a message without a body (204, 304) of one whose body is on its way, after whoever produces that was told to go on:
+ * it is thrown away, and an upstream is given up from an event.
+ */
+static void drop_body(ngx_http_sluice_ctx_t *ctx) {
+    ngx_http_request_t *r = ctx->request;
+
+    ngx_http_sluice_consume(ctx->hold_queue);
+    ngx_http_sluice_links_free(r->pool, &ctx->hold_queue);
+    ngx_http_sluice_consume(ctx->resp_in);
+    ngx_http_sluice_links_free(r->pool, &ctx->resp_in);
+    ngx_http_sluice_unblock(r);
+    ctx->resp_drop = 1;
+    ctx->woken_response = 1;
+    ngx_http_sluice_post(ctx);
+}
+
+/* Headers first, where they still wait: they go with the first thing that goes. NGX_DONE: nothing may follow them. */
 static ngx_int_t headers_before(ngx_http_sluice_ctx_t *ctx, size_t len) {
     ngx_int_t rc;
 
@@ -399,15 +416,23 @@ static ngx_int_t headers_before(ngx_http_sluice_ctx_t *ctx, size_t len) {
         changed_headers(ctx, ctx->resp_end_out ? (off_t)len : -1);
     }
     rc = pass_headers(ctx);
-    return rc == NGX_ERROR || rc > NGX_OK || ctx->request->header_only ? NGX_ERROR : NGX_OK;
+    if (rc == NGX_ERROR || rc > NGX_OK) {
+        return NGX_ERROR;
+    }
+    if (!ctx->request->header_only) {
+        return NGX_OK;
+    }
+    drop_body(ctx);
+    return NGX_DONE;
 }
 
 static ngx_int_t emit_now(ngx_http_sluice_ctx_t *ctx, const pw_out_t *po, batch_t *batch, size_t len, ngx_uint_t flush) {
     ngx_uint_t last = ctx->resp_end_out && ctx->resp_last_in && !ctx->resp_last_out;
     ngx_chain_t *out = NULL;
+    ngx_int_t rc = headers_before(ctx, len);
 
-    if (headers_before(ctx, len) != NGX_OK) {
-        return NGX_ERROR;
+    if (rc != NGX_OK) {
+        return rc == NGX_DONE ? NGX_OK : NGX_ERROR;
     }
     ctx->resp_flush = 0;
     ctx->resp_last_out |= last;
@@ -622,6 +647,9 @@ static ngx_int_t release_held(ngx_http_sluice_ctx_t *ctx) {
     } else {
         rc = pass_headers(ctx);
     }
+    if (r->header_only && !header_only && !ctx->resp_eos && (rc == NGX_OK || rc == NGX_AGAIN)) {
+        drop_body(ctx);
+    }
     r->header_only |= header_only;
     return rc;
 }
@@ -646,6 +674,10 @@ static void resume_released(ngx_http_sluice_ctx_t *ctx, const pw_out_t *out) {
     ctx->resp_released |= out->headers;
     if (ctx->resp == NGX_HTTP_SLUICE_RESP_HELD && out->headers) {
         rc = release_held(ctx);
+    }
+    if (ctx->resp_drop) {
+        finish(ctx, rc);
+        return;
     }
     if (rc == NGX_OK || rc == NGX_AGAIN) {
         rc = emit(ctx, out, NULL);
