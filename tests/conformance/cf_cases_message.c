@@ -91,7 +91,8 @@ const cf_case_t cf_cases_message[] = {
      "call proxy_replace_header_map_value 0 'x\\na' 'b' = 2; call proxy_replace_header_map_value 0 null 'b' = 2; "
      "call proxy_replace_header_map_value 0 'x-a' 'b\\tc\\xff'; expect up x-a 'b\\tc\\xff'"},
     {"proxy_replace_header_map_value", "refuses a status that does not end the message", 0,
-     "at RESH; call proxy_replace_header_map_value 2 ':status' '100' = 2; call proxy_replace_header_map_value 2 ':status' '199' = 2; call proxy_replace_header_map_value 2 ':status' '101' = 2; "
+     "at RESH; call proxy_replace_header_map_value 2 ':status' '100' = 2; call proxy_replace_header_map_value 2 ':status' '199' = 2; call "
+     "proxy_replace_header_map_value 2 ':status' '101' = 2; "
      "call proxy_set_header_map_pairs 2 {:status=103,a=b} = 2; expect status 200; expect down x-up 'u'"},
     {"proxy_replace_header_map_value", "answers BadArgument for a map that is not there", 0,
      "call proxy_replace_header_map_value 3 'x-new' 'v' = 2; call proxy_replace_header_map_value 77 'x-new' 'v' = 2"},
