@@ -672,6 +672,10 @@ bool sl_grpc_usable(const sl_grpc_t *conn) {
     return !conn->lost && !conn->draining && nghttp2_session_check_request_allowed(conn->session);
 }
 
+bool sl_grpc_over(const sl_grpc_t *conn) {
+    return conn->lost || (!nghttp2_session_want_read(conn->session) && !nghttp2_session_want_write(conn->session));
+}
+
 bool sl_grpc_room(const sl_grpc_t *conn) {
     return sl_grpc_usable(conn) &&
            conn->n_streams < nghttp2_session_get_remote_settings(conn->session, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);

@@ -83,6 +83,7 @@ void sl_grpc_lost(sl_grpc_t *conn, const char *why);
 size_t sl_grpc_streams(const sl_grpc_t *conn); /* that are open */
 bool sl_grpc_room(const sl_grpc_t *conn);      /* the peer would take one more now */
 bool sl_grpc_usable(const sl_grpc_t *conn);    /* new streams may be opened: no GOAWAY, not lost */
+bool sl_grpc_over(const sl_grpc_t *conn);      /* neither side has anything to say any more: close it */
 
 /* Pieces of the protocol, also of use alone. */
 

@@ -12,9 +12,7 @@ static ngx_queue_t calls = {&calls, &calls};
 static void call_free(ngx_http_sluice_call_t *call) {
     ngx_queue_remove(&call->queue);
     ngx_http_sluice_call_close(call);
-    if (call->resolving != NULL) {
-        ngx_resolve_name_done(call->resolving);
-    }
+    ngx_http_sluice_target_cancel(&call->to);
     if (call->timeout.timer_set) {
         ngx_del_timer(&call->timeout);
     }
@@ -44,7 +42,7 @@ void ngx_http_sluice_call_fail(ngx_http_sluice_call_t *call, ngx_http_sluice_cal
     if (!call->quiet) {
         ngx_log_error(NGX_LOG_ERR, call->log, 0, "[proxy-wasm] dispatch failed: \"%*s\" calls %V: %s",
                       pw_filter_name(pw_root_filter(call->root)).len, pw_filter_name(pw_root_filter(call->root)).data,
-                      call->peer.name != NULL ? call->peer.name : &call->host, why);
+                      call->peer.name != NULL ? call->peer.name : &call->to.host, why);
     }
     call->failed = 1;
     call->failure = failure;
@@ -130,7 +128,7 @@ static ngx_http_sluice_call_t *call_new(ngx_sluice_conf_t *scf, const pw_http_ca
     ngx_http_sluice_call_t *call = pool != NULL ? ngx_pcalloc(pool, sizeof(ngx_http_sluice_call_t)) : NULL;
     ngx_connection_t *shape = call != NULL ? ngx_pcalloc(pool, sizeof(ngx_connection_t)) : NULL;
 
-    if (shape == NULL || ngx_array_init(&call->peers, pool, 2, sizeof(ngx_http_sluice_peer_t)) != NGX_OK) {
+    if (shape == NULL || ngx_http_sluice_target_init(&call->to, pool) != NGX_OK) {
         if (pool != NULL) {
             ngx_destroy_pool(pool);
         }
@@ -153,15 +151,32 @@ static ngx_http_sluice_call_t *call_new(ngx_sluice_conf_t *scf, const pw_http_ca
     return call;
 }
 
-static ngx_resolver_t *resolver_of(ngx_sluice_conf_t *scf, ngx_http_sluice_ctx_t *ctx, ngx_msec_t *timeout) {
-    ngx_http_core_loc_conf_t *clcf = ctx != NULL ? ngx_http_get_module_loc_conf(ctx->request, ngx_http_core_module) : NULL;
+static void target_found(ngx_http_sluice_target_t *to, const char *why) {
+    ngx_http_sluice_call_t *call = to->data;
 
-    if (clcf != NULL && clcf->resolver != NULL && clcf->resolver->connections.nelts != 0) {
-        *timeout = clcf->resolver_timeout;
-        return clcf->resolver;
+    if (why != NULL) {
+        ngx_http_sluice_call_fail(call, NGX_HTTP_SLUICE_CALL_RESOLVER, why);
+    } else if (!call->finished) {
+        ngx_http_sluice_call_connect(call);
     }
-    *timeout = scf->resolver_timeout;
-    return scf->resolver;
+}
+
+/* SL_OK: connects, now or when the resolver has answered. */
+static sl_status_t find_and_connect(ngx_http_sluice_call_t *call, sl_str_t upstream, ngx_http_sluice_ctx_t *ctx) {
+    ngx_msec_t timeout;
+    ngx_resolver_t *resolver = ngx_http_sluice_resolver(call->scf, ctx, &timeout);
+    sl_status_t rc;
+
+    call->to.found = target_found;
+    call->to.data = call;
+    rc = ngx_http_sluice_target_find(&call->to, upstream, 0);
+    if (rc == SL_AGAIN) {
+        return ngx_http_sluice_target_resolve(&call->to, resolver, timeout);
+    }
+    if (rc == SL_OK) {
+        ngx_http_sluice_call_connect(call);
+    }
+    return rc;
 }
 
 /* The location's, where the call is made for a request and the location says something; else those of wasm{}. */
@@ -185,19 +200,16 @@ static void settings_of(ngx_http_sluice_call_t *call, ngx_http_sluice_ctx_t *ctx
 sl_status_t ngx_http_sluice_http_call(void *worker, void *stream, const pw_http_call_t *request, void **handle) {
     ngx_sluice_conf_t *scf = worker;
     ngx_http_sluice_call_t *call = call_new(scf, request);
-    ngx_resolver_t *resolver;
-    ngx_msec_t resolver_timeout;
     sl_status_t rc;
 
     if (call == NULL) {
         return SL_NO_MEMORY;
     }
     settings_of(call, stream);
-    resolver = resolver_of(scf, stream, &resolver_timeout);
     rc = ngx_http_sluice_call_write(call, request);
     sl_http1_init(&call->response, call->to_head, HEAD_BYTES_MAX, BODY_BYTES_MAX);
     if (rc == SL_OK) {
-        rc = ngx_http_sluice_call_find(call, request->upstream, resolver, resolver_timeout);
+        rc = find_and_connect(call, request->upstream, stream);
     }
     if (rc != SL_OK) {
         call_free(call);

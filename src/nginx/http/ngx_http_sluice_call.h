@@ -21,6 +21,20 @@ typedef struct {
     ngx_str_t name;
 } ngx_http_sluice_peer_t;
 
+/* Where a call goes. `found` is called from the event loop when the resolver has answered; why NULL: peers are known. */
+typedef struct ngx_http_sluice_target_s ngx_http_sluice_target_t;
+struct ngx_http_sluice_target_s {
+    ngx_pool_t *pool;
+    ngx_str_t host; /* as it was asked for, without the port; for SNI when there is no authority */
+    in_port_t port;
+    ngx_array_t peers; /* of ngx_http_sluice_peer_t */
+    ngx_uint_t next_peer;
+    ngx_resolver_ctx_t *resolving;
+    void (*found)(ngx_http_sluice_target_t *to, const char *why);
+    void *data;
+    unsigned tls : 1;
+};
+
 typedef enum {
     NGX_HTTP_SLUICE_CALL_TIMEOUT,
     NGX_HTTP_SLUICE_CALL_BROKEN,
@@ -37,12 +51,8 @@ typedef struct {
     pw_root_t *root;
     uint32_t token;
 
-    ngx_str_t host; /* as it was asked for, without the port; for SNI when there is no authority */
-    in_port_t port;
+    ngx_http_sluice_target_t to;
     ngx_str_t server_name; /* of TLS; empty: none */
-    ngx_array_t peers;     /* of ngx_http_sluice_peer_t */
-    ngx_uint_t next_peer;
-    ngx_resolver_ctx_t *resolving;
 
     ngx_buf_t *request;
     sl_http1_t response;
@@ -52,7 +62,6 @@ typedef struct {
     ngx_msec_t connect_timeout, send_timeout, read_timeout;
     ngx_http_sluice_call_failure_e failure;
 
-    unsigned tls : 1;
     unsigned to_head : 1;
     unsigned failed : 1;
     unsigned finished : 1;
@@ -67,9 +76,22 @@ void ngx_http_sluice_call_answered(ngx_http_sluice_call_t *call);
 /* ngx_http_sluice_call_request.c: SL_INVALID: something cannot stand in a request. */
 sl_status_t ngx_http_sluice_call_write(ngx_http_sluice_call_t *call, const pw_http_call_t *request);
 
-/* ngx_http_sluice_call_target.c: SL_OK: peers are known, or the resolver is asked and connects. SL_NOT_FOUND: nothing has this name. */
-sl_status_t ngx_http_sluice_call_find(ngx_http_sluice_call_t *call, sl_str_t upstream, ngx_resolver_t *resolver,
-                                      ngx_msec_t resolver_timeout);
+/* ngx_http_sluice_call_target.c; `default_port` where the name has none. SL_OK: peers are known. SL_AGAIN: the host must be resolved. */
+ngx_int_t ngx_http_sluice_target_init(ngx_http_sluice_target_t *to, ngx_pool_t *pool);
+sl_status_t ngx_http_sluice_target_find(ngx_http_sluice_target_t *to, sl_str_t upstream, in_port_t default_port);
+/* Asks the resolver. SL_NOT_FOUND: there is none. */
+sl_status_t ngx_http_sluice_target_resolve(ngx_http_sluice_target_t *to, ngx_resolver_t *resolver, ngx_msec_t timeout);
+void ngx_http_sluice_target_cancel(ngx_http_sluice_target_t *to);
+/* For SNI: the authority without its port; empty where that is an address. */
+sl_status_t ngx_http_sluice_server_name(ngx_pool_t *pool, sl_str_t authority, ngx_str_t *name);
+/* The location's resolver, where the call is made for a request and there is one; else that of wasm{}. */
+ngx_resolver_t *ngx_http_sluice_resolver(ngx_sluice_conf_t *scf, ngx_http_sluice_ctx_t *ctx, ngx_msec_t *timeout);
+
+/* ngx_http_sluice_call_io.c: TLS of calls. What is wrong, or NULL. */
+const char *ngx_http_sluice_tls_prepare(ngx_sluice_conf_t *scf, ngx_connection_t *c, ngx_str_t *server_name);
+const char *ngx_http_sluice_tls_verify(ngx_sluice_conf_t *scf, ngx_connection_t *c, ngx_str_t *name);
+/* What became of a connect in progress. */
+ngx_int_t ngx_http_sluice_connect_error(ngx_connection_t *c);
 
 /* ngx_http_sluice_call_io.c */
 void ngx_http_sluice_call_connect(ngx_http_sluice_call_t *call); /* to the next peer; fails the call when there is none */

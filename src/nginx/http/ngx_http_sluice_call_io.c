@@ -138,15 +138,24 @@ void ngx_http_sluice_call_tls_free(void) {
     }
 }
 
-static const char *verify(ngx_http_sluice_call_t *call, ngx_connection_t *c) {
-    ngx_str_t *name = call->server_name.len != 0 ? &call->server_name : &call->host;
+const char *ngx_http_sluice_tls_verify(ngx_sluice_conf_t *scf, ngx_connection_t *c, ngx_str_t *name) {
     long rc = SSL_get_verify_result(c->ssl->connection);
 
-    if (call->scf->tls_verify_cert && rc != X509_V_OK) {
+    if (scf->tls_verify_cert && rc != X509_V_OK) {
         return X509_verify_cert_error_string(rc);
     }
-    if (call->scf->tls_verify_host && ngx_ssl_check_host(c, name) != NGX_OK) {
+    if (scf->tls_verify_host && ngx_ssl_check_host(c, name) != NGX_OK) {
         return "the certificate is for another host";
+    }
+    return NULL;
+}
+
+const char *ngx_http_sluice_tls_prepare(ngx_sluice_conf_t *scf, ngx_connection_t *c, ngx_str_t *server_name) {
+    if (ssl_make(scf, c->log) != NGX_OK || ngx_ssl_create_connection(&client_ssl, c, NGX_SSL_BUFFER | NGX_SSL_CLIENT) != NGX_OK) {
+        return "no tls connection";
+    }
+    if (server_name->len != 0 && SSL_set_tlsext_host_name(c->ssl->connection, (char *)server_name->data) == 0) {
+        return "invalid server name";
     }
     return NULL;
 }
@@ -160,7 +169,7 @@ static void handshaken(ngx_connection_t *c) {
                                   "tls handshake failed");
         return;
     }
-    bad = verify(call, c);
+    bad = ngx_http_sluice_tls_verify(call->scf, c, call->server_name.len != 0 ? &call->server_name : &call->to.host);
     if (bad != NULL) {
         ngx_http_sluice_call_fail(call, NGX_HTTP_SLUICE_CALL_TLS, bad);
         return;
@@ -175,14 +184,12 @@ static void handshaken(ngx_connection_t *c) {
 
 static void start_tls(ngx_http_sluice_call_t *call) {
     ngx_connection_t *c = call->peer.connection;
+    const char *bad;
     ngx_int_t rc;
 
-    if (ssl_make(call->scf, call->log) != NGX_OK || ngx_ssl_create_connection(&client_ssl, c, NGX_SSL_BUFFER | NGX_SSL_CLIENT) != NGX_OK) {
-        ngx_http_sluice_call_fail(call, NGX_HTTP_SLUICE_CALL_TLS, "no tls connection");
-        return;
-    }
-    if (call->server_name.len != 0 && SSL_set_tlsext_host_name(c->ssl->connection, (char *)call->server_name.data) == 0) {
-        ngx_http_sluice_call_fail(call, NGX_HTTP_SLUICE_CALL_TLS, "invalid server name");
+    bad = ngx_http_sluice_tls_prepare(call->scf, c, &call->server_name);
+    if (bad != NULL) {
+        ngx_http_sluice_call_fail(call, NGX_HTTP_SLUICE_CALL_TLS, bad);
         return;
     }
     rc = ngx_ssl_handshake(c);
@@ -197,6 +204,14 @@ static void start_tls(ngx_http_sluice_call_t *call) {
 #else
 
 void ngx_http_sluice_call_tls_free(void) {
+}
+
+const char *ngx_http_sluice_tls_prepare(ngx_sluice_conf_t *scf, ngx_connection_t *c, ngx_str_t *server_name) {
+    return "nginx was built without TLS";
+}
+
+const char *ngx_http_sluice_tls_verify(ngx_sluice_conf_t *scf, ngx_connection_t *c, ngx_str_t *name) {
+    return "nginx was built without TLS";
 }
 
 static void start_tls(ngx_http_sluice_call_t *call) {
@@ -214,14 +229,14 @@ static void connected(ngx_http_sluice_call_t *call) {
     if (c->write->timer_set) {
         ngx_del_timer(c->write);
     }
-    if (call->tls) {
+    if (call->to.tls) {
         start_tls(call);
         return;
     }
     write_all(call);
 }
 
-static ngx_int_t connect_error(ngx_connection_t *c) {
+ngx_int_t ngx_http_sluice_connect_error(ngx_connection_t *c) {
     socklen_t len = sizeof(int);
     int err = 0;
 
@@ -254,7 +269,7 @@ static void write_handler(ngx_event_t *wev) {
         retry(call, "timed out connecting");
         return;
     }
-    if (connect_error(c) != NGX_OK) {
+    if (ngx_http_sluice_connect_error(c) != NGX_OK) {
         retry(call, "cannot connect");
         return;
     }
@@ -290,11 +305,11 @@ static ngx_int_t open_connection(ngx_http_sluice_call_t *call, ngx_http_sluice_p
 }
 
 void ngx_http_sluice_call_connect(ngx_http_sluice_call_t *call) {
-    ngx_http_sluice_peer_t *peers = call->peers.elts;
+    ngx_http_sluice_peer_t *peers = call->to.peers.elts;
     ngx_int_t rc = NGX_DECLINED;
 
-    while (rc == NGX_DECLINED && call->next_peer < call->peers.nelts) {
-        rc = open_connection(call, &peers[call->next_peer++]);
+    while (rc == NGX_DECLINED && call->to.next_peer < call->to.peers.nelts) {
+        rc = open_connection(call, &peers[call->to.next_peer++]);
     }
     if (rc == NGX_DECLINED) {
         ngx_http_sluice_call_fail(call, NGX_HTTP_SLUICE_CALL_BROKEN, "no peer could be reached");

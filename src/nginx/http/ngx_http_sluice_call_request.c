@@ -75,26 +75,6 @@ static void put_request(sl_buf_t *out, const pw_http_call_t *request, sl_str_t m
     (void)sl_buf_append(out, "\r\n", 2);
 }
 
-/* For SNI: the authority without its port; addresses have none. */
-static sl_status_t set_server_name(ngx_http_sluice_call_t *call, sl_str_t authority) {
-    const char *colon;
-    struct in6_addr ip6;
-    ngx_str_t name;
-
-    if (authority.len == 0 || authority.data[0] == '[') {
-        return SL_OK;
-    }
-    colon = memchr(authority.data, ':', authority.len);
-    if (ngx_http_sluice_copy(call->pool, sl_str(authority.data, colon != NULL ? (size_t)(colon - authority.data) : authority.len), &name) !=
-        SL_OK) {
-        return SL_NO_MEMORY;
-    }
-    if (ngx_inet_addr(name.data, name.len) == INADDR_NONE && ngx_inet6_addr(name.data, name.len, ip6.s6_addr) != NGX_OK) {
-        call->server_name = name;
-    }
-    return SL_OK;
-}
-
 sl_status_t ngx_http_sluice_call_write(ngx_http_sluice_call_t *call, const pw_http_call_t *request) {
     sl_str_t method = find(request, ":method"), path = find(request, ":path"), authority = find(request, ":authority");
     sl_status_t rc = SL_NO_MEMORY;
@@ -106,7 +86,7 @@ sl_status_t ngx_http_sluice_call_write(ngx_http_sluice_call_t *call, const pw_ht
     if (!one_word(method) || !one_word(path) || !one_word(authority)) {
         return SL_INVALID;
     }
-    call->tls = sl_str_eq_nocase(find(request, ":scheme"), SL_STR("https"));
+    call->to.tls = sl_str_eq_nocase(find(request, ":scheme"), SL_STR("https"));
     call->to_head = sl_str_eq(method, SL_STR("HEAD"));
     sl_buf_init(&out, SIZE_MAX / 2);
     put_request(&out, request, method, path, authority);
@@ -114,7 +94,7 @@ sl_status_t ngx_http_sluice_call_write(ngx_http_sluice_call_t *call, const pw_ht
         call->request = ngx_create_temp_buf(call->pool, out.len);
         if (call->request != NULL) {
             call->request->last = ngx_cpymem(call->request->pos, out.data, out.len);
-            rc = set_server_name(call, authority);
+            rc = ngx_http_sluice_server_name(call->pool, authority, &call->server_name);
         }
     }
     sl_buf_deinit(&out);

@@ -6,23 +6,23 @@
 
 ngx_http_sluice_call_name_pt ngx_http_sluice_call_name;
 
-static sl_status_t add_peer(ngx_http_sluice_call_t *call, const struct sockaddr *sa, socklen_t len, const ngx_str_t *name) {
-    ngx_http_sluice_peer_t *peer = ngx_array_push(&call->peers);
+static sl_status_t add_peer(ngx_http_sluice_target_t *to, const struct sockaddr *sa, socklen_t len, const ngx_str_t *name) {
+    ngx_http_sluice_peer_t *peer = ngx_array_push(&to->peers);
     u_char text[NGX_SOCKADDR_STRLEN];
 
     if (peer == NULL) {
         return SL_NO_MEMORY;
     }
-    peer->sockaddr = ngx_palloc(call->pool, len);
+    peer->sockaddr = ngx_palloc(to->pool, len);
     if (peer->sockaddr == NULL) {
         return SL_NO_MEMORY;
     }
     ngx_memcpy(peer->sockaddr, sa, len);
     peer->socklen = len;
     if (name != NULL) {
-        return ngx_http_sluice_copy(call->pool, ngx_sluice_str(name), &peer->name);
+        return ngx_http_sluice_copy(to->pool, ngx_sluice_str(name), &peer->name);
     }
-    return ngx_http_sluice_copy(call->pool, sl_str(text, ngx_sock_ntop(peer->sockaddr, len, text, sizeof(text), 1)), &peer->name);
+    return ngx_http_sluice_copy(to->pool, sl_str(text, ngx_sock_ntop(peer->sockaddr, len, text, sizeof(text), 1)), &peer->name);
 }
 
 /* ---- upstream{} ----------------------------------------------------------------------------------------------------------------- */
@@ -66,7 +66,7 @@ static ngx_uint_t first_server(const ngx_http_upstream_server_t *servers, ngx_ui
     return 0;
 }
 
-static sl_status_t add_servers(ngx_http_sluice_call_t *call, const ngx_http_upstream_srv_conf_t *us, ngx_uint_t backup) {
+static sl_status_t add_servers(ngx_http_sluice_target_t *to, const ngx_http_upstream_srv_conf_t *us, ngx_uint_t backup) {
     const ngx_http_upstream_server_t *servers = us->servers->elts;
     ngx_uint_t n = us->servers->nelts, first = first_server(servers, n);
 
@@ -76,7 +76,7 @@ static sl_status_t add_servers(ngx_http_sluice_call_t *call, const ngx_http_upst
             continue;
         }
         for (ngx_uint_t j = 0; j < server->naddrs; j++) {
-            if (add_peer(call, server->addrs[j].sockaddr, server->addrs[j].socklen, &server->addrs[j].name) != SL_OK) {
+            if (add_peer(to, server->addrs[j].sockaddr, server->addrs[j].socklen, &server->addrs[j].name) != SL_OK) {
                 return SL_NO_MEMORY;
             }
         }
@@ -87,31 +87,20 @@ static sl_status_t add_servers(ngx_http_sluice_call_t *call, const ngx_http_upst
 /* ---- host[:port] ------------------------------------------------------------------------------------------------------------------ */
 
 static void resolved(ngx_resolver_ctx_t *ctx) {
-    ngx_http_sluice_call_t *call = ctx->data;
-    sl_status_t rc = SL_OK;
+    ngx_http_sluice_target_t *to = ctx->data;
+    const char *why = ctx->state ? ngx_resolver_strerror(ctx->state) : NULL;
 
-    if (ctx->state) {
-        ngx_http_sluice_call_fail(call, NGX_HTTP_SLUICE_CALL_RESOLVER, ngx_resolver_strerror(ctx->state));
-    } else {
-        for (ngx_uint_t i = 0; i < ctx->naddrs && rc == SL_OK; i++) {
-            ngx_inet_set_port(ctx->addrs[i].sockaddr, call->port);
-            rc = add_peer(call, ctx->addrs[i].sockaddr, ctx->addrs[i].socklen, NULL);
-        }
+    for (ngx_uint_t i = 0; i < ctx->naddrs && why == NULL; i++) {
+        ngx_inet_set_port(ctx->addrs[i].sockaddr, to->port);
+        why = add_peer(to, ctx->addrs[i].sockaddr, ctx->addrs[i].socklen, NULL) == SL_OK ? NULL : "out of memory";
     }
-    call->resolving = NULL;
+    to->resolving = NULL;
     ngx_resolve_name_done(ctx);
-    if (call->failed) {
-        return;
-    }
-    if (rc != SL_OK) {
-        ngx_http_sluice_call_fail(call, NGX_HTTP_SLUICE_CALL_RESOLVER, "out of memory");
-        return;
-    }
-    ngx_http_sluice_call_connect(call);
+    to->found(to, why);
 }
 
-static sl_status_t ask_resolver(ngx_http_sluice_call_t *call, ngx_resolver_t *resolver, ngx_msec_t timeout) {
-    ngx_resolver_ctx_t *ctx, temp = {.name = call->host};
+sl_status_t ngx_http_sluice_target_resolve(ngx_http_sluice_target_t *to, ngx_resolver_t *resolver, ngx_msec_t timeout) {
+    ngx_resolver_ctx_t *ctx, temp = {.name = to->host};
 
     if (resolver == NULL) {
         return SL_NOT_FOUND;
@@ -123,63 +112,100 @@ static sl_status_t ask_resolver(ngx_http_sluice_call_t *call, ngx_resolver_t *re
     if (ctx == NGX_NO_RESOLVER) {
         return SL_NOT_FOUND;
     }
-    ctx->name = call->host;
+    ctx->name = to->host;
     ctx->handler = resolved;
-    ctx->data = call;
+    ctx->data = to;
     ctx->timeout = timeout;
-    call->resolving = ctx;
+    to->resolving = ctx;
     if (ngx_resolve_name(ctx) != NGX_OK) {
-        call->resolving = NULL; /* it has been freed */
+        to->resolving = NULL; /* it has been freed */
         return SL_FAILED;
     }
     return SL_OK;
 }
 
-static sl_status_t find_host(ngx_http_sluice_call_t *call, sl_str_t name, ngx_resolver_t *resolver, ngx_msec_t timeout) {
+void ngx_http_sluice_target_cancel(ngx_http_sluice_target_t *to) {
+    if (to->resolving != NULL) {
+        ngx_resolve_name_done(to->resolving);
+        to->resolving = NULL;
+    }
+}
+
+static sl_status_t find_host(ngx_http_sluice_target_t *to, sl_str_t name, in_port_t default_port) {
     ngx_url_t u = {0};
 
-    if (ngx_http_sluice_copy(call->pool, name, &u.url) != SL_OK) {
+    if (ngx_http_sluice_copy(to->pool, name, &u.url) != SL_OK) {
         return SL_NO_MEMORY;
     }
-    u.default_port = call->tls ? 443 : 80;
+    u.default_port = default_port;
     u.no_resolve = 1;
-    if (ngx_parse_url(call->pool, &u) != NGX_OK || u.host.len == 0) {
+    if (ngx_parse_url(to->pool, &u) != NGX_OK || u.host.len == 0) {
         return SL_INVALID;
     }
-    call->host = u.host;
-    call->port = u.port;
+    to->host = u.host;
+    to->port = u.port;
     if (u.naddrs == 0) {
-        return ask_resolver(call, resolver, timeout);
+        return SL_AGAIN;
     }
     for (ngx_uint_t i = 0; i < u.naddrs; i++) {
-        if (add_peer(call, u.addrs[i].sockaddr, u.addrs[i].socklen, &u.addrs[i].name) != SL_OK) {
+        if (add_peer(to, u.addrs[i].sockaddr, u.addrs[i].socklen, &u.addrs[i].name) != SL_OK) {
             return SL_NO_MEMORY;
         }
     }
-    ngx_http_sluice_call_connect(call);
     return SL_OK;
 }
 
 /* ------------------------------------------------------------------------------------------------------------------------------------- */
 
-sl_status_t ngx_http_sluice_call_find(ngx_http_sluice_call_t *call, sl_str_t upstream, ngx_resolver_t *resolver,
-                                      ngx_msec_t resolver_timeout) {
+ngx_int_t ngx_http_sluice_target_init(ngx_http_sluice_target_t *to, ngx_pool_t *pool) {
+    to->pool = pool;
+    return ngx_array_init(&to->peers, pool, 2, sizeof(ngx_http_sluice_peer_t));
+}
+
+sl_status_t ngx_http_sluice_target_find(ngx_http_sluice_target_t *to, sl_str_t upstream, in_port_t default_port) {
     ngx_http_upstream_srv_conf_t *us;
     sl_str_t host = upstream;
-    bool tls = call->tls;
+    bool tls = to->tls;
 
-    if (ngx_http_sluice_call_name != NULL && ngx_http_sluice_call_name(call->pool, upstream, &host, &tls) == NGX_OK) {
-        call->tls = tls;
-        return find_host(call, host, resolver, resolver_timeout);
+    if (ngx_http_sluice_call_name != NULL && ngx_http_sluice_call_name(to->pool, upstream, &host, &tls) == NGX_OK) {
+        to->tls = tls;
+        return find_host(to, host, default_port != 0 ? default_port : tls ? 443 : 80);
     }
     us = find_upstream(upstream);
     if (us == NULL) {
-        return find_host(call, upstream, resolver, resolver_timeout);
+        return find_host(to, upstream, default_port != 0 ? default_port : tls ? 443 : 80);
     }
-    call->host = us->host;
-    if (add_servers(call, us, 0) != SL_OK || add_servers(call, us, 1) != SL_OK) {
+    to->host = us->host;
+    return add_servers(to, us, 0) == SL_OK && add_servers(to, us, 1) == SL_OK ? SL_OK : SL_NO_MEMORY;
+}
+
+sl_status_t ngx_http_sluice_server_name(ngx_pool_t *pool, sl_str_t authority, ngx_str_t *name) {
+    const char *colon;
+    struct in6_addr ip6;
+    ngx_str_t host;
+
+    ngx_str_null(name);
+    if (authority.len == 0 || authority.data[0] == '[') {
+        return SL_OK;
+    }
+    colon = memchr(authority.data, ':', authority.len);
+    if (ngx_http_sluice_copy(pool, sl_str(authority.data, colon != NULL ? (size_t)(colon - authority.data) : authority.len), &host) !=
+        SL_OK) {
         return SL_NO_MEMORY;
     }
-    ngx_http_sluice_call_connect(call);
+    if (ngx_inet_addr(host.data, host.len) == INADDR_NONE && ngx_inet6_addr(host.data, host.len, ip6.s6_addr) != NGX_OK) {
+        *name = host;
+    }
     return SL_OK;
+}
+
+ngx_resolver_t *ngx_http_sluice_resolver(ngx_sluice_conf_t *scf, ngx_http_sluice_ctx_t *ctx, ngx_msec_t *timeout) {
+    ngx_http_core_loc_conf_t *clcf = ctx != NULL ? ngx_http_get_module_loc_conf(ctx->request, ngx_http_core_module) : NULL;
+
+    if (clcf != NULL && clcf->resolver != NULL && clcf->resolver->connections.nelts != 0) {
+        *timeout = clcf->resolver_timeout;
+        return clcf->resolver;
+    }
+    *timeout = scf->resolver_timeout;
+    return scf->resolver;
 }

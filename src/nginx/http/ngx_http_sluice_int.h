@@ -217,6 +217,14 @@ void ngx_http_sluice_http_call_cancel(void *worker, void *handle);
 sl_status_t ngx_http_sluice_http_call_detach(void *worker, void *handle);
 void ngx_http_sluice_call_tls_free(void); /* what all calls of the worker share */
 
+/* ---- ngx_http_sluice_grpc.c: operations of pw_host_ops_t; ngx_http_sluice_grpc_session.c --------------------------------------------- */
+
+sl_status_t ngx_http_sluice_grpc_open(void *worker, void *stream, const pw_grpc_call_t *request, void **handle);
+sl_status_t ngx_http_sluice_grpc_send(void *worker, void *handle, sl_str_t message);
+void ngx_http_sluice_grpc_finish(void *worker, void *handle);
+void ngx_http_sluice_grpc_cancel(void *worker, void *handle);
+void ngx_http_sluice_grpc_stop(void); /* closes the connections of the worker; its calls have ended */
+
 /* ---- ngx_http_sluice_ops.c --------------------------------------------------------------------------------------------------------------
  */
 

@@ -142,4 +142,8 @@ void ngx_http_sluice_ops_init(void) {
     ngx_sluice_ops.http_call = ngx_http_sluice_http_call;
     ngx_sluice_ops.http_call_cancel = ngx_http_sluice_http_call_cancel;
     ngx_sluice_ops.http_call_detach = ngx_http_sluice_http_call_detach;
+    ngx_sluice_ops.grpc_open = ngx_http_sluice_grpc_open;
+    ngx_sluice_ops.grpc_send = ngx_http_sluice_grpc_send;
+    ngx_sluice_ops.grpc_finish = ngx_http_sluice_grpc_finish;
+    ngx_sluice_ops.grpc_cancel = ngx_http_sluice_grpc_cancel;
 }

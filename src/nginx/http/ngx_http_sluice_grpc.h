@@ -1,0 +1,55 @@
+/*
+ * gRPC calls that filters make. Shared by the ngx_http_sluice_grpc*.c files.
+ *
+ *   call (a token of a root context) >-- session (one HTTP/2 connection to a target, for all filters of the worker)
+ *
+ * A session is found by its target, or made; it can be asked before it is connected. It goes when the peer has closed it or has said that
+ * it will, and when nobody has used it for a while. Filters are told from the event loop only: from a session's read and run events,
+ * and from a call's timer.
+ */
+#ifndef NGX_HTTP_SLUICE_GRPC_H
+#define NGX_HTTP_SLUICE_GRPC_H
+
+#include "ngx_http_sluice_call.h"
+
+#include "sl_grpc.h"
+
+typedef struct {
+    ngx_queue_t queue; /* of all sessions of the worker */
+    ngx_pool_t *pool;
+    ngx_log_t *log;
+    ngx_sluice_conf_t *scf;
+    ngx_str_t key; /* sessions with the same one go to the same peer in the same way */
+    ngx_http_sluice_target_t to;
+    ngx_str_t server_name; /* of TLS: SNI; empty: none */
+    ngx_str_t verify_name; /* of TLS: the certificate must be for it */
+    ngx_peer_connection_t peer;
+    sl_grpc_t *http2;
+    ngx_event_t run;  /* posted: something waits to be written, or the session to be ended */
+    ngx_event_t idle; /* timer: nobody uses it */
+    const char *broken;
+
+    unsigned listed : 1;
+    unsigned connected : 1; /* TCP */
+    unsigned ready : 1;     /* and TLS: HTTP/2 may go both ways */
+} ngx_http_sluice_grpc_session_t;
+
+typedef struct {
+    pw_root_t *root;
+    uint32_t token;
+    ngx_http_sluice_grpc_session_t *session;
+    sl_grpc_stream_t *stream; /* NULL: it has ended */
+    ngx_event_t timeout;
+    ngx_connection_t shape; /* of the timer's data: debug builds print its descriptor */
+    unsigned telling : 1;   /* its end is being told */
+} ngx_http_sluice_grpc_call_t;
+
+/* ngx_http_sluice_grpc_session.c: one for the call's target that takes a stream. SL_NOT_FOUND: nothing has this name. */
+sl_status_t ngx_http_sluice_grpc_session_get(ngx_sluice_conf_t *scf, ngx_http_sluice_ctx_t *ctx, const pw_grpc_call_t *request,
+                                             ngx_http_sluice_grpc_session_t **out);
+void ngx_http_sluice_grpc_session_post(ngx_http_sluice_grpc_session_t *session); /* something may wait to be written */
+
+/* ngx_http_sluice_grpc.c: the events of all sessions; `user` is a call. */
+extern const sl_grpc_events_t ngx_http_sluice_grpc_events;
+
+#endif
