@@ -49,6 +49,7 @@ typedef struct {
     bool slice;                  /* runs on a stack of its own and yields to the event loop */
     bool headers_stop_iteration; /* Pause (1) in a headers callback lets this filter's body callbacks run */
     uint32_t cpu_budget_ms;      /* CPU time of a callback; 0: no budget */
+    uint32_t start_budget_ms;    /* the same of start functions, proxy_on_vm_start and proxy_on_configure */
     uint64_t memory_budget;      /* bytes of linear memory of an instance */
     sl_str_t grants;             /* comma list without spaces; empty with the bit set: none at all */
     sl_str_t vm_id;              /* filters with equal vm_id may share VMs and share the name space of shared data */

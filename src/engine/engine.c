@@ -116,6 +116,10 @@ const sl_module_info_t *sl_module_info(const sl_module_t *m) {
     return &m->info;
 }
 
+sl_engine_t *sl_module_engine(const sl_module_t *m) {
+    return m->engine;
+}
+
 const sl_extern_t *sl_module_export(const sl_module_t *m, const char *name, sl_extern_kind_t kind) {
     sl_str_t wanted = sl_cstr(name);
     for (size_t i = 0; i < m->info.n_exports; i++) {

@@ -112,6 +112,7 @@ sl_status_t sl_module_get(sl_engine_t *engine, sl_cache_t *cache, sl_str_t bytes
 sl_module_t *sl_module_ref(sl_module_t *m);
 void sl_module_unref(sl_module_t *m);
 const sl_module_info_t *sl_module_info(const sl_module_t *m);
+sl_engine_t *sl_module_engine(const sl_module_t *m);
 
 /* ---- instances -------------------------------------------------------------------------------------------------- */
 

@@ -14,6 +14,7 @@
 
 #include "pw.h"
 #include "sl_arena.h"
+#include "sl_watch.h"
 
 typedef enum {
 #define PW_CALLBACK(id, name, sig_0_1, sig_0_2) PW_CB_##id,
@@ -65,6 +66,7 @@ struct pw_worker_s {
     pw_limits_t limits;
     pw_stats_t stats;
     sl_dialect_t dialect;     /* of the filter that runs, or is asked about */
+    sl_watch_t *watch;        /* of CPU budgets; made with the first VM */
     pw_vm_t *vms;             /* all, also those that failed */
     pw_root_t *finishing;     /* roots to be deleted once no guest runs */
     struct pw_stream_s *pool; /* streams of few filters, for use again */
@@ -72,6 +74,8 @@ struct pw_worker_s {
     sl_buf_t sizes, bytes, value, line; /* scratch of one host call; `line` of one log line */
     pw_pair_t pairs[2][PW_PAIRS_MAX];   /* decoded pairs of one host call */
 };
+/* SL_FAILED: the kernel gives no timer. */
+sl_status_t pw_worker_watch(pw_worker_t *worker, sl_engine_t *engine, sl_err_t *err);
 void pw_worker_finish(pw_worker_t *worker);
 static inline void pw_worker_settle(pw_worker_t *worker) {
     if (__builtin_expect(worker->finishing != NULL, 0)) {
@@ -165,7 +169,8 @@ struct pw_vm_s {
     /* the key */
     sl_module_t *module;
     sl_str_t vm_id, config;
-    uint64_t memory_budget; /* bytes */
+    uint64_t memory_budget;   /* bytes */
+    uint32_t start_budget_ms; /* of its start functions */
     pw_pair_t *env;
     size_t n_env;
 

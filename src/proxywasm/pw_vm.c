@@ -132,6 +132,14 @@ static void log_trap(pw_vm_t *vm, const pw_ctx_t *ctx, const char *where, const 
 
 /* ---- calling ---- */
 
+/* CPU time that a callback has; what starts a filter has a budget of its own. */
+static uint32_t budget_ms(const pw_ctx_t *ctx, pw_cb_t cb) {
+    const sl_filter_opts_t *opts = &ctx->root->filter->conf.opts;
+    bool starts =
+        cb == PW_CB_CONFIGURE || cb == PW_CB_VM_START || cb == PW_CB_VALIDATE || (cb == PW_CB_CONTEXT_CREATE && ctx->stream == NULL);
+    return __builtin_expect(starts, 0) ? opts->start_budget_ms : opts->cpu_budget_ms;
+}
+
 sl_status_t pw_vm_call(pw_vm_t *vm, pw_ctx_t *ctx, pw_cb_t cb, sl_raw_t *args, sl_err_t *err) {
     if (vm->failed) {
         return sl_err_set(err, SL_TRAP, "the filter's instance has trapped before");
@@ -147,7 +155,9 @@ sl_status_t pw_vm_call(pw_vm_t *vm, pw_ctx_t *ctx, pw_cb_t cb, sl_raw_t *args, s
     vm->running = cb;
     vm->depth++;
     vm->worker->stats.callbacks++;
+    sl_watch_begin(vm->worker->watch, budget_ms(ctx, cb));
     sl_status_t rc = sl_instance_call(vm->instance, vm->cb[cb], args, err);
+    sl_watch_end(vm->worker->watch);
     vm->depth--;
     if (__builtin_expect((vm->std[0].len | vm->std[1].len) != 0, 0)) {
         pw_log_std_flush(vm);
@@ -175,7 +185,9 @@ static sl_status_t run_start(pw_vm_t *vm, const char *name, const char *sig, sl_
     }
     sl_raw_t args[2] = {{.u64 = 0}, {.u64 = 0}};
     vm->exited = false;
+    sl_watch_begin(vm->worker->watch, vm->start_budget_ms);
     rc = sl_instance_call(vm->instance, func, args, err);
+    sl_watch_end(vm->worker->watch);
     pw_log_std_flush(vm);
     if (rc != SL_OK && vm->exited && vm->exit_code == 0) {
         vm->trapped = false;
@@ -222,9 +234,11 @@ static sl_status_t link_instance(pw_vm_t *vm, sl_err_t *err) {
         }
     }
     if (rc == SL_OK) {
-        sl_instance_limits_t limits = {.max_memory_bytes = vm->memory_budget};
+        sl_instance_limits_t limits = {.max_memory_bytes = vm->memory_budget, .watch = vm->worker->watch};
         sl_instance_t *instance = NULL;
+        sl_watch_begin(limits.watch, vm->start_budget_ms);
         rc = sl_instance_new(vm->module, imports, info->n_imports, &limits, vm, &instance, err);
+        sl_watch_end(limits.watch);
         vm->instance = rc == SL_OK ? instance : NULL; /* a start section that trapped has left a dead one */
     }
     free(imports);
@@ -246,6 +260,7 @@ static sl_status_t resolve(pw_vm_t *vm, const pw_module_facts_t *facts, sl_err_t
 static sl_status_t vm_start(pw_vm_t *vm, sl_err_t *err) {
     pw_module_facts_t facts;
     sl_status_t rc = pw_module_facts(vm->module, &facts, err);
+    rc = rc == SL_OK ? pw_worker_watch(vm->worker, sl_module_engine(vm->module), err) : rc;
     if (rc != SL_OK) {
         return rc;
     }
@@ -272,6 +287,7 @@ static bool copy_key(pw_vm_t *vm, const pw_filter_conf_t *conf) {
     vm->vm_id = sl_arena_dup(&vm->arena, conf->opts.vm_id);
     vm->config = sl_arena_dup(&vm->arena, conf->vm_config);
     vm->memory_budget = memory_budget(vm->worker, conf);
+    vm->start_budget_ms = conf->opts.start_budget_ms;
     vm->starter = sl_arena_dup(&vm->arena, conf->name);
     vm->env = sl_arena_alloc(&vm->arena, (conf->n_env + 1) * sizeof(*vm->env));
     bool ok = vm->vm_id.data != NULL && vm->config.data != NULL && vm->starter.data != NULL && vm->env != NULL;

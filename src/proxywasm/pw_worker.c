@@ -59,7 +59,12 @@ void pw_worker_free(pw_worker_t *w) {
     sl_buf_deinit(&w->bytes);
     sl_buf_deinit(&w->value);
     sl_buf_deinit(&w->line);
+    sl_watch_free(w->watch);
     free(w);
+}
+
+sl_status_t pw_worker_watch(pw_worker_t *w, sl_engine_t *engine, sl_err_t *err) {
+    return w->watch != NULL ? SL_OK : sl_watch_new(engine, &w->watch, err);
 }
 
 void *pw_worker_host(const pw_worker_t *w) {
