@@ -63,6 +63,7 @@ static void each_option_is_set_from_its_text(void **state) {
     assert_int_equal(set(&opts, "dialect", "wasmx", NULL), SL_OK);
     assert_int_equal(set(&opts, "isolation", "request", NULL), SL_OK);
     assert_int_equal(set(&opts, "cpu_budget_ms", "7", NULL), SL_OK);
+    assert_int_equal(set(&opts, "start_budget_ms", "8", NULL), SL_OK);
     assert_int_equal(set(&opts, "memory_budget", "128m", NULL), SL_OK);
     assert_int_equal(set(&opts, "fail", "skip-chain", NULL), SL_OK);
     assert_int_equal(set(&opts, "slice", "on", NULL), SL_OK);
