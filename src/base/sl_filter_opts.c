@@ -3,9 +3,9 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-static const char *const dialects[] = {"envoy", "wasmx", NULL};
-static const char *const isolations[] = {"shared", "request", "filter", NULL};
-static const char *const fails[] = {"closed", "open", "skip-chain", NULL};
+const char *const sl_dialects[] = {"envoy", "wasmx", NULL};
+const char *const sl_isolations[] = {"shared", "request", "filter", NULL};
+const char *const sl_fails[] = {"closed", "open", "skip-chain", NULL};
 
 const sl_filter_opt_t sl_filter_opts[SL_FOPT_N] = {
 #define SL_FILTER_OPT(id, field, name, kind, def, values, min, max)                                                                        \
@@ -259,6 +259,45 @@ sl_str_t sl_filter_opts_text(const sl_filter_opts_t *opts, const sl_filter_opt_t
         return *(const sl_str_t *)from;
     }
     return SL_STR("");
+}
+
+void sl_filter_opts_write(const sl_filter_opts_t *opts, sl_buf_t *lines) {
+    char room[SL_FILTER_OPT_TEXT];
+    for (size_t i = 0; i < SL_FOPT_N; i++) {
+        const sl_filter_opt_t *opt = &sl_filter_opts[i];
+        if (sl_filter_opt_is_set(opts, opt)) {
+            sl_buf_append_cstr(lines, opt->name);
+            sl_buf_append_char(lines, '=');
+            sl_buf_append_str(lines, sl_filter_opts_text(opts, opt, room));
+            sl_buf_append_char(lines, '\n');
+        }
+    }
+}
+
+static sl_status_t read_line(sl_filter_opts_t *opts, sl_str_t line, sl_err_t *err) {
+    const char *equals = memchr(line.data, '=', line.len);
+    size_t len = equals != NULL ? (size_t)(equals - line.data) : line.len;
+    const sl_filter_opt_t *opt = sl_filter_opt_find(sl_str(line.data, len));
+    if (equals == NULL || opt == NULL) {
+        return sl_err_set(err, SL_INVALID, "no option of filters: '%.*s'", SL_FMT(line));
+    }
+    sl_status_t rc = sl_filter_opts_set(opts, opt, sl_str(equals + 1, line.len - len - 1), NULL, err);
+    if (rc != SL_OK) {
+        sl_err_prefix(err, "%s: ", opt->name);
+    }
+    return rc;
+}
+
+sl_status_t sl_filter_opts_read(sl_filter_opts_t *opts, sl_str_t lines, sl_err_t *err) {
+    sl_status_t rc = SL_OK;
+    while (rc == SL_OK && lines.len != 0) {
+        const char *end = memchr(lines.data, '\n', lines.len);
+        size_t len = end != NULL ? (size_t)(end - lines.data) : lines.len;
+        rc = read_line(opts, sl_str(lines.data, len), err);
+        size_t skip = len + (end != NULL);
+        lines = sl_str(lines.data + skip, lines.len - skip);
+    }
+    return rc;
 }
 
 /* ---- levels ------------------------------------------------------------------------------------------------------------- */

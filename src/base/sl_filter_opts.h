@@ -11,6 +11,7 @@
 #define SL_FILTER_OPTS_H
 
 #include "sl_arena.h"
+#include "sl_buf.h"
 #include "sl_types.h"
 
 typedef enum { SL_DIALECT_ENVOY, SL_DIALECT_WASMX } sl_dialect_t;
@@ -31,6 +32,9 @@ typedef enum {
  * TEXT: UTF-8 without control characters.
  */
 typedef enum { SL_OPT_ENUM, SL_OPT_BOOL, SL_OPT_UINT, SL_OPT_SIZE, SL_OPT_LIST, SL_OPT_TEXT } sl_opt_kind_t;
+
+/* NULL-terminated, in the order of the enums. */
+extern const char *const sl_dialects[], *const sl_isolations[], *const sl_fails[];
 
 typedef enum {
 #define SL_FILTER_OPT(id, field, name, kind, def, values, min, max) SL_FOPT_##id,
@@ -83,6 +87,11 @@ sl_status_t sl_filter_opts_set(sl_filter_opts_t *opts, const sl_filter_opt_t *op
 /* The effective value as text that sl_filter_opts_set() takes; in `room` or borrowed from opts and the table. */
 #define SL_FILTER_OPT_TEXT 24
 sl_str_t sl_filter_opts_text(const sl_filter_opts_t *opts, const sl_filter_opt_t *opt, char room[SL_FILTER_OPT_TEXT]);
+
+/* What is set as lines "name=value\n", in the table's order: equal options, equal bytes. A failure shows in the buffer. */
+void sl_filter_opts_write(const sl_filter_opts_t *opts, sl_buf_t *lines);
+/* Sets what the lines say; texts are borrowed from them. SL_INVALID: no such lines, err says what is wrong. */
+sl_status_t sl_filter_opts_read(sl_filter_opts_t *opts, sl_str_t lines, sl_err_t *err);
 
 /* What is absent in `opts` is taken from `under`. */
 void sl_filter_opts_inherit(sl_filter_opts_t *opts, const sl_filter_opts_t *under);

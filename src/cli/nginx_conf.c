@@ -106,6 +106,30 @@ static void main_block(sl_buf_t *b, const settings_t *s, const prepared_t *p) {
     settings_injected(s, "main", injected_line, b);
 }
 
+static void wasm_line(sl_buf_t *b, const settings_t *s, const char *name) {
+    char property[64];
+    snprintf(property, sizeof(property), "wasm_%s", name);
+    const char *value = settings_get(s, property);
+    if (value != NULL) {
+        sl_buf_printf(b, "    proxy_wasm_%s ", name);
+        word(b, value);
+        sl_buf_append_cstr(b, ";\n");
+    }
+}
+
+/* How filters and chains are run where their entries say nothing. */
+static void wasm_block(sl_buf_t *b, const settings_t *s) {
+    static const char *const of_chains[] = {"response_order", "request_body_limit", "response_body_limit", "over_limit"};
+    sl_buf_append_cstr(b, "wasm {\n");
+    for (size_t i = 0; i < SL_FOPT_N; i++) {
+        wasm_line(b, s, sl_filter_opts[i].name);
+    }
+    for (size_t i = 0; i < sizeof(of_chains) / sizeof(of_chains[0]); i++) {
+        wasm_line(b, s, of_chains[i]);
+    }
+    sl_buf_append_cstr(b, "}\n");
+}
+
 static void events_block(sl_buf_t *b, const settings_t *s) {
     const char *given = settings_get(s, "nginx_events_worker_connections");
     struct rlimit rl;
@@ -259,6 +283,7 @@ static void status_server(sl_buf_t *b, const settings_t *s, const prepared_t *p)
 
 sl_status_t nginx_conf_render(const settings_t *s, const prepared_t *p, sl_buf_t *b, sl_err_t *err) {
     main_block(b, s, p);
+    wasm_block(b, s);
     events_block(b, s);
     sl_buf_append_cstr(b, "http {\n    sluice_gateway ");
     path_word(b, p, p->draft ? "sluice.json.draft" : "sluice.json");

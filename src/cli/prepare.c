@@ -388,6 +388,7 @@ sl_status_t prepare_node_open(const settings_t *s, nd_node_t *node, sl_err_t *er
     sl_status_t rc =
         nd_filters_scan(wasm ? settings_get(s, "wasm_filters_path") : NULL, sl_cstr(choose != NULL ? choose : ""), &filters, err);
     node->filters = filters;
+    rc = rc == SL_OK ? settings_filter_opts(s, &node->opts, err) : rc;
     if (rc == SL_IO) {
         return advise(rc, err, "set SLUICE_WASM_FILTERS_PATH to the folder of the .wasm files");
     }

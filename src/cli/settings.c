@@ -10,9 +10,11 @@
 
 extern char **environ;
 
-/* TOKEN: goes into nginx.conf as it is, so only letters, digits, space and . _ - are allowed. COUNT: a number or "auto". */
+/* TOKEN: goes into nginx.conf as it is, so only letters, digits, space and . _ - are allowed. COUNT: a number or "auto". SIZE: as nginx has
+ * them. */
+/* OPTION: of filters, wasm_<name>. */
 /* PATH: relative to the folder that the command was given in. */
-typedef enum { TEXT, PATH, BOOL, NUMBER, COUNT, ENUM, SECRET, TOKEN } kind_t;
+typedef enum { TEXT, PATH, BOOL, NUMBER, COUNT, ENUM, SECRET, TOKEN, SIZE, OPTION } kind_t;
 
 typedef struct {
     const char *name;
@@ -49,6 +51,13 @@ static const property_t properties[] = {
     {"wasm_filters_path", NULL, PATH, NULL, NULL},
     {"wasm_filters", "bundled,user", TEXT, NULL, NULL},
     {"wasm_backtraces", "off", BOOL, NULL, NULL},
+    {"wasm_response_order", NULL, ENUM, "forward,reverse", NULL},
+    {"wasm_request_body_limit", NULL, SIZE, NULL, NULL},
+    {"wasm_response_body_limit", NULL, SIZE, NULL, NULL},
+    {"wasm_over_limit", NULL, ENUM, "fail,pass", NULL},
+#define SL_FILTER_OPT(id, field, name, kind, def, values, min, max) {"wasm_" name, NULL, OPTION, NULL, NULL},
+#include "sl_filter_opts.def"
+#undef SL_FILTER_OPT
     {"router_flavor", "traditional_compatible", ENUM, "traditional,traditional_compatible", NULL},
     {"headers", "server_tokens, latency_tokens, x-kong-request-id", TEXT, NULL, NULL},
     {"error_default_type", "text/plain", ENUM, "text/plain,text/html,application/json,application/xml", NULL},
@@ -140,7 +149,25 @@ static bool is_number(const char *value) {
     return value[0] != '\0' && value[strspn(value, "0123456789")] == '\0' && strlen(value) <= 9;
 }
 
+static const sl_filter_opt_t *option_of(const property_t *p) {
+    return sl_filter_opt_find(sl_cstr(p->name + strlen("wasm_")));
+}
+
+static sl_status_t check_option(const property_t *p, const char *value, const char *origin, sl_err_t *err) {
+    sl_filter_opts_t opts;
+    sl_arena_t arena;
+    sl_filter_opts_init(&opts);
+    sl_arena_init(&arena, 1024, 65536);
+    sl_status_t rc = sl_filter_opts_set(&opts, option_of(p), sl_cstr(value), &arena, err);
+    sl_arena_deinit(&arena);
+    if (rc != SL_OK) {
+        sl_err_prefix(err, "%s: %s has an invalid value: ", origin, p->name);
+    }
+    return rc;
+}
+
 static sl_status_t check_value(const property_t *p, const char *value, const char *origin, sl_err_t *err) {
+    uint64_t bytes;
     if (!sl_utf8_valid(sl_cstr(value), NULL)) {
         return sl_err_set(err, SL_INVALID, "%s: %s: not valid UTF-8", origin, p->name);
     }
@@ -176,12 +203,32 @@ static sl_status_t check_value(const property_t *p, const char *value, const cha
                               value);
         }
         break;
+    case SIZE:
+        if (!sl_size_parse(sl_cstr(value), &bytes) || bytes == 0 || bytes > INT32_MAX) {
+            return sl_err_set(err, SL_INVALID, "%s: %s has an invalid value: '%s' (a size such as 64k or 2m)", origin, p->name, value);
+        }
+        break;
+    case OPTION:
+        return check_option(p, value, origin, err);
     case TEXT:
     case PATH:
     case SECRET:
         break;
     }
     return SL_OK;
+}
+
+/* Lists in the one form that needs no memory to read. */
+static const char *kept_value(const property_t *p, const char *value, sl_arena_t *arena) {
+    const sl_filter_opt_t *opt = option_of(p);
+    char room[SL_FILTER_OPT_TEXT];
+    sl_filter_opts_t opts;
+    if (opt->kind != SL_OPT_LIST) {
+        return value;
+    }
+    sl_filter_opts_init(&opts);
+    bool good = sl_filter_opts_set(&opts, opt, sl_cstr(value), arena, NULL) == SL_OK;
+    return good ? sl_arena_dup(arena, sl_filter_opts_text(&opts, opt, room)).data : NULL;
 }
 
 sl_status_t settings_override(settings_t *s, const char *name, const char *value, const char *origin, sl_err_t *err) {
@@ -193,12 +240,29 @@ sl_status_t settings_override(settings_t *s, const char *name, const char *value
     if (rc != SL_OK) {
         return rc;
     }
+    if (value[0] != '\0' && properties[i].kind == OPTION) {
+        value = kept_value(&properties[i], value, &s->arena);
+        if (value == NULL) {
+            return sl_err_set(err, SL_NO_MEMORY, "out of memory");
+        }
+    }
     /* Empty means unset, as with Kong; what cannot be unset, such as a number, has its default then. */
     bool text = properties[i].kind == TEXT || properties[i].kind == SECRET;
     s->values[i].value = value[0] != '\0' ? sl_arena_dup(&s->arena, sl_cstr(value)).data : text ? NULL : properties[i].fallback;
     s->values[i].origin = sl_arena_dup(&s->arena, sl_cstr(origin)).data;
     s->values[i].from_file = s->in_file;
     return SL_OK;
+}
+
+sl_status_t settings_filter_opts(const settings_t *s, sl_filter_opts_t *opts, sl_err_t *err) {
+    sl_filter_opts_init(opts);
+    sl_status_t rc = SL_OK;
+    for (size_t i = 0; rc == SL_OK && i < N_PROPERTIES; i++) {
+        if (properties[i].kind == OPTION && s->values[i].value != NULL) {
+            rc = sl_filter_opts_set(opts, option_of(&properties[i]), sl_cstr(s->values[i].value), NULL, err);
+        }
+    }
+    return rc;
 }
 
 /* nginx_<block>_<directive>; false when the name is no such thing. */

@@ -10,6 +10,7 @@
 
 #include "sl_arena.h"
 #include "sl_buf.h"
+#include "sl_filter_opts.h"
 
 typedef struct settings_s settings_t;
 
@@ -25,6 +26,9 @@ bool settings_on(const settings_t *s, const char *name);
 const char *settings_origin(const settings_t *s, const char *name);
 bool settings_is_default(const settings_t *s, const char *name);
 sl_status_t settings_override(settings_t *s, const char *name, const char *value, const char *origin, sl_err_t *err);
+
+/* wasm_<option> of filters (SLUICE_WASM_DIALECT and so on); texts are borrowed from the settings. */
+sl_status_t settings_filter_opts(const settings_t *s, sl_filter_opts_t *opts, sl_err_t *err);
 
 /* NGINX_<block>_<directive> lines: calls `each` for those of a block ("http", "proxy", ...), in a stable order. */
 void settings_injected(const settings_t *s, const char *block, void (*each)(void *ud, const char *directive, const char *value), void *ud);

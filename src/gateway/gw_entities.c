@@ -5,6 +5,7 @@
 
 #include "gw_checks.h"
 #include "gw_json_schema.h"
+#include "gw_options.h"
 #include "gw_pem.h"
 
 #define NAMES(...) ((const char *const[]){__VA_ARGS__, NULL})
@@ -446,12 +447,65 @@ static json_t *check_filter_version(gw_validation_t *v, const json_t *filter, co
     return gw_text(text.text);
 }
 
+/* ---- options of filters: a field for each row of sl_filter_opts.def -------------------------------------------------- */
+
+static json_t *check_option(gw_validation_t *v, const sl_filter_opt_t *opt, const json_t *value) {
+    sl_err_t text;
+    sl_filter_opts_t opts;
+    sl_arena_t arena;
+    if (value == NULL || json_is_null(value)) {
+        return NULL;
+    }
+    sl_filter_opts_init(&opts);
+    sl_arena_init(&arena, 1024, 65536);
+    sl_status_t rc = gw_option_set(&opts, opt, value, &arena, &text);
+    sl_arena_deinit(&arena);
+    v->failed = v->failed || rc == SL_NO_MEMORY;
+    return rc == SL_INVALID ? gw_text(text.text) : NULL;
+}
+
+/* Neither comma nor space: they separate items where a list is one text. */
+static bool check_item(sl_str_t value, sl_err_t *err) {
+    for (size_t i = 0; i < value.len; i++) {
+        unsigned char c = (unsigned char)value.data[i];
+        if (c <= ' ' || c == ',' || c == 0x7f) {
+            sl_err_set(err, SL_INVALID, "must not hold commas, white space or control characters");
+            return false;
+        }
+    }
+    return true;
+}
+
+#define SL_FILTER_OPT(id, field, name, kind, def, values, min, max)                                                                        \
+    static json_t *check_option_##id(gw_validation_t *v, const json_t *record, const json_t *value) {                                      \
+        (void)record;                                                                                                                      \
+        return check_option(v, &sl_filter_opts[SL_FOPT_##id], value);                                                                      \
+    }
+#include "sl_filter_opts.def"
+#undef SL_FILTER_OPT
+
+static const gw_field_t option_item = {.type = GW_TYPE_STRING, .check = check_item};
+
+#define FIELD_SL_OPT_ENUM(id, n, v, lo, hi)                                                                                                \
+    {.name = n, .type = GW_TYPE_STRING, .one_of = v, .check_json = check_option_##id, .only_if_set = true}
+#define FIELD_SL_OPT_BOOL(id, n, v, lo, hi) {.name = n, .type = GW_TYPE_BOOLEAN, .check_json = check_option_##id, .only_if_set = true}
+#define FIELD_SL_OPT_UINT(id, n, v, lo, hi)                                                                                                \
+    {.name = n, .type = GW_TYPE_INTEGER, .between = true, .min = lo, .max = hi, .check_json = check_option_##id, .only_if_set = true}
+#define FIELD_SL_OPT_SIZE(id, n, v, lo, hi) {.name = n, .type = GW_TYPE_JSON, .check_json = check_option_##id, .only_if_set = true}
+#define FIELD_SL_OPT_LIST(id, n, v, lo, hi)                                                                                                \
+    {.name = n, .type = GW_TYPE_ARRAY, .elements = &option_item, .check_json = check_option_##id, .only_if_set = true}
+#define FIELD_SL_OPT_TEXT(id, n, v, lo, hi)                                                                                                \
+    {.name = n, .type = GW_TYPE_STRING, .len_max = hi, .may_be_empty = true, .check_json = check_option_##id, .only_if_set = true}
+
 static const gw_field_t filter_fields[] = {
     {.name = "name", .type = GW_TYPE_STRING, .required = true, .check_env = check_filter_name},
     {.name = "enabled", .type = GW_TYPE_BOOLEAN, .required = true, .def = "true"},
     {.name = "config", .type = GW_TYPE_JSON, .check_json = check_filter_config},
     {.name = "version", .type = GW_TYPE_STRING, .len_max = 64, .check_json = check_filter_version, .only_if_set = true},
     {.name = "sha256", .type = GW_TYPE_STRING, .check = check_sha256, .check_json = check_filter_version, .only_if_set = true},
+#define SL_FILTER_OPT(id, field, name, kind, def, values, min, max) FIELD_##kind(id, name, values, min, max),
+#include "sl_filter_opts.def"
+#undef SL_FILTER_OPT
     END_OF_FIELDS,
 };
 static const gw_field_t filter_element = {.type = GW_TYPE_RECORD, .fields = filter_fields};

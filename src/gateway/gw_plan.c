@@ -75,6 +75,7 @@ static const field_t fields[] = {
     TEXT(GW_SEC_FILTERS, gw_img_filter_t, config),
     TEXT(GW_SEC_FILTERS, gw_img_filter_t, chain_id),
     TEXT(GW_SEC_FILTERS, gw_img_filter_t, chain_name),
+    TEXT(GW_SEC_FILTERS, gw_img_filter_t, options),
     FIELD(GW_SEC_LEAVES, gw_img_leaf_t, route, FIELD_INDEX, GW_SEC_ROUTES),
     FIELD(GW_SEC_LEAVES, gw_img_leaf_t, cond, FIELD_MAYBE, GW_SEC_CONDS),
     FIELD(GW_SEC_LEAVES, gw_img_leaf_t, regex, FIELD_MAYBE, GW_SEC_REGEXES),
@@ -485,6 +486,7 @@ void gw_plan_filter(const gw_plan_t *plan, uint32_t index, gw_filter_t *out) {
         .config = gw_img_str(img, f->config),
         .chain_id = gw_img_str(img, f->chain_id),
         .chain_name = gw_img_str(img, f->chain_name),
+        .options = gw_img_str(img, f->options),
         .from_service = f->from_service != 0,
     };
     memcpy(out->key, f->key, sizeof(out->key));

@@ -92,12 +92,14 @@ typedef struct {
     int32_t chain;    /* index for gw_plan_chain of the ordered, enabled filters to run; -1: none */
 } gw_route_t;
 
-/* One entry of a chain as it runs. `key` is equal for equal (name, config, module): a worker keeps the running filter across plans. */
+/* One entry of a chain as it runs. `key` is equal for equal (name, config, module, options): a worker keeps the running filter across
+ * plans. */
 typedef struct {
     sl_str_t name, config; /* config: the bytes for the filter */
     uint8_t key[32];
     uint8_t module[32]; /* SHA-256 of the module; zeros: the plan does not say */
     sl_str_t chain_id, chain_name;
+    sl_str_t options; /* what the entry sets, for sl_filter_opts_read() */
     bool from_service;
 } gw_filter_t;
 

@@ -1,5 +1,6 @@
 #include <stdlib.h>
 
+#include "gw_options.h"
 #include "gw_plan_parts.h"
 #include "sl_digest.h"
 
@@ -38,9 +39,26 @@ static gw_ref_t add_config(gw_build_t *b, const json_t *config) {
     return ref;
 }
 
+static sl_status_t add_options(gw_build_t *b, const json_t *entry, gw_ref_t *out) {
+    sl_filter_opts_t opts;
+    sl_arena_t arena;
+    sl_buf_t lines;
+    sl_arena_init(&arena, 1024, 65536);
+    sl_buf_init(&lines, 65536);
+    sl_status_t rc = gw_options_read(entry, &opts, &arena, b->err);
+    if (rc == SL_OK) {
+        sl_filter_opts_write(&opts, &lines);
+        rc = lines.failed ? gw_build_no_memory(b) : SL_OK;
+        *out = gw_writer_str(&b->w, sl_buf_str(&lines));
+    }
+    sl_buf_deinit(&lines);
+    sl_arena_deinit(&arena);
+    return rc;
+}
+
 /* Over every field that makes a running filter what it is, each with its length in front. */
 static sl_status_t filter_key(const gw_build_t *b, const gw_img_filter_t *f, uint8_t key[32]) {
-    const gw_ref_t parts[] = {f->name, f->config};
+    const gw_ref_t parts[] = {f->name, f->config, f->options};
     sl_buf_t text;
     sl_buf_init(&text, SIZE_MAX);
     for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
@@ -69,6 +87,7 @@ static sl_status_t add_filter(gw_build_t *b, const gw_entry_t *chain, sl_str_t c
         .from_service = from_service,
     };
     sl_status_t rc = b->conf->module_of != NULL ? b->conf->module_of(b->conf->ud, entry, rec.module, b->err) : SL_OK;
+    rc = rc == SL_OK ? add_options(b, entry, &rec.options) : rc;
     if (rc != SL_OK) {
         sl_err_prefix(b->err, "filter chain '%.*s': ", SL_FMT(chain->id));
         return rc;

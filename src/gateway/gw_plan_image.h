@@ -30,7 +30,7 @@
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "plan images are little-endian and read in place");
 
 #define GW_IMG_MAGIC "SLPLAN\r\n"
-#define GW_IMG_FORMAT 3u
+#define GW_IMG_FORMAT 4u
 #define GW_NONE UINT32_MAX /* an index that refers to nothing */
 
 typedef enum {
@@ -116,6 +116,7 @@ typedef struct {
 
 typedef struct {
     gw_ref_t name, config, chain_id, chain_name;
+    gw_ref_t options; /* as sl_filter_opts_write() has them */
     uint8_t key[32];
     uint8_t module[32]; /* SHA-256 of its module; zeros: not known */
     uint32_t from_service;

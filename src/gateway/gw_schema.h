@@ -51,7 +51,8 @@ struct gw_field_s {
     const char *const *const *exclusive_sets; /* at most one of these families has members in the set */
     const gw_field_t *elements, *keys, *fields;
     const char *reference;
-    /* JSON type and texts: error for the value as a whole, NULL when fine (or v->failed). `record` is the record around it, as given. */
+    /* JSON type, lists and texts: error for the value as a whole, NULL when fine (or v->failed). `record` is the record around it, as
+     * given. */
     json_t *(*check_json)(gw_validation_t *v, const json_t *record, const json_t *value);
     bool only_if_set; /* null is left out of the entity */
     bool transient;   /* not stored: a shorthand or a view */

@@ -435,6 +435,16 @@ static json_t *check_foreign(gw_validation_t *v, const gw_field_t *f, const json
     return NULL;
 }
 
+/* The field's own check, of a value that is of the right form. */
+static json_t *refined(gw_validation_t *v, const gw_field_t *f, const json_t *record, const json_t *in, json_t **out) {
+    json_t *error = f->check_json != NULL ? f->check_json(v, record, in) : NULL;
+    if (error != NULL) {
+        json_decref(*out);
+        *out = NULL;
+    }
+    return error;
+}
+
 static json_t *check_value(gw_validation_t *v, const gw_field_t *f, const json_t *record, const json_t *in, json_t **out) {
     json_t *error;
     if (!has_type(f, in)) {
@@ -443,17 +453,14 @@ static json_t *check_value(gw_validation_t *v, const gw_field_t *f, const json_t
     switch (f->type) {
     case GW_TYPE_STRING:
         error = check_string(v, f, in, out);
-        if (error == NULL && f->check_json != NULL && (error = f->check_json(v, record, in)) != NULL) {
-            json_decref(*out);
-            *out = NULL;
-        }
-        return error;
+        return error == NULL ? refined(v, f, record, in, out) : error;
     case GW_TYPE_INTEGER:
     case GW_TYPE_NUMBER:
         return check_number(v, f, in, out);
     case GW_TYPE_ARRAY:
     case GW_TYPE_SET:
-        return check_list(v, f, in, out);
+        error = check_list(v, f, in, out);
+        return error == NULL ? refined(v, f, record, in, out) : error;
     case GW_TYPE_MAP:
         return check_map(v, f, in, out);
     case GW_TYPE_RECORD:

@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "gw_options.h"
 #include "mh.h"
 #include "sl_digest.h"
 #include "sl_file.h"
@@ -102,10 +103,12 @@ typedef struct {
     sl_err_t *err;
 } trial_t;
 
-static sl_status_t first_time(trial_t *t, sl_str_t name, sl_str_t config, bool *added) {
+static sl_status_t first_time(trial_t *t, sl_str_t name, sl_str_t config, const sl_filter_opts_t *opts, bool *added) {
     sl_buf_t key;
     sl_buf_init(&key, SIZE_MAX / 2);
     sl_buf_append_str(&key, name);
+    sl_buf_append_char(&key, '\0');
+    sl_filter_opts_write(opts, &key);
     sl_buf_append_char(&key, '\0');
     sl_buf_append_str(&key, config);
     uint8_t digest[SL_SHA256_SIZE];
@@ -142,9 +145,9 @@ static void keep_last(void *ud, uint32_t level, sl_str_t line) {
     }
 }
 
-static sl_status_t start_once(trial_t *t, sl_str_t name, sl_str_t config, bool start) {
+static sl_status_t start_once(trial_t *t, sl_str_t name, sl_str_t config, const sl_filter_opts_t *opts, bool start) {
     bool fresh = false;
-    sl_status_t rc = first_time(t, name, config, &fresh);
+    sl_status_t rc = first_time(t, name, config, opts, &fresh);
     if (rc != SL_OK || !fresh) {
         return rc;
     }
@@ -154,7 +157,7 @@ static sl_status_t start_once(trial_t *t, sl_str_t name, sl_str_t config, bool s
         return rc;
     }
     if (start) {
-        pw_filter_conf_t conf = {.name = name, .config = config, .module = module};
+        pw_filter_conf_t conf = {.name = name, .config = config, .module = module, .opts = *opts};
         last_words_t last = {.text = ""};
         rc = mh_canary(&conf, NULL, keep_last, &last, t->err);
         if (rc != SL_OK && last.text[0] != '\0') {
@@ -180,19 +183,31 @@ static void prefix_place(const trial_t *t, const json_t *chain, size_t i, const 
                   name != NULL ? "' " : "", of_route ? "route" : "service", owner != NULL ? owner : id, i, filter);
 }
 
+static sl_status_t try_entry(trial_t *t, const json_t *entry, bool start) {
+    const json_t *name = json_object_get(entry, "name");
+    sl_filter_opts_t opts;
+    sl_arena_t arena;
+    char *owned;
+    sl_str_t config = config_bytes(json_object_get(entry, "config"), &owned);
+    sl_arena_init(&arena, 1024, 65536);
+    sl_status_t rc = gw_options_read(entry, &opts, &arena, t->err);
+    if (rc == SL_OK) {
+        sl_filter_opts_inherit(&opts, &t->node->opts);
+        rc = start_once(t, sl_str(json_string_value(name), json_string_length(name)), config, &opts, start);
+    }
+    sl_arena_deinit(&arena);
+    free(owned);
+    return rc;
+}
+
 static sl_status_t try_chain(trial_t *t, const json_t *chain) {
     bool chain_on = json_is_true(json_object_get(chain, "enabled"));
     size_t i;
     json_t *entry;
     json_array_foreach(json_object_get(chain, "filters"), i, entry) {
-        json_t *name = json_object_get(entry, "name");
-        char *owned;
-        sl_str_t config = config_bytes(json_object_get(entry, "config"), &owned);
-        bool on = chain_on && json_is_true(json_object_get(entry, "enabled"));
-        sl_status_t rc = start_once(t, sl_str(json_string_value(name), json_string_length(name)), config, on);
-        free(owned);
+        sl_status_t rc = try_entry(t, entry, chain_on && json_is_true(json_object_get(entry, "enabled")));
         if (rc != SL_OK) {
-            prefix_place(t, chain, i, json_string_value(name));
+            prefix_place(t, chain, i, json_string_value(json_object_get(entry, "name")));
             return rc == SL_NO_MEMORY ? rc : SL_INVALID;
         }
     }

@@ -11,11 +11,13 @@
 #include "gw_plan.h"
 #include "nd_filters.h"
 #include "sl_cache.h"
+#include "sl_filter_opts.h"
 
 typedef struct {
     sl_engine_t *engine;
     sl_cache_t *cache;           /* may be NULL */
     const nd_filters_t *filters; /* what is installed */
+    sl_filter_opts_t opts;       /* of filters, where their entries say nothing; zeroed: the defaults */
     bool wasm_enabled;
     bool traditional;      /* router flavor */
     const char *plan_path; /* where the plan is written */

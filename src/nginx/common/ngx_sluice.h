@@ -157,6 +157,8 @@ pw_worker_t *ngx_sluice_worker(ngx_sluice_conf_t *scf);
 
 /* Master: compiles modules and tries each filter of each chain. */
 ngx_int_t ngx_sluice_check(ngx_sluice_conf_t *scf);
+/* Of settings that have been merged. */
+pw_chain_conf_t ngx_sluice_chain_conf(const ngx_sluice_settings_t *s);
 /* Worker: starts the filters of all chains. */
 ngx_int_t ngx_sluice_start(ngx_sluice_conf_t *scf);
 /* Ends the worker's side: chains, filters, the worker. Streams must be gone. */

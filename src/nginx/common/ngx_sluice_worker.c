@@ -224,13 +224,17 @@ static ngx_int_t start_filter(ngx_sluice_conf_t *scf, ngx_sluice_chain_t *chain,
     return NGX_ERROR;
 }
 
-static ngx_int_t start_chain(ngx_sluice_conf_t *scf, ngx_sluice_chain_t *chain) {
-    pw_chain_conf_t conf = {
-        .reverse_response = chain->settings.reverse_response == 1,
-        .request_body_bytes = chain->settings.request_body_limit,
-        .response_body_bytes = chain->settings.response_body_limit,
-        .pass_over_limit = chain->settings.pass_over_limit == 1,
+pw_chain_conf_t ngx_sluice_chain_conf(const ngx_sluice_settings_t *s) {
+    return (pw_chain_conf_t){
+        .reverse_response = s->reverse_response == 1,
+        .request_body_bytes = s->request_body_limit,
+        .response_body_bytes = s->response_body_limit,
+        .pass_over_limit = s->pass_over_limit == 1,
     };
+}
+
+static ngx_int_t start_chain(ngx_sluice_conf_t *scf, ngx_sluice_chain_t *chain) {
+    pw_chain_conf_t conf = ngx_sluice_chain_conf(&chain->settings);
     ngx_uint_t n = chain->filters->nelts, started;
     pw_filter_t **filters = ngx_alloc(n * sizeof(pw_filter_t *), scf->cycle->log);
     ngx_int_t rc = NGX_OK;

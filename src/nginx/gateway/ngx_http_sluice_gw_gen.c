@@ -244,10 +244,21 @@ static pw_worker_t *worker(void) {
     return ngx_sluice_worker(ngx_sluice_conf((ngx_cycle_t *)ngx_cycle));
 }
 
+/* Of wasm{}: what the settings of the gateway say. */
+static const ngx_sluice_settings_t *settings(void) {
+    return &ngx_sluice_conf((ngx_cycle_t *)ngx_cycle)->settings;
+}
+
 static sl_status_t start_filter(const gw_filter_t *entry, sl_module_t *module, pw_filter_t **out, sl_err_t *err) {
     pw_filter_conf_t conf = {.name = entry->name, .config = entry->config, .module = module};
+    sl_filter_opts_init(&conf.opts);
+    sl_status_t rc = sl_filter_opts_read(&conf.opts, entry->options, err);
+    if (rc != SL_OK) {
+        return rc;
+    }
+    sl_filter_opts_inherit(&conf.opts, &settings()->opts);
     ngx_http_sluice_gw_clock_t start = ngx_http_sluice_gw_clock();
-    sl_status_t rc = pw_filter_new(worker(), &conf, out, err);
+    rc = pw_filter_new(worker(), &conf, out, err);
     ngx_http_sluice_gw_held(start, "the start of filter", entry->name);
     return rc;
 }
@@ -282,7 +293,7 @@ static sl_status_t build_chain(ngx_http_sluice_gw_gen_t *gen, const ngx_http_slu
             return rc;
         }
     }
-    pw_chain_conf_t conf = {.reverse_response = false};
+    pw_chain_conf_t conf = ngx_sluice_chain_conf(settings());
     gen->chains[gen->built] = pw_chain_new(worker(), list, n, &conf);
     if (gen->chains[gen->built] == NULL) {
         return no_memory(err);

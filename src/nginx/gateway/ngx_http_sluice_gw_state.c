@@ -87,6 +87,7 @@ ngx_int_t ngx_http_sluice_gw_init_module(ngx_cycle_t *cycle, ngx_http_sluice_gw_
 
 void ngx_http_sluice_gw_node(ngx_http_sluice_gw_main_conf_t *mcf, nd_node_t *node) {
     *node = (nd_node_t){
+        .opts = ngx_sluice_conf((ngx_cycle_t *)ngx_cycle)->settings.opts,
         .engine = ngx_sluice_engine(ngx_sluice_conf((ngx_cycle_t *)ngx_cycle)),
         .cache = gw.cache,
         .filters = gw.filters,

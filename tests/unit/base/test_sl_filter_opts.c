@@ -236,6 +236,35 @@ static void values_that_were_set_to_zero_stay_when_completed(void **state) {
     assert_int_equal(opts.grants.len, 0);
 }
 
+static void what_is_set_is_written_as_lines_and_read_again(void **state) {
+    (void)state;
+    sl_filter_opts_t a, b;
+    sl_filter_opts_init(&a);
+    sl_filter_opts_init(&b);
+    assert_int_equal(set(&a, "vm_id", "a=b c", NULL), SL_OK);
+    assert_int_equal(set(&a, "fail", "open", NULL), SL_OK);
+    assert_int_equal(set(&a, "grants", "none", NULL), SL_OK);
+    sl_buf_t lines;
+    sl_buf_init(&lines, 1024);
+    sl_filter_opts_write(&a, &lines);
+    assert_text(sl_buf_str(&lines), "fail=open\ngrants=none\nvm_id=a=b c\n");
+    assert_int_equal(sl_filter_opts_read(&b, sl_buf_str(&lines), NULL), SL_OK);
+    assert_true(sl_filter_opts_equal(&a, &b));
+    assert_int_equal(a.set, b.set);
+    sl_buf_deinit(&lines);
+}
+
+static void lines_that_name_no_option_or_value_are_refused(void **state) {
+    (void)state;
+    static const char *const bad[] = {"fail", "nosuch=1\n", "\n", "=open\n", "fail=x\n", "fail=open\ngrants=a, b\n"};
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        sl_filter_opts_t opts;
+        sl_err_t err;
+        sl_filter_opts_init(&opts);
+        assert_int_equal(sl_filter_opts_read(&opts, sl_cstr(bad[i]), &err), SL_INVALID);
+    }
+}
+
 static void owned_texts_outlive_what_they_were_set_from(void **state) {
     (void)state;
     char id[] = "one";
@@ -296,6 +325,8 @@ int main(void) {
         cmocka_unit_test(options_are_equal_by_what_takes_effect),
         cmocka_unit_test(a_zeroed_struct_is_completed_with_defaults),
         cmocka_unit_test(values_that_were_set_to_zero_stay_when_completed),
+        cmocka_unit_test(what_is_set_is_written_as_lines_and_read_again),
+        cmocka_unit_test(lines_that_name_no_option_or_value_are_refused),
         cmocka_unit_test(owned_texts_outlive_what_they_were_set_from),
         cmocka_unit_test(an_arena_that_is_full_is_a_status),
         cmocka_unit_test(an_option_that_does_not_exist_is_not_found),

@@ -269,6 +269,37 @@ static void a_value_that_is_not_utf8_is_refused_by_name(void **state) {
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, fresh, done)
 
+static void options_of_filters_are_settings(void **state) {
+    (void)state;
+    setenv("SLUICE_WASM_DIALECT", "wasmx", 1);
+    setenv("SLUICE_WASM_GRANTS", "b, a", 1);
+    setenv("SLUICE_WASM_MEMORY_BUDGET", "1m", 1);
+    setenv("SLUICE_WASM_FAIL", "", 1);
+    assert_int_equal(settings_load(file, warn, &s, &err), SL_OK);
+    sl_filter_opts_t opts;
+    assert_int_equal(settings_filter_opts(s, &opts, &err), SL_OK);
+    assert_int_equal(opts.dialect, SL_DIALECT_WASMX);
+    assert_int_equal(opts.memory_budget, 1 << 20);
+    assert_true(sl_str_eq(opts.grants, SL_STR("b,a")));
+    assert_int_equal(opts.set, SL_FOPT_BIT(DIALECT) | SL_FOPT_BIT(GRANTS) | SL_FOPT_BIT(MEMORY_BUDGET));
+}
+
+static void a_bad_option_names_the_variable_and_what_was_expected(void **state) {
+    (void)state;
+    static const char *const bad[][3] = {
+        {"SLUICE_WASM_FAIL", "maybe", "SLUICE_WASM_FAIL: wasm_fail has an invalid value: expected one of: closed, open"},
+        {"SLUICE_WASM_CPU_BUDGET_MS", "5s", "expected a number from 0 to 3600000"},
+        {"SLUICE_WASM_RESPONSE_ORDER", "x", "(forward,reverse)"},
+        {"SLUICE_WASM_REQUEST_BODY_LIMIT", "x", "(a size such as 64k or 2m)"}};
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        setenv(bad[i][0], bad[i][1], 1);
+        assert_int_equal(settings_load(file, warn, &s, &err), SL_INVALID);
+        assert_non_null(strstr(err.text, bad[i][2]));
+        unsetenv(bad[i][0]);
+        s = NULL;
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(nothing_set_gives_the_defaults),
@@ -287,6 +318,8 @@ int main(void) {
         TEST(relative_paths_are_saved_as_absolute_ones),
         TEST(the_settings_file_is_read_again_and_is_weaker_than_what_was_saved),
         TEST(secrets_are_masked_for_the_admin_api),
+        TEST(options_of_filters_are_settings),
+        TEST(a_bad_option_names_the_variable_and_what_was_expected),
         TEST(pg_settings_are_refused_by_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -214,6 +214,26 @@ static void equal_keys_mean_equal_name_and_configuration(void **state) {
     assert_memory_not_equal(a, b, 32);
     read_key("fx", "''", b);
     assert_memory_not_equal(a, b, 32);
+    read_key("f", "'x', 'fail': 'open'", b);
+    assert_memory_not_equal(a, b, 32);
+    read_key("f", "'x', 'fail': null", b);
+    assert_memory_equal(a, b, 32);
+}
+
+static void options_of_an_entry_read_back_as_lines(void **state) {
+    (void)state;
+    fixture_t f;
+    fixture_open(
+        &f,
+        "{'routes': {'r': {'paths': ['/']}}, 'filter_chains': {'c': {'route': {'id': 'r'}, 'filters': [{'name': 'f'}, {'name': 'f', "
+        "'grants': ['a', 'b'], 'slice': true, 'memory_budget': '1m', 'cpu_budget_ms': 7}]}}}",
+        false);
+    gw_filter_t filter;
+    gw_plan_chain_filter(f.plan, 0, 0, &filter);
+    assert_int_equal(filter.options.len, 0);
+    gw_plan_chain_filter(f.plan, 0, 1, &filter);
+    assert_str(filter.options, "cpu_budget_ms=7\nmemory_budget=1048576\nslice=on\ngrants=a,b\n");
+    fixture_close(&f);
 }
 
 /* ---- services and routes ------------------------------------------------------------------------------------------------------------ */
@@ -718,6 +738,7 @@ int main(void) {
         cmocka_unit_test(routes_of_one_service_share_its_chain),
         cmocka_unit_test(the_configuration_reaches_the_filter_as_bytes),
         cmocka_unit_test(a_configuration_may_hold_nul_bytes),
+        cmocka_unit_test(options_of_an_entry_read_back_as_lines),
         cmocka_unit_test(equal_keys_mean_equal_name_and_configuration),
         cmocka_unit_test(a_service_reads_back_as_it_was_given),
         cmocka_unit_test(absent_fields_of_a_service_are_its_defaults),

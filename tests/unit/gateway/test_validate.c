@@ -295,6 +295,43 @@ static void test_a_config_with_a_schema_is_checked_against_it(void **state) {
         "{\"config\":\"property n validation failed: wrong type: expected integer, got string\"}]}");
 }
 
+static void test_options_of_filters_appear_where_they_are_set(void **state) {
+    (void)state;
+    json_t *entities = test_entities(
+        HEAD "services: [{name: s, host: h, filter_chains: [{filters: [{name: add, dialect: wasmx, isolation: request, cpu_budget_ms: 0, "
+             "memory_budget: 64m, fail: skip-chain, slice: false, grants: [], headers_stop_iteration: true, vm_id: ''}, "
+             "{name: add, memory_budget: 65536, grants: [a, 'b:*'], fail: null}]}]}]\n");
+    test_json_equal(json_object_get(test_only(entities, "filter_chains"), "filters"),
+                    "[{\"name\":\"add\",\"enabled\":true,\"config\":null,\"dialect\":\"wasmx\",\"isolation\":\"request\","
+                    "\"cpu_budget_ms\":0,\"memory_budget\":\"64m\",\"fail\":\"skip-chain\",\"slice\":false,\"grants\":[],"
+                    "\"headers_stop_iteration\":true,\"vm_id\":\"\"},{\"name\":\"add\",\"enabled\":true,\"config\":null,"
+                    "\"memory_budget\":65536,\"grants\":[\"a\",\"b:*\"]}]");
+    json_decref(entities);
+}
+
+static void test_options_of_filters_are_checked(void **state) {
+    (void)state;
+    static const char *const cases[][2] = {
+        {"dialect: kong", "\"dialect\":\"expected one of: envoy, wasmx\""},
+        {"isolation: none", "\"isolation\":\"expected one of: shared, request, filter\""},
+        {"cpu_budget_ms: -1", "\"cpu_budget_ms\":\"value should be between 0 and 3600000\""},
+        {"cpu_budget_ms: 'off'", "\"cpu_budget_ms\":\"expected an integer\""},
+        {"memory_budget: 1", "\"memory_budget\":\"expected a number of bytes, or a size such as 64m, from 65536 to 4294967296, got '1'\""},
+        {"memory_budget: [1]", "\"memory_budget\":\"expected a number of bytes or a text such as 64m\""},
+        {"slice: 'on'", "\"slice\":\"expected a boolean\""},
+        {"grants: a", "\"grants\":\"expected an array\""},
+        {"grants: [a, 'b,c']", "\"grants\":[null,\"must not hold commas, white space or control characters\"]"},
+        {"grants: ['']", "\"grants\":[\"length must be at least 1\"]"},
+        {"vm_id: \"a\\nb\"", "\"vm_id\":\"expected UTF-8 without control characters\""},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char entity[256], expected[512];
+        snprintf(entity, sizeof(entity), "{service: s, filters: [{name: add, %s}]}", cases[i][0]);
+        snprintf(expected, sizeof(expected), "{\"filters\":[{%s}]}", cases[i][1]);
+        assert_errors("filter_chains", entity, expected);
+    }
+}
+
 static void test_two_chains_on_one_parent_collide(void **state) {
     (void)state;
     json_t *errors =
@@ -658,6 +695,8 @@ int main(void) {
         cmocka_unit_test(test_filters_must_be_known_and_well_formed),
         cmocka_unit_test(test_a_config_without_schema_is_text_or_null),
         cmocka_unit_test(test_a_config_with_a_schema_is_checked_against_it),
+        cmocka_unit_test(test_options_of_filters_appear_where_they_are_set),
+        cmocka_unit_test(test_options_of_filters_are_checked),
         cmocka_unit_test(test_two_chains_on_one_parent_collide),
         cmocka_unit_test(test_two_top_level_chains_with_ids_on_one_service_collide),
         cmocka_unit_test(test_the_state_of_wasm_is_reported_whatever_else_is_wrong),
