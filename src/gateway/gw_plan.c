@@ -7,7 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "gw_plan_image.h"
+#include "gw_plan_parts.h"
 #include "gw_router.h"
 #include "sl_digest.h"
 
@@ -25,6 +25,8 @@ const uint32_t gw_img_record_size[GW_SEC_COUNT] = {
     [GW_SEC_CHAIN_FILTERS] = sizeof(uint32_t),
     [GW_SEC_FILTERS] = sizeof(gw_img_filter_t),
     [GW_SEC_LEAVES] = sizeof(gw_img_leaf_t),
+    [GW_SEC_RANKS] = sizeof(gw_img_rank_t),
+    [GW_SEC_PLACES] = sizeof(gw_img_place_t),
     [GW_SEC_CONDS] = sizeof(gw_img_cond_t),
     [GW_SEC_HEADERS] = sizeof(gw_img_header_cond_t),
     [GW_SEC_TEXTS] = sizeof(gw_ref_t),
@@ -38,6 +40,8 @@ const uint32_t gw_img_record_size[GW_SEC_COUNT] = {
     [GW_SEC_COLLECTIONS] = sizeof(gw_img_collection_t),
     [GW_SEC_ENTITIES] = sizeof(gw_img_entity_t),
     [GW_SEC_KEYS] = sizeof(gw_img_key_t),
+    [GW_SEC_LINKS] = sizeof(gw_img_link_t),
+    [GW_SEC_TAGS] = sizeof(gw_img_tag_t),
 };
 
 /* ---- verification -------------------------------------------------------------------------------------------------------- */
@@ -65,10 +69,12 @@ static const field_t fields[] = {
     TEXT(GW_SEC_SERVICES, gw_img_service_t, name),
     TEXT(GW_SEC_SERVICES, gw_img_service_t, host),
     TEXT(GW_SEC_SERVICES, gw_img_service_t, path),
+    FIELD(GW_SEC_SERVICES, gw_img_service_t, filters, FIELD_RANGE, GW_SEC_FILTERS),
     TEXT(GW_SEC_ROUTES, gw_img_route_t, id),
     TEXT(GW_SEC_ROUTES, gw_img_route_t, name),
     FIELD(GW_SEC_ROUTES, gw_img_route_t, service, FIELD_MAYBE, GW_SEC_SERVICES),
     FIELD(GW_SEC_ROUTES, gw_img_route_t, chain, FIELD_MAYBE, GW_SEC_CHAINS),
+    FIELD(GW_SEC_ROUTES, gw_img_route_t, filters, FIELD_RANGE, GW_SEC_FILTERS),
     FIELD(GW_SEC_CHAINS, gw_img_chain_t, filters, FIELD_RANGE, GW_SEC_CHAIN_FILTERS),
     {GW_SEC_CHAIN_FILTERS, FIELD_INDEX, GW_SEC_FILTERS, 0},
     TEXT(GW_SEC_FILTERS, gw_img_filter_t, name),
@@ -79,6 +85,10 @@ static const field_t fields[] = {
     FIELD(GW_SEC_LEAVES, gw_img_leaf_t, route, FIELD_INDEX, GW_SEC_ROUTES),
     FIELD(GW_SEC_LEAVES, gw_img_leaf_t, cond, FIELD_MAYBE, GW_SEC_CONDS),
     FIELD(GW_SEC_LEAVES, gw_img_leaf_t, regex, FIELD_MAYBE, GW_SEC_REGEXES),
+    TEXT(GW_SEC_RANKS, gw_img_rank_t, key),
+    TEXT(GW_SEC_PLACES, gw_img_place_t, host),
+    TEXT(GW_SEC_PLACES, gw_img_place_t, key),
+    FIELD(GW_SEC_PLACES, gw_img_place_t, leaf, FIELD_INDEX, GW_SEC_LEAVES),
     FIELD(GW_SEC_CONDS, gw_img_cond_t, methods, FIELD_RANGE, GW_SEC_TEXTS),
     FIELD(GW_SEC_CONDS, gw_img_cond_t, snis, FIELD_RANGE, GW_SEC_TEXTS),
     FIELD(GW_SEC_CONDS, gw_img_cond_t, headers, FIELD_RANGE, GW_SEC_HEADERS),
@@ -102,10 +112,17 @@ static const field_t fields[] = {
     TEXT(GW_SEC_COLLECTIONS, gw_img_collection_t, name),
     FIELD(GW_SEC_COLLECTIONS, gw_img_collection_t, entities, FIELD_RANGE, GW_SEC_ENTITIES),
     FIELD(GW_SEC_COLLECTIONS, gw_img_collection_t, keys, FIELD_RANGE, GW_SEC_KEYS),
+    FIELD(GW_SEC_COLLECTIONS, gw_img_collection_t, links, FIELD_RANGE, GW_SEC_LINKS),
+    FIELD(GW_SEC_COLLECTIONS, gw_img_collection_t, tags, FIELD_RANGE, GW_SEC_TAGS),
     TEXT(GW_SEC_ENTITIES, gw_img_entity_t, id),
     TEXT(GW_SEC_ENTITIES, gw_img_entity_t, json),
     TEXT(GW_SEC_KEYS, gw_img_key_t, key),
     FIELD(GW_SEC_KEYS, gw_img_key_t, entity, FIELD_INDEX, GW_SEC_ENTITIES),
+    TEXT(GW_SEC_LINKS, gw_img_link_t, field),
+    FIELD(GW_SEC_LINKS, gw_img_link_t, parent, FIELD_INDEX, GW_SEC_ENTITIES),
+    FIELD(GW_SEC_LINKS, gw_img_link_t, child, FIELD_INDEX, GW_SEC_ENTITIES),
+    TEXT(GW_SEC_TAGS, gw_img_tag_t, tag),
+    FIELD(GW_SEC_TAGS, gw_img_tag_t, entity, FIELD_INDEX, GW_SEC_ENTITIES),
 };
 
 static sl_status_t damaged(sl_err_t *err, const char *what) {
@@ -256,6 +273,41 @@ static sl_status_t verify_head(gw_image_t *img, sl_str_t image, sl_err_t *err) {
     return memcmp(digest, img->header->sha256, sizeof(digest)) == 0 ? SL_OK : damaged(err, "its digest does not match");
 }
 
+static const gw_img_collection_t *find_collection(const gw_image_t *img, sl_str_t name);
+
+/* Whether all records of an index lead into `entities`. */
+static bool own(const gw_image_t *img, gw_section_t section, gw_range_t records, size_t offset, gw_range_t entities) {
+    const char *record = (const char *)img->sec[section] + (size_t)records.first * gw_img_record_size[section];
+    for (uint32_t i = 0; i < records.count; i++, record += gw_img_record_size[section]) {
+        uint32_t entity;
+        memcpy(&entity, record + offset, sizeof(entity));
+        if (entity < entities.first || entity - entities.first >= entities.count) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Where an index leads out of its own collection, or a leaf has no rank: what the next build relies on. */
+static sl_status_t verify_tables(const gw_image_t *img, sl_err_t *err) {
+    const gw_img_collection_t *c = GW_IMG(img, gw_img_collection_t, GW_SEC_COLLECTIONS);
+    const gw_img_place_t *places = GW_IMG(img, gw_img_place_t, GW_SEC_PLACES);
+    bool good = img->n[GW_SEC_RANKS] == img->n[GW_SEC_LEAVES];
+    for (uint32_t i = 0; i < img->n[GW_SEC_PLACES]; i++) {
+        good = good && places[i].kind <= GW_HOST_SUFFIX;
+    }
+    for (uint32_t i = 0; good && i < img->n[GW_SEC_COLLECTIONS]; i++) {
+        good = own(img, GW_SEC_KEYS, c[i].keys, offsetof(gw_img_key_t, entity), c[i].entities) &&
+               own(img, GW_SEC_LINKS, c[i].links, offsetof(gw_img_link_t, child), c[i].entities) &&
+               own(img, GW_SEC_TAGS, c[i].tags, offsetof(gw_img_tag_t, entity), c[i].entities);
+    }
+    gw_range_t none = {0, 0};
+    const gw_img_collection_t *services = find_collection(img, SL_STR("services")), *routes = find_collection(img, SL_STR("routes"));
+    good = good && (services != NULL ? services->entities : none).count == img->n[GW_SEC_SERVICES] &&
+           (routes != NULL ? routes->entities : none).count == img->n[GW_SEC_ROUTES];
+    return good ? SL_OK : damaged(err, "a table for building the next plan");
+}
+
 static sl_status_t verify(gw_image_t *img, sl_str_t image, sl_err_t *err) {
     static const gw_section_t tries[] = {GW_SEC_HOST_NODES, GW_SEC_PATH_NODES, GW_SEC_VALUE_NODES};
     sl_status_t rc = verify_head(img, image, err);
@@ -265,7 +317,8 @@ static sl_status_t verify(gw_image_t *img, sl_str_t image, sl_err_t *err) {
     for (size_t i = 0; rc == SL_OK && i < sizeof(tries) / sizeof(tries[0]); i++) {
         rc = verify_nodes(img, tries[i], err);
     }
-    return rc == SL_OK ? verify_lists(img, err) : rc;
+    rc = rc == SL_OK ? verify_lists(img, err) : rc;
+    return rc == SL_OK ? verify_tables(img, err) : rc;
 }
 
 /* ---- life ---------------------------------------------------------------------------------------------------------------- */
@@ -400,6 +453,10 @@ void gw_plan_close(gw_plan_t *plan) {
         munmap(plan->mapped, plan->img.size);
     }
     free(plan);
+}
+
+const gw_image_t *gw_plan_image(const gw_plan_t *plan) {
+    return &plan->img;
 }
 
 uint64_t gw_plan_store_revision(const gw_plan_t *plan) {
@@ -582,4 +639,78 @@ size_t gw_plan_entity_count(const gw_plan_t *plan, sl_str_t collection) {
 size_t gw_plan_entity_after(const gw_plan_t *plan, sl_str_t collection, sl_str_t id) {
     const gw_img_collection_t *c = find_collection(&plan->img, collection);
     return c == NULL ? 0 : lower_bound(&plan->img, GW_SEC_ENTITIES, c->entities, id, true);
+}
+
+/* ---- sets ---------------------------------------------------------------------------------------------------------------- */
+
+static gw_plan_set_t set_of(const gw_image_t *img, const gw_img_collection_t *c, gw_section_t section, size_t offset, size_t lo,
+                            size_t hi) {
+    size_t size = gw_img_record_size[section];
+    return (gw_plan_set_t){
+        .first = (const char *)img->sec[section] + lo * size + offset, .stride = size, .n = hi - lo, .base = c->entities.first};
+}
+
+/* Before, at or after (parent, field). */
+static int compare_link(const gw_image_t *img, uint32_t i, uint32_t parent, sl_str_t field) {
+    const gw_img_link_t *link = &GW_IMG(img, gw_img_link_t, GW_SEC_LINKS)[i];
+    if (link->parent != parent) {
+        return link->parent < parent ? -1 : 1;
+    }
+    return sl_str_cmp(gw_img_str(img, link->field), field);
+}
+
+/* The first link that is not before (parent, field), or with `past` the first one after it. */
+static uint32_t link_bound(const gw_image_t *img, gw_range_t links, uint32_t parent, sl_str_t field, bool past) {
+    uint32_t lo = links.first, hi = links.first + links.count;
+    while (lo < hi) {
+        uint32_t mid = lo + (hi - lo) / 2;
+        int rc = compare_link(img, mid, parent, field);
+        if (rc < 0 || (past && rc == 0)) {
+            lo = mid + 1;
+        } else {
+            hi = mid;
+        }
+    }
+    return lo;
+}
+
+gw_plan_set_t gw_plan_children(const gw_plan_t *plan, sl_str_t collection, sl_str_t field, sl_str_t parents, sl_str_t parent_id) {
+    const gw_image_t *img = &plan->img;
+    const gw_img_collection_t *c = find_collection(img, collection), *p = find_collection(img, parents);
+    const gw_img_entity_t *parent = c != NULL && p != NULL ? find_by_id(img, p, parent_id) : NULL;
+    if (parent == NULL) {
+        return (gw_plan_set_t){.n = 0};
+    }
+    uint32_t number = (uint32_t)(parent - GW_IMG(img, gw_img_entity_t, GW_SEC_ENTITIES));
+    return set_of(img, c, GW_SEC_LINKS, offsetof(gw_img_link_t, child), link_bound(img, c->links, number, field, false),
+                  link_bound(img, c->links, number, field, true));
+}
+
+gw_plan_set_t gw_plan_tagged(const gw_plan_t *plan, sl_str_t collection, sl_str_t tag) {
+    const gw_image_t *img = &plan->img;
+    const gw_img_collection_t *c = find_collection(img, collection);
+    if (c == NULL) {
+        return (gw_plan_set_t){.n = 0};
+    }
+    return set_of(img, c, GW_SEC_TAGS, offsetof(gw_img_tag_t, entity), c->tags.first + lower_bound(img, GW_SEC_TAGS, c->tags, tag, false),
+                  c->tags.first + lower_bound(img, GW_SEC_TAGS, c->tags, tag, true));
+}
+
+size_t gw_plan_set_at(const gw_plan_set_t *set, size_t i) {
+    uint32_t entity;
+    memcpy(&entity, set->first + i * set->stride, sizeof(entity));
+    return entity - set->base;
+}
+
+size_t gw_plan_set_from(const gw_plan_set_t *set, size_t position) {
+    size_t lo = 0, hi = set->n;
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+        if (gw_plan_set_at(set, mid) < position) {
+            lo = mid + 1;
+        } else {
+            hi = mid;
+        }
+    }
+    return lo;
 }

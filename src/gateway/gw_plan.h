@@ -38,8 +38,19 @@ typedef struct {
      */
     sl_status_t (*module_of)(void *ud, const json_t *entry, uint8_t sha256[32], sl_err_t *err);
     void *ud;
+    /* A digest of everything that the answers of module_of depend on beside the entry; equal ones: equal answers. Zeros: not known. */
+    uint8_t modules[32];
 } gw_plan_conf_t;
 sl_status_t gw_plan_build(const json_t *entities, const gw_plan_conf_t *conf, sl_buf_t *image, sl_err_t *err);
+
+/*
+ * The same from the plan of before and what has changed since: the work is in proportion to the changes, but for copying, the tries and
+ * the digest. `changed`: the new and changed entities, as above. `gone`: by collection the ids that are no longer there (an array of
+ * texts); an id in both is a changed one. NULL: none. The plan is what gw_plan_build() makes of all entities, though not byte by byte.
+ * SL_CONFLICT: build it from all entities, `base` is no base for it (other flavor, other modules, too much of it is no longer used).
+ */
+sl_status_t gw_plan_update(const gw_plan_t *base, const json_t *changed, const json_t *gone, const gw_plan_conf_t *conf, sl_buf_t *image,
+                           sl_err_t *err);
 
 /*
  * Opens an image in memory (borrowed, 8-byte aligned, outlives the plan), one in sealed memory, or a file. SL_INVALID: damaged, the text
@@ -150,6 +161,19 @@ sl_str_t gw_plan_entity(const gw_plan_t *plan, sl_str_t collection, sl_str_t id_
 /* The n-th entity of a collection in id order; {NULL,0} past the end. */
 sl_str_t gw_plan_entity_at(const gw_plan_t *plan, sl_str_t collection, size_t n);
 size_t gw_plan_entity_count(const gw_plan_t *plan, sl_str_t collection);
+/*
+ * Positions, in id order, of those entities of a collection whose reference `field` ("service") is the entity `parent_id` (lower case) of
+ * its collection, or that have a tag. Cheap whatever the size of the collection.
+ */
+typedef struct {
+    const char *first; /* internal */
+    size_t stride, n;
+    uint32_t base;
+} gw_plan_set_t;
+gw_plan_set_t gw_plan_children(const gw_plan_t *plan, sl_str_t collection, sl_str_t field, sl_str_t parents, sl_str_t parent_id);
+gw_plan_set_t gw_plan_tagged(const gw_plan_t *plan, sl_str_t collection, sl_str_t tag);
+size_t gw_plan_set_at(const gw_plan_set_t *set, size_t i);          /* for gw_plan_entity_at(); i < set->n */
+size_t gw_plan_set_from(const gw_plan_set_t *set, size_t position); /* the first i that is not before the position */
 /* Index of the first entity whose id sorts after `id`, for pagination. */
 size_t gw_plan_entity_after(const gw_plan_t *plan, sl_str_t collection, sl_str_t id);
 

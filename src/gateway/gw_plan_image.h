@@ -18,6 +18,8 @@
  *                 |             |            |           that it must begin with; no path: the empty key
  *                list          list         list         a list holds items (leaf, port) in leaf order
  *
+ *   Ranks and places are for the next build only: what has not changed is taken over from them (gw_plan_update).
+ *
  *   A node's `up` is its nearest ancestor with a value, so that the lists on the way are visited from the longest key to the
  *   shortest without a stack. Children are contiguous and come after their parent: no cycles by construction.
  *   Long lists are split by probes: leaves that ask for a header's value or an SNI hang in a trie of these values.
@@ -41,6 +43,8 @@ typedef enum {
     GW_SEC_CHAIN_FILTERS, /* uint32_t: index into filters */
     GW_SEC_FILTERS,
     GW_SEC_LEAVES,
+    GW_SEC_RANKS,  /* one for each leaf */
+    GW_SEC_PLACES, /* sorted: what the tries are made of */
     GW_SEC_CONDS,
     GW_SEC_HEADERS,
     GW_SEC_TEXTS, /* gw_ref_t: methods, SNIs, header values */
@@ -54,6 +58,8 @@ typedef enum {
     GW_SEC_COLLECTIONS, /* sorted by name */
     GW_SEC_ENTITIES,    /* of one collection contiguous, sorted by id */
     GW_SEC_KEYS,        /* of one collection contiguous, sorted by key */
+    GW_SEC_LINKS,       /* of one collection contiguous, sorted by parent, field, child */
+    GW_SEC_TAGS,        /* of one collection contiguous, sorted by tag, entity */
     GW_SEC_COUNT
 } gw_section_t;
 
@@ -81,7 +87,8 @@ typedef struct {
     /* the router's entrances, each GW_NONE when unused */
     uint32_t host_exact, host_prefix, host_suffix; /* host nodes */
     uint32_t any_host;                             /* path node */
-    uint32_t pad;
+    uint32_t full_strings;             /* bytes of the strings section when everything was built from its entities the last time */
+    uint8_t modules[32];               /* what gw_plan_conf_t said */
     gw_range_t sections[GW_SEC_COUNT]; /* first: offset in bytes */
 } gw_img_header_t;
 
@@ -90,6 +97,7 @@ typedef struct {
     uint32_t protocol, port, retries, connect_timeout_ms, write_timeout_ms, read_timeout_ms;
     uint32_t enabled;
     int32_t tls_verify;
+    gw_range_t filters; /* its own, in filters */
 } gw_img_service_t;
 
 enum {
@@ -108,6 +116,7 @@ typedef struct {
     uint32_t service; /* or GW_NONE */
     uint32_t chain;   /* or GW_NONE */
     uint32_t pad;
+    gw_range_t filters; /* its own, in filters */
 } gw_img_route_t;
 
 typedef struct {
@@ -129,6 +138,31 @@ typedef struct {
     uint32_t regex;    /* GW_NONE: plain path or none */
     uint32_t path_len; /* bytes of a plain path; GW_NONE: no plain path */
 } gw_img_leaf_t;
+
+/* What a leaf is sorted by (gw_router_rank.h says how), and its key in the path trie. */
+typedef struct {
+    int64_t regex_priority;
+    int64_t created_at;
+    uint32_t kinds;
+    uint32_t submatch;
+    uint32_t n_headers;
+    uint32_t regex;
+    uint32_t path_len;
+    uint32_t path; /* position in the route */
+    gw_ref_t key;
+} gw_img_rank_t;
+
+typedef enum { GW_HOST_ANY, GW_HOST_EXACT, GW_HOST_PREFIX, GW_HOST_SUFFIX } gw_host_kind_t;
+
+/* A leaf as the tries see it: one for each host pattern of its route. "*.a.test" is kept as "tset.a.", "a.*" as "a." */
+typedef struct {
+    uint32_t kind; /* gw_host_kind_t */
+    uint32_t leaf;
+    gw_ref_t host;
+    gw_ref_t key;
+    uint32_t port; /* 0: any */
+    uint32_t pad;
+} gw_img_place_t;
 
 typedef struct {
     gw_range_t methods; /* texts */
@@ -183,6 +217,8 @@ typedef struct {
     gw_ref_t name;
     gw_range_t entities;
     gw_range_t keys;
+    gw_range_t links; /* of its entities to their parents */
+    gw_range_t tags;
 } gw_img_collection_t;
 
 typedef struct {
@@ -194,6 +230,18 @@ typedef struct {
     uint32_t entity;
     uint32_t pad;
 } gw_img_key_t;
+
+typedef struct {
+    uint32_t parent; /* entity */
+    uint32_t child;  /* entity */
+    gw_ref_t field;
+} gw_img_link_t;
+
+typedef struct {
+    gw_ref_t tag;
+    uint32_t entity;
+    uint32_t pad;
+} gw_img_tag_t;
 
 /* A verified image. */
 typedef struct {

@@ -17,9 +17,13 @@ typedef struct {
     uint32_t index;
 } gw_router_route_t;
 
-/* Appends the router's sections. Routes are in id order and only those that take part (their service is not disabled).
- * SL_INVALID: the text names the route. */
-sl_status_t gw_router_build(gw_writer_t *w, const gw_router_route_t *routes, size_t n, bool traditional, sl_err_t *err);
+/*
+ * Appends the router's sections. `routes`, in id order, are those that are new to it; `stay`: by route of the base the number now of a
+ * route whose leaves are the same, GW_NONE: it is not, or does not take part any more. base NULL: all are new. SL_INVALID: the text names
+ * the route.
+ */
+sl_status_t gw_router_build(gw_writer_t *w, const gw_image_t *base, const uint32_t *stay, const gw_router_route_t *routes, size_t n,
+                            bool traditional, sl_err_t *err);
 
 /* As gw_plan_match; `regexes` has one slot for each record of the regex section, NULL until it is first needed. */
 sl_status_t gw_router_match(const gw_image_t *img, gw_regex_t **regexes, const gw_match_in_t *in, sl_buf_t *scratch, gw_match_t *out);

@@ -30,12 +30,16 @@ typedef struct {
     sl_buf_t rest;    /* gw_img_item_t */
 } split_t;
 
-static bool same(gw_ref_t a, gw_ref_t b) {
-    return a.off == b.off && a.len == b.len;
+static bool same(const gw_writer_t *w, gw_ref_t a, gw_ref_t b) {
+    return a.len == b.len && (a.off == b.off || (a.off != 0 && b.off != 0 && sl_str_eq(gw_writer_text(w, a), gw_writer_text(w, b))));
 }
 
+/* No name at all (of an SNI) goes before the empty one. */
 static int compare(const gw_writer_t *w, gw_ref_t a, gw_ref_t b) {
-    return same(a, b) ? 0 : sl_str_cmp(gw_writer_text(w, a), gw_writer_text(w, b));
+    if (a.off == b.off && a.len == b.len) {
+        return 0;
+    }
+    return a.off == 0 || b.off == 0 ? (a.off != 0) - (b.off != 0) : sl_str_cmp(gw_writer_text(w, a), gw_writer_text(w, b));
 }
 
 static int by_way(const void *x, const void *y, void *w) {
@@ -58,17 +62,28 @@ static void sort_ways(split_t *s) {
     }
 }
 
-/* A regex, and an empty set of values, cannot be looked up. */
-static bool plain_values(const json_t *values) {
-    if (json_array_size(values) == 1 && sl_str_starts(gw_json_str(json_array_get(values, 0)), SL_STR("~*"))) {
-        return false;
-    }
-    return json_array_size(values) > 0;
+/* What the leaf of a candidate asks for; nothing, when it has no conditions. */
+static gw_img_cond_t cond_of(const split_t *s, uint32_t candidate) {
+    uint32_t cond = s->c[candidate].cond;
+    return cond != GW_NONE ? ((const gw_img_cond_t *)(const void *)s->w->sec[GW_SEC_CONDS].data)[cond] : (gw_img_cond_t){.methods = {0, 0}};
 }
 
-static void add_header_ways(split_t *s, uint32_t candidate, gw_ref_t name, const json_t *values) {
-    for (size_t i = 0; i < json_array_size(values); i++) {
-        way_t way = {name, gw_writer_lower(s->w, gw_json_str(json_array_get(values, i))), candidate};
+static gw_img_header_cond_t header_at(const split_t *s, gw_range_t headers, uint32_t i) {
+    return ((const gw_img_header_cond_t *)(const void *)s->w->sec[GW_SEC_HEADERS].data)[headers.first + i];
+}
+
+static gw_ref_t text_at(const split_t *s, gw_range_t texts, uint32_t i) {
+    return ((const gw_ref_t *)(const void *)s->w->sec[GW_SEC_TEXTS].data)[texts.first + i];
+}
+
+/* A regex, and an empty set of values, cannot be looked up. */
+static bool plain_values(const gw_img_header_cond_t *h) {
+    return h->regex == GW_NONE && h->values.count > 0;
+}
+
+static void add_ways(split_t *s, uint32_t candidate, gw_ref_t name, gw_range_t values) {
+    for (uint32_t i = 0; i < values.count; i++) {
+        way_t way = {name, text_at(s, values, i), candidate};
         sl_buf_append(&s->ways, &way, sizeof(way));
     }
 }
@@ -76,11 +91,11 @@ static void add_header_ways(split_t *s, uint32_t candidate, gw_ref_t name, const
 /* Which headers the list's routes ask for, and how well each tells them apart. */
 static void count_columns(split_t *s) {
     for (size_t i = 0; i < s->n; i++) {
-        const char *name;
-        json_t *values;
-        json_object_foreach(json_object_get((json_t *)s->c[i].route, "headers"), name, values) {
-            if (plain_values(values)) {
-                add_header_ways(s, (uint32_t)i, gw_writer_lower(s->w, sl_cstr(name)), values);
+        gw_range_t headers = cond_of(s, (uint32_t)i).headers;
+        for (uint32_t k = 0; k < headers.count; k++) {
+            gw_img_header_cond_t h = header_at(s, headers, k);
+            if (plain_values(&h)) {
+                add_ways(s, (uint32_t)i, h.name, h.values);
             }
         }
     }
@@ -88,12 +103,12 @@ static void count_columns(split_t *s) {
     size_t n;
     const way_t *all = ways(s, &n);
     for (size_t i = 0; i < n && !s->columns.failed; i++) {
-        bool new_name = i == 0 || !same(all[i].name, all[i - 1].name);
+        bool new_name = i == 0 || !same(s->w, all[i].name, all[i - 1].name);
         if (new_name) {
             column_t column = {.name = all[i].name};
             sl_buf_append(&s->columns, &column, sizeof(column));
         }
-        if (!s->columns.failed && (new_name || !same(all[i].value, all[i - 1].value))) {
+        if (!s->columns.failed && (new_name || !same(s->w, all[i].value, all[i - 1].value))) {
             ((column_t *)(void *)(s->columns.data + s->columns.len))[-1].n_values++;
         }
     }
@@ -120,40 +135,31 @@ static size_t column_values(const split_t *s, gw_ref_t name) {
 
 /* The header with the most different values leads to the fewest candidates at once. */
 static bool add_best_header(split_t *s, uint32_t candidate) {
-    const json_t *headers = json_object_get(s->c[candidate].route, "headers");
-    const json_t *best = NULL;
-    gw_ref_t best_name = {0, 0};
+    gw_range_t headers = cond_of(s, candidate).headers;
+    gw_img_header_cond_t best = {.values = {0, 0}};
     size_t best_count = 0;
-    const char *name;
-    json_t *values;
-    json_object_foreach((json_t *)headers, name, values) {
-        gw_ref_t ref = gw_writer_lower(s->w, sl_cstr(name));
-        size_t count = plain_values(values) ? column_values(s, ref) : 0;
+    for (uint32_t i = 0; i < headers.count; i++) {
+        gw_img_header_cond_t h = header_at(s, headers, i);
+        size_t count = plain_values(&h) ? column_values(s, h.name) : 0;
         if (count > best_count) {
-            best = values;
-            best_name = ref;
+            best = h;
             best_count = count;
         }
     }
-    if (best != NULL) {
-        add_header_ways(s, candidate, best_name, best);
-    }
-    return best != NULL;
+    add_ways(s, candidate, best.name, best.values);
+    return best_count > 0;
 }
 
 static bool add_snis(split_t *s, uint32_t candidate) {
-    const json_t *snis = json_object_get(s->c[candidate].route, "snis");
-    for (size_t i = 0; i < json_array_size(snis); i++) {
-        sl_str_t sni = gw_json_str(json_array_get(snis, i));
+    gw_range_t snis = cond_of(s, candidate).snis;
+    for (uint32_t i = 0; i < snis.count; i++) {
+        sl_str_t sni = gw_writer_text(s->w, text_at(s, snis, i));
         if (sni.len == 0 || (!s->traditional && memchr(sni.data, '*', sni.len) != NULL)) {
             return false;
         }
     }
-    for (size_t i = 0; i < json_array_size(snis); i++) {
-        way_t way = {{0, 0}, gw_writer_str(s->w, gw_json_str(json_array_get(snis, i))), candidate};
-        sl_buf_append(&s->ways, &way, sizeof(way));
-    }
-    return json_array_size(snis) > 0;
+    add_ways(s, candidate, (gw_ref_t){0, 0}, snis);
+    return snis.count > 0;
 }
 
 /* ---- writing ------------------------------------------------------------------------------------------------------------- */
@@ -184,7 +190,7 @@ static sl_status_t add_probe(split_t *s, way_t *way, size_t n) {
     sl_buf_init(&entries, SIZE_MAX);
     for (size_t lo = 0, hi; lo < n; lo = hi) {
         hi = lo + 1;
-        while (hi < n && same(way[hi].value, way[lo].value)) {
+        while (hi < n && same(s->w, way[hi].value, way[lo].value)) {
             hi++;
         }
         gw_trie_entry_t e = {way[lo].value, add_items_of(s, way + lo, hi - lo)};
@@ -212,7 +218,7 @@ static sl_status_t add_probes(split_t *s) {
     sl_status_t rc = SL_OK;
     for (size_t lo = 0, hi; rc == SL_OK && lo < n; lo = hi) {
         hi = lo + 1;
-        while (hi < n && same(all[hi].name, all[lo].name)) {
+        while (hi < n && same(s->w, all[hi].name, all[lo].name)) {
             hi++;
         }
         rc = add_probe(s, all + lo, hi - lo);

@@ -8,7 +8,7 @@
 
 typedef struct {
     gw_img_item_t item;
-    const json_t *route; /* the entity of its leaf */
+    uint32_t cond; /* of its leaf */
 } gw_candidate_t;
 
 /* `c` is in leaf order and not empty. Answers the list's index; a failure is the writer's. */
