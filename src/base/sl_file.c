@@ -61,7 +61,7 @@ static sl_status_t write_all(int fd, sl_str_t data) {
         }
         data = sl_str(data.data + n, data.len - (size_t)n);
     }
-    return fsync(fd) == 0 ? SL_OK : SL_IO;
+    return SL_OK;
 }
 
 static void sync_folder(const char *path) {
@@ -81,7 +81,7 @@ static void sync_folder(const char *path) {
     }
 }
 
-sl_status_t sl_file_write_atomic(const char *path, sl_str_t data, unsigned mode, sl_err_t *err) {
+static sl_status_t write_file(const char *path, sl_str_t data, unsigned mode, bool sync, sl_err_t *err) {
     static unsigned counter;
     char tmp[PATH_MAX];
     int len = snprintf(tmp, sizeof(tmp), "%s.tmp-%ld-%u", path, (long)getpid(), __atomic_fetch_add(&counter, 1, __ATOMIC_RELAXED));
@@ -93,6 +93,9 @@ sl_status_t sl_file_write_atomic(const char *path, sl_str_t data, unsigned mode,
         return sl_err_set(err, SL_IO, "%s: cannot create: %s", tmp, strerror(errno));
     }
     sl_status_t rc = write_all(fd, data);
+    if (rc == SL_OK && sync && fsync(fd) != 0) {
+        rc = SL_IO;
+    }
     if (close(fd) != 0) {
         rc = SL_IO;
     }
@@ -101,8 +104,18 @@ sl_status_t sl_file_write_atomic(const char *path, sl_str_t data, unsigned mode,
         unlink(tmp);
         return rc;
     }
-    sync_folder(path);
+    if (sync) {
+        sync_folder(path);
+    }
     return SL_OK;
+}
+
+sl_status_t sl_file_write_atomic(const char *path, sl_str_t data, unsigned mode, sl_err_t *err) {
+    return write_file(path, data, mode, true, err);
+}
+
+sl_status_t sl_file_write_soon(const char *path, sl_str_t data, unsigned mode, sl_err_t *err) {
+    return write_file(path, data, mode, false, err);
 }
 
 static bool is_folder(const char *path) {

@@ -54,7 +54,7 @@ static sl_status_t publish(const nd_node_t *node, const char *path, bool *broken
     rc = rc == SL_OK ? load(store, &entities, err) : rc;
     *broken = rc != SL_OK;
     rc = rc == SL_OK ? nd_config_try(node, entities, err) : rc;
-    rc = rc == SL_OK ? nd_publish(node, store, &generation, ND_NO_REVISION, &revision, err) : rc;
+    rc = rc == SL_OK ? nd_publish(node, store, NULL, &generation, ND_NO_REVISION, &revision, err) : rc;
     json_decref(entities);
     st_store_close(store);
     return rc;

@@ -30,26 +30,6 @@ bool gw_query_has_tags(const gw_query_t *query, const json_t *entity) {
     return are_enough(query, found);
 }
 
-/* Searching the text first spares parsing most of a large collection. A tag that JSON escapes may be anywhere. */
-static bool may_have_tag(sl_str_t text, const char *tag) {
-    char quoted[128];
-    size_t len = strlen(tag);
-    if (len > sizeof(quoted) - 2 || strpbrk(tag, "\"\\") != NULL) {
-        return true;
-    }
-    quoted[0] = quoted[len + 1] = '"';
-    memcpy(quoted + 1, tag, len);
-    return memmem(text.data, text.len, quoted, len + 2) != NULL;
-}
-
-static bool may_have_tags(const gw_query_t *query, sl_str_t text) {
-    size_t found = 0;
-    for (size_t i = 0; i < query->n_tags; i++) {
-        found += may_have_tag(text, query->tags[i]);
-    }
-    return are_enough(query, found);
-}
-
 /* ---- a plan ------------------------------------------------------------------------------------------------------------- */
 
 static const gw_plan_t *plan_of(const gw_data_t *d) {
@@ -105,22 +85,67 @@ static bool is_child(const json_t *entity, const gw_query_t *query) {
     return id != NULL && strcmp(id, query->parent_id) == 0;
 }
 
-/* What the text alone can tell. */
-static bool may_match(const gw_query_t *query, sl_str_t text) {
-    bool child = query->parent_field == NULL || memmem(text.data, text.len, query->parent_id, strlen(query->parent_id)) != NULL;
-    return child && may_have_tags(query, text);
+#define SETS_MAX 8 /* more tags than the Admin API takes */
+
+/* Positions of a collection that may belong to a query's list, in order: all of them, or those of some indexes. */
+typedef struct {
+    gw_plan_set_t sets[SETS_MAX];
+    size_t at[SETS_MAX], n_sets;
+    size_t next; /* without sets */
+} walk_t;
+
+static const char *parents_of(const char *collection, const char *field) {
+    const gw_entity_t *kind = gw_entity_find(sl_cstr(collection));
+    const gw_field_t *f = kind != NULL ? gw_field_find(kind->fields, field) : NULL;
+    return f != NULL && f->reference != NULL ? f->reference : "";
+}
+
+static void add_set(walk_t *w, gw_plan_set_t set, size_t from) {
+    w->sets[w->n_sets] = set;
+    w->at[w->n_sets++] = gw_plan_set_from(&set, from);
+}
+
+static walk_t start_walk(const gw_plan_t *plan, const char *collection, const gw_query_t *query) {
+    walk_t w = {.n_sets = 0};
+    sl_str_t name = sl_cstr(collection), after = sl_cstr(query->after);
+    w.next = after.len > 0 ? gw_plan_entity_after(plan, name, after) : 0;
+    if (query->parent_field != NULL) {
+        sl_str_t parents = sl_cstr(parents_of(collection, query->parent_field));
+        add_set(&w, gw_plan_children(plan, name, sl_cstr(query->parent_field), parents, sl_cstr(query->parent_id)), w.next);
+    } else if (query->n_tags > 0 && query->n_tags <= SETS_MAX) {
+        /* For all of them, any one leads to those that may have the others. */
+        for (size_t i = 0; i < (query->any_tag ? query->n_tags : 1); i++) {
+            add_set(&w, gw_plan_tagged(plan, name, sl_cstr(query->tags[i])), w.next);
+        }
+    }
+    return w;
+}
+
+/* SIZE_MAX: the end of the sets. */
+static size_t next_position(walk_t *w) {
+    size_t first = SIZE_MAX;
+    if (w->n_sets == 0) {
+        return w->next++;
+    }
+    for (size_t i = 0; i < w->n_sets; i++) {
+        size_t position = w->at[i] < w->sets[i].n ? gw_plan_set_at(&w->sets[i], w->at[i]) : SIZE_MAX;
+        first = position < first ? position : first;
+    }
+    for (size_t i = 0; i < w->n_sets; i++) {
+        w->at[i] += w->at[i] < w->sets[i].n && gw_plan_set_at(&w->sets[i], w->at[i]) == first;
+    }
+    return first;
 }
 
 static sl_status_t plan_list(gw_data_t *d, const char *collection, const gw_query_t *query, json_t **list, bool *more) {
-    const gw_plan_t *plan = plan_of(d);
-    sl_str_t name = sl_cstr(collection), after = sl_cstr(query->after), text;
+    walk_t walk = start_walk(plan_of(d), collection, query);
     json_t *found = json_array();
+    sl_str_t text;
     sl_status_t rc = found != NULL ? SL_OK : no_memory(d);
     *more = false;
-    for (size_t n = after.len > 0 ? gw_plan_entity_after(plan, name, after) : 0;
-         rc == SL_OK && !*more && (text = gw_plan_entity_at(plan, name, n)).len > 0; n++) {
+    while (rc == SL_OK && !*more && (text = gw_plan_entity_at(plan_of(d), sl_cstr(collection), next_position(&walk))).len > 0) {
         json_t *entity = NULL;
-        rc = may_match(query, text) ? parse(d, text, &entity) : SL_OK;
+        rc = parse(d, text, &entity);
         bool fits = entity != NULL && (query->parent_field == NULL || is_child(entity, query)) && gw_query_has_tags(query, entity);
         *more = fits && json_array_size(found) == query->limit;
         if (fits && !*more && json_array_append(found, entity) != 0) {

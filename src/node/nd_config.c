@@ -248,20 +248,30 @@ static int lock_plan(const char *plan_path, sl_err_t *err) {
     return -1;
 }
 
+/* What a plan is made of. */
+typedef struct {
+    const gw_plan_t *base;
+    const json_t *entities, *gone;
+    gw_plan_conf_t conf;
+} material_t;
+
 /* A reload and a worker may write at the same time: the later one has the higher generation. */
-static sl_status_t write_plan(const nd_node_t *node, const json_t *entities, gw_plan_conf_t *conf, uint64_t *generation, sl_err_t *err) {
+static sl_status_t write_plan(const nd_node_t *node, material_t *m, uint64_t *generation, sl_err_t *err) {
     int lock = lock_plan(node->plan_path, err);
     if (lock < 0) {
         return SL_IO;
     }
     uint64_t next = gw_plan_peek_generation(node->plan_path) + 1;
     *generation = *generation > next ? *generation : next;
-    conf->generation = *generation;
+    m->conf.generation = *generation;
+    m->conf.traditional = node->traditional;
     sl_buf_t image;
     sl_buf_init(&image, (size_t)2 * 1024 * 1024 * 1024);
-    sl_status_t rc = gw_plan_build(entities, conf, &image, err);
+    sl_status_t rc = m->base != NULL ? gw_plan_update(m->base, m->entities, m->gone, &m->conf, &image, err)
+                                     : gw_plan_build(m->entities, &m->conf, &image, err);
     if (rc == SL_OK) {
-        rc = sl_file_write_atomic(node->plan_path, sl_buf_str(&image), 0600, err);
+        rc = m->conf.store_revision != 0 ? sl_file_write_soon(node->plan_path, sl_buf_str(&image), 0600, err)
+                                         : sl_file_write_atomic(node->plan_path, sl_buf_str(&image), 0600, err);
     }
     sl_buf_deinit(&image);
     close(lock);
@@ -270,15 +280,12 @@ static sl_status_t write_plan(const nd_node_t *node, const json_t *entities, gw_
 
 sl_status_t nd_plan_write(const nd_node_t *node, const json_t *entities, sl_str_t config_hash, sl_str_t config_text, uint64_t *generation,
                           sl_err_t *err) {
-    gw_plan_conf_t conf = {
-        .config_hash = config_hash,
-        .config_text = config_text,
-        .traditional = node->traditional,
-    };
-    return write_plan(node, entities, &conf, generation, err);
+    material_t m = {.entities = entities, .conf = {.config_hash = config_hash, .config_text = config_text}};
+    return write_plan(node, &m, generation, err);
 }
 
-sl_status_t nd_plan_write_revision(const nd_node_t *node, const json_t *entities, uint64_t *generation, uint64_t revision, sl_err_t *err) {
-    gw_plan_conf_t conf = {.traditional = node->traditional, .store_revision = revision};
-    return write_plan(node, entities, &conf, generation, err);
+sl_status_t nd_plan_write_revision(const nd_node_t *node, const gw_plan_t *base, const json_t *entities, const json_t *gone,
+                                   uint64_t *generation, uint64_t revision, sl_err_t *err) {
+    material_t m = {.base = base, .entities = entities, .gone = gone, .conf = {.store_revision = revision}};
+    return write_plan(node, &m, generation, err);
 }

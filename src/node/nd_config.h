@@ -41,7 +41,12 @@ sl_status_t nd_config_try(const nd_node_t *node, const json_t *entities, sl_err_
  */
 sl_status_t nd_plan_write(const nd_node_t *node, const json_t *entities, sl_str_t config_hash, sl_str_t config_text, uint64_t *generation,
                           sl_err_t *err);
-/* The same for entities of a store, which has no text. */
-sl_status_t nd_plan_write_revision(const nd_node_t *node, const json_t *entities, uint64_t *generation, uint64_t revision, sl_err_t *err);
+/*
+ * The same for entities of a store, which has no text, at a revision. `base`: the plan of before, `entities` and `gone` are what has
+ * changed since (gw_plan_update(), whose SL_CONFLICT is passed on); NULL: they are all. The store can be asked again: this does not wait
+ * for the disk.
+ */
+sl_status_t nd_plan_write_revision(const nd_node_t *node, const gw_plan_t *base, const json_t *entities, const json_t *gone,
+                                   uint64_t *generation, uint64_t revision, sl_err_t *err);
 
 #endif

@@ -96,14 +96,14 @@ static bool take_tagged(const gw_query_t *query, const json_t *page, json_t *fou
     return false;
 }
 
-/* Tags are looked for here: the store does not know them. */
+/* Pages of `page` until the query's is full: those with all tags, or any of them. */
 static sl_status_t list_tagged(gw_data_t *d, const char *collection, const gw_query_t *query, st_page_t page, json_t **list, bool *more) {
     json_t *found = json_array();
     char after[SL_UUID_TEXT_SIZE + 1];
     bool failed = found == NULL, rest = true;
     sl_status_t rc = SL_OK;
     *more = false;
-    page.limit = 1000;
+    page.limit = query->limit < 1000 ? query->limit + 1 : 1000;
     while (rc == SL_OK && rest && !*more && !failed) {
         json_t *part = NULL;
         rc = told(d, st_tx_list(self(d)->tx, sl_cstr(collection), &page, &part, &rest, &d->err));
@@ -125,6 +125,64 @@ static sl_status_t list_tagged(gw_data_t *d, const char *collection, const gw_qu
     return SL_OK;
 }
 
+#define TAGS_MAX 8 /* more than the Admin API takes */
+
+/* Of several lists in id order: the one that is next, its entity in all of them passed over. NULL: they are at their ends. */
+static json_t *take_first(json_t *const *parts, size_t *at, size_t n) {
+    const char *first = NULL;
+    json_t *entity = NULL;
+    for (size_t i = 0; i < n; i++) {
+        json_t *candidate = json_array_get(parts[i], at[i]);
+        if (candidate != NULL && (first == NULL || strcmp(id_of(candidate), first) < 0)) {
+            entity = candidate;
+            first = id_of(candidate);
+        }
+    }
+    for (size_t i = 0; first != NULL && i < n; i++) {
+        json_t *candidate = json_array_get(parts[i], at[i]);
+        at[i] += candidate != NULL && strcmp(id_of(candidate), first) == 0;
+    }
+    return entity;
+}
+
+/* Each list has up to limit entities and says whether there are more; so the first `limit` of all are right. */
+static sl_status_t join(gw_data_t *d, const gw_query_t *query, json_t *const *parts, json_t **list, bool *more) {
+    size_t at[TAGS_MAX] = {0};
+    json_t *found = json_array(), *entity;
+    bool failed = found == NULL;
+    while (!failed && (entity = take_first(parts, at, query->n_tags)) != NULL) {
+        if (json_array_size(found) == query->limit) {
+            *more = true;
+            break;
+        }
+        failed = json_array_append(found, entity) != 0;
+    }
+    if (failed) {
+        json_decref(found);
+        return sl_err_set(&d->err, SL_NO_MEMORY, "out of memory");
+    }
+    *list = found;
+    return SL_OK;
+}
+
+static sl_status_t list_any_tag(gw_data_t *d, const char *collection, const gw_query_t *query, st_page_t page, json_t **list, bool *more) {
+    json_t *parts[TAGS_MAX] = {NULL};
+    bool any_more = false;
+    sl_status_t rc = SL_OK;
+    for (size_t i = 0; rc == SL_OK && i < query->n_tags; i++) {
+        bool rest = false;
+        page.tag = sl_cstr(query->tags[i]);
+        rc = told(d, st_tx_list(self(d)->tx, sl_cstr(collection), &page, &parts[i], &rest, &d->err));
+        any_more = any_more || rest;
+    }
+    rc = rc == SL_OK ? join(d, query, parts, list, more) : rc;
+    *more = *more || any_more;
+    for (size_t i = 0; i < query->n_tags; i++) {
+        json_decref(parts[i]);
+    }
+    return rc;
+}
+
 static sl_status_t list(gw_data_t *d, const char *collection, const gw_query_t *query, json_t **out, bool *more) {
     st_page_t page = {.after = sl_cstr(query->after), .limit = query->limit};
     if (query->parent_field != NULL) {
@@ -134,7 +192,13 @@ static sl_status_t list(gw_data_t *d, const char *collection, const gw_query_t *
     if (page.after.len > 0 && !sl_uuid_valid(page.after)) {
         page.after = SL_STR_NULL; /* a position of another list: from the beginning, as with a plan */
     }
+    *more = false;
+    if (query->n_tags > 0 && query->any_tag && query->n_tags <= TAGS_MAX && query->parent_field == NULL) {
+        return list_any_tag(d, collection, query, page, out, more);
+    }
     if (query->n_tags > 0) {
+        /* Children are few; else one of the tags leads to those that may have all. */
+        page.tag = query->parent_field == NULL && !query->any_tag ? sl_cstr(query->tags[0]) : SL_STR_NULL;
         return list_tagged(d, collection, query, page, out, more);
     }
     return told(d, st_tx_list(self(d)->tx, sl_cstr(collection), &page, out, more, &d->err));

@@ -326,7 +326,10 @@ static sl_status_t build_list_query(sl_str_t collection, const st_page_t *page, 
     if ((page->after.len > 0 && !fold_id(page->after, q->after)) || (children && !fold_id(page->parent_id, q->parent))) {
         return sl_err_set(err, SL_INVALID, "a page begins after an id, and a parent is an id");
     }
-    q->page = (st_page_t){.limit = page->limit + 1, .parent_field = page->parent_field};
+    if (children && page->tag.len > 0) {
+        return sl_err_set(err, SL_INVALID, "a list is of children or by a tag");
+    }
+    q->page = (st_page_t){.limit = page->limit + 1, .parent_field = page->parent_field, .tag = page->tag};
     q->page.after = page->after.len > 0 ? sl_cstr(q->after) : SL_STR_NULL;
     q->page.parent_id = children ? sl_cstr(q->parent) : SL_STR_NULL;
     q->query = (st_query_t){.collection = collection, .page = &q->page};
@@ -397,6 +400,43 @@ sl_status_t st_tx_load(st_tx_t *tx, json_t **entities, sl_err_t *err) {
         return rc;
     }
     *entities = load.all;
+    return SL_OK;
+}
+
+static sl_status_t no_memory(sl_err_t *err) {
+    return sl_err_set(err, SL_NO_MEMORY, "out of memory");
+}
+
+static sl_status_t take_gone(void *ud, sl_str_t collection, sl_str_t id, sl_err_t *err) {
+    json_t *all = ud, *list = json_object_get(all, collection.data);
+    if (list == NULL) {
+        list = json_array();
+        if (json_object_set_new(all, collection.data, list) != 0) {
+            return no_memory(err);
+        }
+    }
+    return json_array_append_new(list, json_stringn(id.data, id.len)) == 0 ? SL_OK : no_memory(err);
+}
+
+sl_status_t st_tx_changes(st_tx_t *tx, uint64_t since, json_t **changed, json_t **gone, sl_err_t *err) {
+    st_query_t query = {.since = true, .after_revision = since};
+    load_t load = {.store = tx->store, .all = json_object()};
+    json_t *lost = json_object();
+    *changed = *gone = NULL;
+    forget_fault(tx->store);
+    sl_status_t rc = load.all != NULL && lost != NULL ? SL_OK : no_memory(err);
+    if (rc == SL_OK && (since > tx->revision || tx->changed)) {
+        rc = sl_err_set(err, SL_CONFLICT, "revision %" PRIu64 " is none of this store", since);
+    }
+    rc = rc == SL_OK ? tx->store->ops->read_gone(tx->store, since, take_gone, lost, err) : rc;
+    rc = rc == SL_OK ? tx->store->ops->read(tx->store, &query, take_loaded, &load, err) : rc;
+    if (rc != SL_OK) {
+        json_decref(load.all);
+        json_decref(lost);
+        return rc;
+    }
+    *changed = load.all;
+    *gone = lost;
     return SL_OK;
 }
 

@@ -107,11 +107,19 @@ typedef struct {
     size_t limit;   /* entities; at least 1 */
     /* Only those whose reference `parent_field` ("service") is `parent_id`; empty: all. */
     sl_str_t parent_field, parent_id;
+    sl_str_t tag; /* only those with this tag; empty: all. Not together with a parent */
 } st_page_t;
 /* *list: array in id order, new reference. *more: there is another page, after the id of the last. */
 sl_status_t st_tx_list(st_tx_t *tx, sl_str_t collection, const st_page_t *page, json_t **list, bool *more, sl_err_t *err);
 /* Everything, in the shape of gw_config.h, in the order in which it was created; collections without entities are left out. */
 sl_status_t st_tx_load(st_tx_t *tx, json_t **entities, sl_err_t *err);
+
+/*
+ * What has changed since a revision, in the shape of gw_plan_update(): *changed maps, *gone arrays of ids by collection. An id may be in
+ * both: it was deleted and made again. New references. SL_CONFLICT: it is too long ago, or no revision of this store: st_tx_load() knows
+ * all.
+ */
+sl_status_t st_tx_changes(st_tx_t *tx, uint64_t since, json_t **changed, json_t **gone, sl_err_t *err);
 
 /* ---- filter modules ------------------------------------------------------------------------------------------------------- */
 

@@ -47,6 +47,7 @@ typedef struct {
     size_t n_refs;
     st_unique_t uniques[ST_ROW_UNIQUES_MAX];
     size_t n_uniques;
+    const json_t *tags; /* an array of texts, each once; or NULL, or null */
 } st_row_t;
 
 /* A row as it is read; collection and id are NUL-terminated. */
@@ -64,7 +65,11 @@ typedef struct {
     sl_str_t field, value; /* the one with this unique value */
     const st_page_t *page; /* in id order */
     sl_str_t parents;      /* the collection that page->parent_field refers to */
+    bool since;            /* all rows that were put after `after_revision` */
+    uint64_t after_revision;
 } st_query_t;
+
+typedef sl_status_t (*st_gone_fn_t)(void *ud, sl_str_t collection, sl_str_t id, sl_err_t *err);
 
 struct st_ops_s {
     const char *name;
@@ -82,6 +87,8 @@ struct st_ops_s {
     sl_status_t (*erase)(st_store_t *store, sl_str_t collection, sl_str_t id, sl_err_t *err);
     sl_status_t (*clear)(st_store_t *store, sl_err_t *err);
     sl_status_t (*read)(st_store_t *store, const st_query_t *query, st_entity_fn_t fn, void *ud, sl_err_t *err); /* no row: SL_OK */
+    /* What was deleted after a revision; SL_CONFLICT: that is too long ago to know. */
+    sl_status_t (*read_gone)(st_store_t *store, uint64_t after_revision, st_gone_fn_t fn, void *ud, sl_err_t *err);
 
     /* *added false: there was such a version already. */
     sl_status_t (*module_put)(st_store_t *store, const st_module_t *module, sl_str_t bytes, uint32_t *version, bool *added, sl_err_t *err);

@@ -110,5 +110,6 @@ sl_status_t st_row_build(sl_str_t collection, const json_t *entity, sl_buf_t *js
         return sl_err_set(err, SL_NO_MEMORY, "%s: out of memory, or an entity larger than %zu bytes", kind->name, json->max);
     }
     row->json = sl_buf_str(json);
+    row->tags = json_object_get(entity, "tags");
     return SL_OK;
 }

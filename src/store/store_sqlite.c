@@ -41,6 +41,11 @@ typedef enum {
     SQL_DROP_REFS,
     SQL_ADD_UNIQUE,
     SQL_ADD_REF,
+    SQL_DROP_TAGS,
+    SQL_ADD_TAG,
+    SQL_FORGET_GONE,
+    SQL_GONE_SINCE,
+    SQL_READ_GONE,
     SQL_ORPHAN,
     SQL_RESTRICTED,
     SQL_ERASE,
@@ -49,6 +54,8 @@ typedef enum {
     SQL_READ_UNIQUE,
     SQL_READ_PAGE,
     SQL_READ_CHILDREN,
+    SQL_READ_TAGGED,
+    SQL_READ_SINCE,
     SQL_MODULE_SAME,
     SQL_MODULE_NAME,
     SQL_MODULE_NEXT,
@@ -71,6 +78,7 @@ typedef enum {
     "WITH RECURSIVE gone (seq, collection, id) AS (SELECT seq, collection, id FROM entities WHERE collection = ?1 AND id = ?2"             \
     " UNION SELECT e.seq, e.collection, e.id FROM gone g CROSS JOIN refs r ON r.parent_collection = g.collection AND r.parent_id = g.id"   \
     " AND r.cascades CROSS JOIN entities e ON e.seq = r.seq) "
+#define GONE_KEPT "1000" /* revisions: who publishes is behind by a few */
 #define ENTITY "e.collection, e.id, e.json, e.revision, e.sum"
 #define MODULE "name, version, sha256, size, created_at, active, meta"
 
@@ -80,7 +88,10 @@ static const char *const sql[N_SQL] = {
     [SQL_COMMIT] = "COMMIT",
     [SQL_ROLLBACK] = "ROLLBACK",
     [SQL_REVISION] = "SELECT revision FROM state",
-    [SQL_SET_REVISION] = "UPDATE state SET revision = ?1",
+    [SQL_SET_REVISION] = "UPDATE state SET revision = ?1, gone_since = max(gone_since, ?1 - " GONE_KEPT ")",
+    [SQL_FORGET_GONE] = "DELETE FROM gone WHERE revision <= (SELECT gone_since FROM state)",
+    [SQL_GONE_SINCE] = "SELECT gone_since FROM state",
+    [SQL_READ_GONE] = "SELECT collection, id FROM gone WHERE revision > ?1",
     [SQL_FIND_SEQ] = "SELECT seq FROM entities WHERE collection = ?1 AND id = ?2",
     [SQL_FIND_OWNER] = "SELECT e.seq, e.id FROM uniques u JOIN entities e ON e.seq = u.seq"
                        " WHERE u.collection = ?1 AND u.field = ?2 AND u.value = ?3",
@@ -89,7 +100,10 @@ static const char *const sql[N_SQL] = {
     [SQL_DROP_UNIQUES] = "DELETE FROM uniques WHERE seq = ?1",
     [SQL_DROP_REFS] = "DELETE FROM refs WHERE seq = ?1",
     [SQL_ADD_UNIQUE] = "INSERT INTO uniques (seq, collection, field, value) VALUES (?1, ?2, ?3, ?4)",
-    [SQL_ADD_REF] = "INSERT INTO refs (seq, field, parent_collection, parent_id, cascades) VALUES (?1, ?2, ?3, ?4, ?5)",
+    [SQL_ADD_REF] =
+        "INSERT INTO refs (seq, field, parent_collection, parent_id, cascades, collection, id) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    [SQL_DROP_TAGS] = "DELETE FROM tags WHERE seq = ?1",
+    [SQL_ADD_TAG] = "INSERT OR IGNORE INTO tags (seq, collection, id, tag) VALUES (?1, ?2, ?3, ?4)",
     [SQL_ORPHAN] = "SELECT e.collection, e.id, r.field, r.parent_collection, r.parent_id FROM refs r JOIN entities e ON e.seq = r.seq"
                    " WHERE NOT EXISTS (SELECT 1 FROM entities p WHERE p.collection = r.parent_collection AND p.id = r.parent_id)"
                    " ORDER BY r.seq LIMIT 1",
@@ -102,9 +116,11 @@ static const char *const sql[N_SQL] = {
     [SQL_READ_UNIQUE] = "SELECT " ENTITY " FROM uniques u JOIN entities e ON e.seq = u.seq"
                         " WHERE u.collection = ?1 AND u.field = ?2 AND u.value = ?3",
     [SQL_READ_PAGE] = "SELECT " ENTITY " FROM entities e WHERE e.collection = ?1 AND e.id > ?2 ORDER BY e.id LIMIT ?3",
-    [SQL_READ_CHILDREN] =
-        "SELECT " ENTITY " FROM entities e WHERE e.collection = ?1 AND e.id > ?2 AND e.seq IN"
-        " (SELECT r.seq FROM refs r WHERE r.parent_collection = ?4 AND r.parent_id = ?5 AND r.field = ?6) ORDER BY e.id LIMIT ?3",
+    [SQL_READ_CHILDREN] = "SELECT " ENTITY " FROM refs r CROSS JOIN entities e ON e.seq = r.seq WHERE r.parent_collection = ?4"
+                          " AND r.parent_id = ?5 AND r.field = ?6 AND r.collection = ?1 AND r.id > ?2 ORDER BY r.id LIMIT ?3",
+    [SQL_READ_TAGGED] = "SELECT " ENTITY " FROM tags t CROSS JOIN entities e ON e.seq = t.seq"
+                        " WHERE t.collection = ?1 AND t.tag = ?4 AND t.id > ?2 ORDER BY t.id LIMIT ?3",
+    [SQL_READ_SINCE] = "SELECT " ENTITY " FROM entities e WHERE e.revision > ?1",
     [SQL_MODULE_SAME] = "SELECT version FROM modules WHERE name = ?1 AND sha256 = ?2 AND meta IS ?3",
     [SQL_MODULE_NAME] = "INSERT INTO module_names VALUES (?1, 1) ON CONFLICT (name) DO UPDATE SET last_version = last_version + 1",
     [SQL_MODULE_NEXT] = "SELECT last_version FROM module_names WHERE name = ?1",
@@ -638,6 +654,7 @@ static sl_status_t commit_now(store_t *s, bool changed, uint64_t revision, sl_er
         call_t c = call(s, SQL_SET_REVISION);
         with_int(&c, (int64_t)revision);
         rc = run(&c, err);
+        rc = rc == SL_OK ? run_plain(s, SQL_FORGET_GONE, err) : rc;
     }
     if (rc != SL_OK) {
         return rc;
@@ -698,6 +715,7 @@ static sl_status_t write_entity(store_t *s, const st_row_t *row, int64_t *seq, s
     if (rc == SL_OK && *seq != 0) {
         rc = drop_by_seq(s, SQL_DROP_UNIQUES, *seq, err);
         rc = rc == SL_OK ? drop_by_seq(s, SQL_DROP_REFS, *seq, err) : rc;
+        rc = rc == SL_OK ? drop_by_seq(s, SQL_DROP_TAGS, *seq, err) : rc;
     }
     if (rc != SL_OK) {
         return rc;
@@ -722,13 +740,27 @@ static sl_status_t add_unique(store_t *s, int64_t seq, sl_str_t collection, cons
     return run(&c, err);
 }
 
-static sl_status_t add_ref(store_t *s, int64_t seq, const st_ref_t *ref, sl_err_t *err) {
+static sl_status_t add_tag(store_t *s, int64_t seq, const st_row_t *row, const json_t *tag, sl_err_t *err) {
+    if (!json_is_string(tag)) {
+        return SL_OK;
+    }
+    call_t c = call(s, SQL_ADD_TAG);
+    with_int(&c, seq);
+    with_text(&c, row->collection);
+    with_text(&c, row->id);
+    with_text(&c, sl_str(json_string_value(tag), json_string_length(tag)));
+    return run(&c, err);
+}
+
+static sl_status_t add_ref(store_t *s, int64_t seq, const st_row_t *row, const st_ref_t *ref, sl_err_t *err) {
     call_t c = call(s, SQL_ADD_REF);
     with_int(&c, seq);
     with_text(&c, ref->field);
     with_text(&c, ref->collection);
     with_text(&c, ref->id);
     with_int(&c, ref->cascade);
+    with_text(&c, row->collection);
+    with_text(&c, row->id);
     return run(&c, err);
 }
 
@@ -745,7 +777,10 @@ static sl_status_t put(st_store_t *store, const st_row_t *row, sl_err_t *err) {
         rc = add_unique(s, seq, row->collection, &row->uniques[i], err);
     }
     for (size_t i = 0; rc == SL_OK && i < row->n_refs; i++) {
-        rc = add_ref(s, seq, &row->refs[i], err);
+        rc = add_ref(s, seq, row, &row->refs[i], err);
+    }
+    for (size_t i = 0; rc == SL_OK && i < json_array_size(row->tags); i++) {
+        rc = add_tag(s, seq, row, json_array_get(row->tags, i), err);
     }
     return rc;
 }
@@ -785,17 +820,23 @@ static sl_status_t erase(st_store_t *store, sl_str_t collection, sl_str_t id, sl
 
 static sl_status_t clear(st_store_t *store, sl_err_t *err) {
     sl_status_t rc = check_open(of(store), err);
-    return rc == SL_OK ? exec(of(store), "DELETE FROM refs; DELETE FROM uniques; DELETE FROM entities", err) : rc;
+    return rc == SL_OK ? exec(of(store), "DELETE FROM refs; DELETE FROM uniques; DELETE FROM tags; DELETE FROM entities", err) : rc;
 }
 
 static call_t query_call(store_t *s, const st_query_t *query) {
     call_t c;
+    if (query->since) {
+        c = call(s, SQL_READ_SINCE);
+        with_int(&c, (int64_t)query->after_revision);
+        return c;
+    }
     if (query->collection.len == 0) {
         return call(s, SQL_READ_ALL);
     }
     if (query->page != NULL) {
         bool children = query->page->parent_field.len > 0;
-        c = call(s, children ? SQL_READ_CHILDREN : SQL_READ_PAGE);
+        bool tagged = query->page->tag.len > 0;
+        c = call(s, children ? SQL_READ_CHILDREN : tagged ? SQL_READ_TAGGED : SQL_READ_PAGE);
         with_text(&c, query->collection);
         with_text(&c, query->page->after);
         with_int(&c, (int64_t)query->page->limit);
@@ -803,6 +844,8 @@ static call_t query_call(store_t *s, const st_query_t *query) {
             with_text(&c, query->parents);
             with_text(&c, query->page->parent_id);
             with_text(&c, query->page->parent_field);
+        } else if (tagged) {
+            with_text(&c, query->page->tag);
         }
         return c;
     }
@@ -842,6 +885,36 @@ static sl_status_t read_rows(st_store_t *store, const st_query_t *query, st_enti
     while (answer == SL_OK && next(&c)) {
         answer = take_row(&c, &row, err);
         answer = answer == SL_OK ? fn(ud, &row, err) : answer;
+    }
+    sl_status_t rc = done(&c, err);
+    return answer != SL_OK ? answer : rc;
+}
+
+static sl_status_t check_gone_since(store_t *s, uint64_t after_revision, sl_err_t *err) {
+    call_t c = call(s, SQL_GONE_SINCE);
+    bool found = next(&c);
+    uint64_t since = found ? (uint64_t)column_int(&c, 0) : 0;
+    sl_status_t rc = done(&c, err);
+    if (rc != SL_OK) {
+        return rc;
+    }
+    return !found ? damaged(s, "it has no revision", err)
+           : after_revision < since
+               ? sl_err_set(err, SL_CONFLICT, "what changed since revision %" PRIu64 " is not known any more", after_revision)
+               : SL_OK;
+}
+
+static sl_status_t read_gone(st_store_t *store, uint64_t after_revision, st_gone_fn_t fn, void *ud, sl_err_t *err) {
+    sl_status_t answer = check_gone_since(of(store), after_revision, err);
+    if (answer != SL_OK) {
+        return answer;
+    }
+    call_t c = call(of(store), SQL_READ_GONE);
+    with_int(&c, (int64_t)after_revision);
+    while (answer == SL_OK && next(&c)) {
+        sl_str_t collection = column(&c, 0), id = column(&c, 1);
+        bool fine = collection.data != NULL && id.data != NULL;
+        answer = fine ? fn(ud, collection, id, err) : sl_err_set(err, SL_NO_MEMORY, "out of memory");
     }
     sl_status_t rc = done(&c, err);
     return answer != SL_OK ? answer : rc;
@@ -1014,8 +1087,8 @@ static sl_status_t module_read(st_store_t *store, sl_str_t sha256, sl_buf_t *out
 
 #define OPERATIONS                                                                                                                         \
     .close = close_db, .revision = read_revision, .begin = begin, .commit = commit, .rollback = rollback, .put = put, .erase = erase,      \
-    .clear = clear, .read = read_rows, .module_put = module_put, .module_activate = module_activate, .module_erase = module_erase,         \
-    .module_each = module_each, .module_read = module_read
+    .clear = clear, .read = read_rows, .read_gone = read_gone, .module_put = module_put, .module_activate = module_activate,               \
+    .module_erase = module_erase, .module_each = module_each, .module_read = module_read
 
 const st_ops_t st_sqlite_ops = {.name = "sqlite", .open = sqlite_open, OPERATIONS};
 const st_ops_t st_memory_ops = {.name = "memory", .open = memory_open, OPERATIONS};

@@ -199,6 +199,7 @@ sl_status_t ngx_http_sluice_gw_gen_open(const ngx_http_sluice_gw_source_t *sourc
     rc = rc == SL_OK ? reserve(gen, err) : rc;
     if (rc != SL_OK) {
         nd_filters_free(out->filters);
+        out->filters = NULL;
         ngx_http_sluice_gw_gen_free(gen);
         return rc;
     }

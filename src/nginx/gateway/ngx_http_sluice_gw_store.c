@@ -23,6 +23,7 @@
 
 typedef struct {
     nd_node_t node;
+    ngx_http_sluice_gw_gen_t *gen; /* in service while the thread builds: what has not changed is taken from its plan; NULL: none */
     uint64_t generation, have, revision;
     sl_status_t rc;
     sl_err_t err;
@@ -83,7 +84,8 @@ static void publish_in_thread(void *data, ngx_log_t *log) {
     p->revision = p->have;
     p->rc = ngx_http_sluice_gw_store_take(&store, &p->err);
     if (p->rc == SL_OK) {
-        p->rc = nd_publish(&p->node, store, &p->generation, p->have, &p->revision, &p->err);
+        p->rc = nd_publish(&p->node, store, p->gen != NULL ? ngx_http_sluice_gw_gen_plan(p->gen) : NULL, &p->generation, p->have,
+                           &p->revision, &p->err);
         ngx_http_sluice_gw_store_give(store, p->rc == SL_OK);
     }
 }
@@ -96,6 +98,8 @@ static void published(ngx_event_t *ev) {
     publication_t *p = gs.task->ctx;
     (void)ev;
     ngx_del_timer(&gs.keep);
+    ngx_http_sluice_gw_gen_unref(p->gen);
+    p->gen = NULL;
     unsigned known = gs.failed;
     gs.publishing = 0;
     gs.failed = p->rc != SL_OK;
@@ -120,9 +124,12 @@ void ngx_http_sluice_gw_publish(void) {
     p->generation = ngx_http_sluice_gw_latest() + 1;
     /* A worker that could open no plan needs a new one, whatever it was made from. */
     p->have = ngx_http_sluice_gw_current() != NULL ? ngx_http_sluice_gw_published_revision() : ND_NO_REVISION;
+    p->gen = ngx_http_sluice_gw_current() != NULL ? ngx_http_sluice_gw_gen_ref(ngx_http_sluice_gw_current()) : NULL;
     gs.publishing = 1;
     if (ngx_thread_task_post(pool, gs.task) != NGX_OK) {
         gs.publishing = 0;
+        ngx_http_sluice_gw_gen_unref(p->gen);
+        p->gen = NULL;
         ngx_http_sluice_gw_load_end(0);
         return;
     }
@@ -168,6 +175,9 @@ ngx_int_t ngx_http_sluice_gw_store_init_worker(ngx_cycle_t *cycle, ngx_http_slui
 }
 
 void ngx_http_sluice_gw_store_exit_worker(void) {
+    if (gs.publishing) {
+        ngx_http_sluice_gw_gen_unref(((publication_t *)gs.task->ctx)->gen);
+    }
     pthread_mutex_lock(&idle.mutex);
     while (idle.n != 0) {
         st_store_close(idle.handles[--idle.n]);

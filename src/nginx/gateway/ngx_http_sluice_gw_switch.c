@@ -352,9 +352,15 @@ ngx_int_t ngx_http_sluice_gw_switch_init_worker(ngx_cycle_t *cycle, ngx_http_slu
 
 /* No thread is at work any more, and no event comes. */
 void ngx_http_sluice_gw_switch_exit_worker(void) {
-    ngx_http_sluice_gw_gen_t *gens[] = {sw.next, sw.current};
+    opening_t *o = sw.open_task != NULL ? sw.open_task->ctx : NULL;
+    ngx_http_sluice_gw_gen_t *gens[] = {sw.next, sw.current, NULL, NULL};
+    if (sw.opening) { /* the thread has ended, nobody has been told */
+        gens[2] = (ngx_http_sluice_gw_gen_t *)(uintptr_t)o->source.previous;
+        gens[3] = o->opened.gen;
+        nd_filters_free(o->opened.filters);
+    }
     sw.mcf = NULL;
-    for (ngx_uint_t i = 0; i < 2; i++) {
+    for (ngx_uint_t i = 0; i < 4; i++) {
         ngx_http_sluice_gw_gen_unref(gens[i]);
     }
     while (sw.discarded != NULL) {

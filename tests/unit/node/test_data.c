@@ -154,7 +154,7 @@ static void publishing_writes_a_plan_of_the_newest_revision_once(void **state) {
     snprintf(path, sizeof(path), "%s/plan", dir);
     node.plan_path = path;
     assert_int_equal(call("POST", "/services", "{\"name\":\"s\",\"host\":\"h\"}"), 201);
-    assert_int_equal(nd_publish(&node, store, &generation, 0, &revision, &err), SL_OK);
+    assert_int_equal(nd_publish(&node, store, NULL, &generation, 0, &revision, &err), SL_OK);
     assert_int_equal(revision, 1);
     assert_int_equal(gw_plan_open_file(path, &written, &err), SL_OK);
     assert_int_equal(gw_plan_generation(written), 7);
@@ -162,14 +162,61 @@ static void publishing_writes_a_plan_of_the_newest_revision_once(void **state) {
     assert_int_equal(gw_plan_n_services(written), 1);
     gw_plan_close(written);
     assert_int_equal(unlink(path), 0);
-    assert_int_equal(nd_publish(&node, store, &generation, revision, &revision, &err), SL_OK);
+    assert_int_equal(nd_publish(&node, store, NULL, &generation, revision, &revision, &err), SL_OK);
     assert_int_not_equal(access(path, F_OK), 0);
     generation = 8;
-    assert_int_equal(nd_publish(&node, store, &generation, ND_NO_REVISION, &revision, &err), SL_OK);
+    assert_int_equal(nd_publish(&node, store, NULL, &generation, ND_NO_REVISION, &revision, &err), SL_OK);
     assert_int_equal(generation, 8);
     generation = 1;
-    assert_int_equal(nd_publish(&node, store, &generation, ND_NO_REVISION, &revision, &err), SL_OK);
+    assert_int_equal(nd_publish(&node, store, NULL, &generation, ND_NO_REVISION, &revision, &err), SL_OK);
     assert_int_equal(generation, 9);
+}
+
+static void publishing_over_a_plan_says_what_publishing_everything_says(void **state) {
+    (void)state;
+    char path[128];
+    gw_plan_t *base, *next;
+    uint64_t revision = 0, generation = 1;
+    snprintf(path, sizeof(path), "%s/plan", dir);
+    node.plan_path = path;
+    assert_int_equal(call("PUT", "/services/s", "{\"host\":\"h\"}"), 200);
+    assert_int_equal(call("PUT", "/routes/a", "{\"paths\":[\"/a\"],\"service\":{\"name\":\"s\"}}"), 200);
+    assert_int_equal(call("PUT", "/routes/b", "{\"paths\":[\"/b\"],\"service\":{\"name\":\"s\"}}"), 200);
+    assert_int_equal(nd_publish(&node, store, NULL, &generation, 0, &revision, &err), SL_OK);
+    assert_int_equal(gw_plan_open_file(path, &base, &err), SL_OK);
+    assert_int_equal(call("DELETE", "/routes/a", NULL), 204);
+    assert_int_equal(call("PUT", "/routes/c", "{\"paths\":[\"/c\"],\"service\":{\"name\":\"s\"}}"), 200);
+    assert_int_equal(nd_publish(&node, store, base, &generation, revision, &revision, &err), SL_OK);
+    assert_int_equal(gw_plan_open_file(path, &next, &err), SL_OK);
+    assert_int_equal(gw_plan_store_revision(next), revision);
+    assert_int_equal(gw_plan_n_routes(next), 2);
+    assert_int_equal(gw_plan_entity(next, SL_STR("routes"), SL_STR("a")).len, 0);
+    assert_true(gw_plan_entity(next, SL_STR("routes"), SL_STR("c")).len > 0);
+    gw_plan_close(next);
+    gw_plan_close(base);
+}
+
+static void a_plan_of_another_store_is_no_base(void **state) {
+    (void)state;
+    char path[128];
+    gw_plan_t *base, *next;
+    sl_buf_t image;
+    uint64_t revision = 0, generation = 1;
+    snprintf(path, sizeof(path), "%s/plan", dir);
+    node.plan_path = path;
+    json_t *other = json_pack("{s:{s:{s:s}}}", "services", "ffffffff-0000-4000-8000-00000000000a", "host", "other.test");
+    sl_buf_init(&image, 1 << 20);
+    assert_int_equal(gw_plan_build(other, &(gw_plan_conf_t){.store_revision = 99}, &image, &err), SL_OK);
+    assert_int_equal(gw_plan_open(sl_buf_str(&image), &base, &err), SL_OK);
+    assert_int_equal(call("PUT", "/services/s", "{\"host\":\"h\"}"), 200);
+    assert_int_equal(nd_publish(&node, store, base, &generation, 99, &revision, &err), SL_OK);
+    assert_int_equal(gw_plan_open_file(path, &next, &err), SL_OK);
+    assert_int_equal(gw_plan_n_services(next), 1);
+    assert_true(gw_plan_entity(next, SL_STR("services"), SL_STR("s")).len > 0);
+    gw_plan_close(next);
+    gw_plan_close(base);
+    sl_buf_deinit(&image);
+    json_decref(other);
 }
 
 static void lists_of_tagged_entities_have_pages(void **state) {
@@ -248,6 +295,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_transaction_that_ends_with_a_broken_reference_names_its_operation, make, drop),
         cmocka_unit_test_setup_teardown(without_a_store_what_needs_none_is_answered, make, drop),
         cmocka_unit_test_setup_teardown(publishing_writes_a_plan_of_the_newest_revision_once, make, drop),
+        cmocka_unit_test_setup_teardown(publishing_over_a_plan_says_what_publishing_everything_says, make, drop),
+        cmocka_unit_test_setup_teardown(a_plan_of_another_store_is_no_base, make, drop),
         cmocka_unit_test_setup_teardown(lists_of_tagged_entities_have_pages, make, drop),
         cmocka_unit_test_setup_teardown(memory_that_runs_out_leaves_all_or_nothing, make, drop),
     };

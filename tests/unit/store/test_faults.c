@@ -574,6 +574,36 @@ static void an_older_format_is_brought_up_to_date_when_it_may_be_written(void **
     st_store_close(store);
 }
 
+/* What format 1 was, with a service and its chain in it. */
+static void references_and_tags_of_the_first_format_are_found_in_the_next(void **state) {
+    (void)state;
+    bool more;
+    json_t *list;
+    st_store_t *store = test_open();
+    st_tx_t *tx = test_begin(store, ST_WRITE);
+    json_t *service = test_service(1, "a", 80);
+    json_object_set_new(service, "tags", json_pack("[s]", "red"));
+    MUST(put_new(tx, "services", service));
+    MUST(put_new(tx, "filter_chains", test_chain(2, 1, -1)));
+    test_commit(tx);
+    st_store_close(store);
+    raw("DROP TRIGGER entity_gone; DROP TABLE gone; DROP TABLE tags; DROP INDEX refs_children; DROP INDEX entities_by_revision;"
+        "ALTER TABLE refs DROP COLUMN collection; ALTER TABLE refs DROP COLUMN id; ALTER TABLE state DROP COLUMN gone_since;"
+        "CREATE INDEX refs_by_parent ON refs (parent_collection, parent_id); PRAGMA user_version = 1");
+    store = test_open();
+    tx = test_begin(store, ST_READ);
+    st_page_t page = {.limit = 2, .tag = SL_STR("red")};
+    MUST(st_tx_list(tx, SL_STR("services"), &page, &list, &more, &test_err));
+    assert_int_equal(json_array_size(list), 1);
+    json_decref(list);
+    page = (st_page_t){.limit = 2, .parent_field = SL_STR("service"), .parent_id = sl_cstr(test_id(1))};
+    MUST(st_tx_list(tx, SL_STR("filter_chains"), &page, &list, &more, &test_err));
+    assert_int_equal(json_array_size(list), 1);
+    json_decref(list);
+    st_tx_rollback(tx);
+    st_store_close(store);
+}
+
 /* ---- rights -------------------------------------------------------------------------------------------------------------------- */
 
 static void become_nobody(void) {
@@ -759,6 +789,7 @@ int main(void) {
         IN_FOLDER(what_is_no_database_of_ours_is_left_alone),
         IN_FOLDER(a_file_of_a_newer_sluice_is_refused),
         IN_FOLDER(an_older_format_is_brought_up_to_date_when_it_may_be_written),
+        IN_FOLDER(references_and_tags_of_the_first_format_are_found_in_the_next),
         IN_FOLDER(a_folder_that_may_not_be_written_is_named),
         IN_FOLDER(a_file_that_may_not_be_written_is_named),
         IN_FOLDER(a_missing_folder_is_named),

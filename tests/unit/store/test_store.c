@@ -4,6 +4,7 @@
 #include "cmocka_all.h"
 #include "store_support.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -512,6 +513,108 @@ static void pages_can_be_of_the_children_of_one_parent(void **state) {
     st_store_close(store);
 }
 
+static json_t *tagged_service(unsigned n, const char *name, const char *tag) {
+    json_t *service = test_service(n, name, 80);
+    json_object_set_new(service, "tags", json_pack("[s,s]", tag, "all"));
+    return service;
+}
+
+static void pages_can_be_of_those_with_a_tag(void **state) {
+    (void)state;
+    char ids[4][SL_UUID_TEXT_SIZE + 1];
+    bool more = true;
+    st_store_t *store = test_open();
+    st_tx_t *tx = test_begin(store, ST_WRITE);
+    for (unsigned n = 1; n <= 5; n++) {
+        char name[8];
+        snprintf(name, sizeof(name), "s%u", n);
+        MUST(put_new(tx, "services", tagged_service(n, name, n % 2 ? "odd" : "even")));
+    }
+    MUST(put_new(tx, "services", tagged_service(2, "s2", "odd")));
+    MUST(st_tx_delete(tx, SERVICES, sl_cstr(test_id(3)), &test_err));
+    test_commit(tx);
+    tx = test_begin(store, ST_READ);
+    st_page_t page = {.limit = 2, .tag = SL_STR("odd")};
+    assert_int_equal(list_page(tx, SERVICES, &page, ids, &more), 2);
+    assert_true(more);
+    assert_string_equal(ids[0], test_id(1));
+    assert_string_equal(ids[1], test_id(2));
+    page.after = sl_cstr(ids[1]);
+    assert_int_equal(list_page(tx, SERVICES, &page, ids, &more), 1);
+    assert_false(more);
+    assert_string_equal(ids[0], test_id(5));
+    assert_int_equal(list_page(tx, ROUTES, &(st_page_t){.limit = 2, .tag = SL_STR("odd")}, ids, &more), 0);
+    st_tx_rollback(tx);
+    st_store_close(store);
+}
+
+static void what_has_changed_since_a_revision_is_told(void **state) {
+    (void)state;
+    json_t *changed, *gone;
+    st_store_t *store = test_open();
+    add_service(store, 1, "a", 80);
+    add_service(store, 2, "b", 80);
+    add_service(store, 3, "c", 80);
+    add_service(store, 2, "b", 81);
+    st_tx_t *tx = test_begin(store, ST_WRITE);
+    MUST(st_tx_delete(tx, SERVICES, sl_cstr(test_id(1)), &test_err));
+    test_commit(tx);
+    tx = test_begin(store, ST_READ);
+    MUST(st_tx_changes(tx, 3, &changed, &gone, &test_err));
+    json_t *services = json_object_get(changed, "services");
+    assert_int_equal(json_object_size(services), 1);
+    assert_int_equal(json_integer_value(json_object_get(json_object_get(services, test_id(2)), "port")), 81);
+    assert_int_equal(json_array_size(json_object_get(gone, "services")), 1);
+    assert_string_equal(json_string_value(json_array_get(json_object_get(gone, "services"), 0)), test_id(1));
+    json_decref(changed);
+    json_decref(gone);
+    MUST(st_tx_changes(tx, 5, &changed, &gone, &test_err));
+    assert_int_equal(json_object_size(changed) + json_object_size(gone), 0);
+    json_decref(changed);
+    json_decref(gone);
+    assert_int_equal(st_tx_changes(tx, 6, &changed, &gone, &test_err), SL_CONFLICT);
+    assert_null(changed);
+    st_tx_rollback(tx);
+    st_store_close(store);
+}
+
+static void a_deletion_that_cascades_is_told_whole(void **state) {
+    (void)state;
+    json_t *changed, *gone;
+    st_store_t *store = test_open();
+    st_tx_t *tx = test_begin(store, ST_WRITE);
+    MUST(put_new(tx, "services", test_service(1, "a", 80)));
+    MUST(put_new(tx, "filter_chains", test_chain(2, 1, -1)));
+    test_commit(tx);
+    tx = test_begin(store, ST_WRITE);
+    MUST(st_tx_delete(tx, SERVICES, sl_cstr(test_id(1)), &test_err));
+    test_commit(tx);
+    tx = test_begin(store, ST_READ);
+    MUST(st_tx_changes(tx, 1, &changed, &gone, &test_err));
+    assert_int_equal(json_array_size(json_object_get(gone, "services")), 1);
+    assert_int_equal(json_array_size(json_object_get(gone, "filter_chains")), 1);
+    json_decref(changed);
+    json_decref(gone);
+    st_tx_rollback(tx);
+    st_store_close(store);
+}
+
+static void deletions_of_long_ago_are_not_known_any_more(void **state) {
+    (void)state;
+    json_t *changed, *gone;
+    st_store_t *store = test_open();
+    for (unsigned i = 0; i < 1010; i++) {
+        add_service(store, 1, "a", (int)i);
+    }
+    st_tx_t *tx = test_begin(store, ST_READ);
+    assert_int_equal(st_tx_changes(tx, 5, &changed, &gone, &test_err), SL_CONFLICT);
+    MUST(st_tx_changes(tx, 1000, &changed, &gone, &test_err));
+    json_decref(changed);
+    json_decref(gone);
+    st_tx_rollback(tx);
+    st_store_close(store);
+}
+
 static void a_page_of_nonsense_is_refused(void **state) {
     (void)state;
     json_t *list;
@@ -595,6 +698,10 @@ int main(void) {
         IN_FOLDER(a_changed_reference_no_longer_holds_the_old_parent),
         IN_FOLDER(pages_go_by_id_and_know_whether_more_follows),
         IN_FOLDER(pages_can_be_of_the_children_of_one_parent),
+        IN_FOLDER(pages_can_be_of_those_with_a_tag),
+        IN_FOLDER(what_has_changed_since_a_revision_is_told),
+        IN_FOLDER(a_deletion_that_cascades_is_told_whole),
+        IN_FOLDER(deletions_of_long_ago_are_not_known_any_more),
         IN_FOLDER(a_page_of_nonsense_is_refused),
         IN_FOLDER(an_unknown_kind_is_answered_with_those_there_are),
         IN_FOLDER(every_table_of_entities_has_room_in_a_row),
