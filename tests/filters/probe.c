@@ -1431,12 +1431,19 @@ static pw_status_t run_foreign_null(command_t *command) {
 /* ---- raw host calls ---------------------------------------------------------------------------------------------- */
 
 typedef void (*function_t)(void);
+typedef uint32_t u;
 
 typedef struct {
     const char *name;
     uint32_t arguments; /* all i32 */
     function_t function;
 } raw_row_t;
+
+/* Names of WasmX. */
+PW_IMPORT(proxy_send_http_response) u proxy_send_http_response(u, u, u, u, u, u, u, u);
+PW_IMPORT(proxy_get_buffer) u proxy_get_buffer(u, u, u, u, u);
+PW_IMPORT(proxy_set_buffer) u proxy_set_buffer(u, u, u, u, u);
+PW_IMPORT(proxy_dispatch_http_call) u proxy_dispatch_http_call(u, u, u, u, u, u, u, u, u, u);
 
 #define RAW(name, arguments) {#name, arguments, (function_t)name}
 
@@ -1482,6 +1489,16 @@ static const raw_row_t raw_rows[] = {
     RAW(proxy_continue_request, 0),
     RAW(proxy_continue_response, 0),
     RAW(proxy_clear_route_cache, 0),
+    RAW(proxy_send_http_response, 8),
+    RAW(proxy_get_buffer, 5),
+    RAW(proxy_set_buffer, 5),
+    RAW(proxy_dispatch_http_call, 10),
+    RAW(proxy_redis_init, 7),
+    RAW(proxy_redis_call, 5),
+    RAW(proxy_inject_encoded_data_to_filter_chain, 3),
+    RAW(proxy_get_upstream_hosts, 2),
+    RAW(proxy_set_upstream_override_host, 2),
+    RAW(envoy_resolve_dns, 3),
     RAW(fd_write, 4),
     RAW(fd_read, 4),
     RAW(fd_close, 1),
@@ -1495,8 +1512,6 @@ static const raw_row_t raw_rows[] = {
     RAW(poll_oneoff, 4),
     RAW(sched_yield, 0),
 };
-
-typedef uint32_t u;
 
 static uint32_t raw_call(const raw_row_t *row, const u *a) {
     function_t f = row->function;
@@ -1515,6 +1530,8 @@ static uint32_t raw_call(const raw_row_t *row, const u *a) {
         return ((u(*)(u, u, u, u, u))f)(a[0], a[1], a[2], a[3], a[4]);
     case 6:
         return ((u(*)(u, u, u, u, u, u))f)(a[0], a[1], a[2], a[3], a[4], a[5]);
+    case 7:
+        return ((u(*)(u, u, u, u, u, u, u))f)(a[0], a[1], a[2], a[3], a[4], a[5], a[6]);
     case 8:
         return ((u(*)(u, u, u, u, u, u, u, u))f)(a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7]);
     case 9:
