@@ -11,13 +11,18 @@
 #define SLUICE_VERSION "0.1.0"
 #define CLI_PATH_MAX 4096
 
+#define CLI_HEADERS_MAX 64
+
 typedef struct {
-    const char *conf;    /* -c */
-    const char *prefix;  /* -p */
-    const char *filters; /* --filters */
-    bool flatten;        /* unused by most */
-    int timeout_s;       /* -t, 0: the command's default */
-    char *const *args;   /* what is left */
+    const char *conf;                     /* -c */
+    const char *prefix;                   /* -p */
+    const char *filters;                  /* --filters */
+    bool flatten;                         /* unused by most */
+    int timeout_s;                        /* -t, 0: the command's default */
+    bool json;                            /* --json */
+    const char *headers[CLI_HEADERS_MAX]; /* -H */
+    int n_headers;
+    char *const *args; /* what is left */
     int n_args;
 } cli_options_t;
 
@@ -36,6 +41,7 @@ int cmd_reload(const cli_options_t *o);
 int cmd_health(const cli_options_t *o);
 int cmd_check(const cli_options_t *o);
 int cmd_config(const cli_options_t *o);
+int cmd_routes(const cli_options_t *o);
 int cmd_schema(const cli_options_t *o);
 int cmd_version(const cli_options_t *o);
 

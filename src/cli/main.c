@@ -17,6 +17,7 @@ static const cli_command_t commands[] = {
     {"check", "check [--filters DIR] FILE", "validate a declarative file and start each of its filters once", cmd_check},
     {"config", "config init|parse|db_import|db_export [FILE]", "write a sample, check a file, import it into the store, export the store",
      cmd_config},
+    {"routes", "routes explain METHOD URL [FILE]", "say which route a request takes and why (-H 'Name: value', --json)", cmd_routes},
     {"schema", "schema openapi|entities", "print the Admin API as an OpenAPI document, or the reference of entities", cmd_schema},
     {"version", "version", "print the version", cmd_version},
 };
@@ -79,12 +80,14 @@ static bool take_options(int argc, char **argv, cli_options_t *o) {
         {"prefix", required_argument, NULL, 'p'},
         {"timeout", required_argument, NULL, 't'},
         {"filters", required_argument, NULL, 'f'},
+        {"header", required_argument, NULL, 'H'},
+        {"json", no_argument, NULL, 'j'},
         {"v", no_argument, NULL, 'v'},
         {"vv", no_argument, NULL, 'v'},
         {NULL, 0, NULL, 0},
     };
     int c;
-    while ((c = getopt_long_only(argc, argv, "c:p:t:f:v", longs, NULL)) != -1) {
+    while ((c = getopt_long_only(argc, argv, "c:p:t:f:H:v", longs, NULL)) != -1) {
         switch (c) {
         case 'c':
             o->conf = optarg;
@@ -100,6 +103,15 @@ static bool take_options(int argc, char **argv, cli_options_t *o) {
             break;
         case 'f':
             o->filters = optarg;
+            break;
+        case 'H':
+            if (o->n_headers == CLI_HEADERS_MAX) {
+                return false;
+            }
+            o->headers[o->n_headers++] = optarg;
+            break;
+        case 'j':
+            o->json = true;
             break;
         case 'v':
             break;

@@ -134,6 +134,13 @@ sl_status_t prepare_for_store(const settings_t *s, prepared_t *p, sl_err_t *err)
     return rc == SL_OK ? make_folders(p, err) : rc;
 }
 
+sl_status_t prepare_for_reading(const settings_t *s, prepared_t *p, sl_err_t *err) {
+    memset(p, 0, sizeof(*p));
+    sl_status_t rc = cli_prefix(s, p->prefix, err);
+    rc = rc == SL_OK ? check_database(s, err) : rc;
+    return rc == SL_OK ? find_user(s, p, err) : rc;
+}
+
 static sl_status_t check_status_listen(const settings_t *s, prepared_t *p, sl_err_t *err) {
     const char *origin = settings_origin(s, "status_listen");
     sl_status_t rc = listens_parse(settings_get(s, "status_listen"), origin, &p->status, err);
@@ -344,11 +351,16 @@ static sl_status_t parse_and_validate(const nd_node_t *node, const char *name, s
     return rc;
 }
 
-sl_status_t prepare_check_text(const nd_node_t *node, const char *name, sl_str_t text, json_t **entities, sl_err_t *err) {
+sl_status_t prepare_validate_text(const nd_node_t *node, const char *name, sl_str_t text, json_t **entities, sl_err_t *err) {
     json_t *doc = NULL;
     *entities = NULL;
     sl_status_t rc = parse_and_validate(node, name, text, &doc, entities, err);
     json_decref(doc);
+    return rc;
+}
+
+sl_status_t prepare_check_text(const nd_node_t *node, const char *name, sl_str_t text, json_t **entities, sl_err_t *err) {
+    sl_status_t rc = prepare_validate_text(node, name, text, entities, err);
     if (rc == SL_OK) {
         rc = nd_config_try(node, *entities, err);
         if (rc != SL_OK) {

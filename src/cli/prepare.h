@@ -47,6 +47,8 @@ sl_status_t prepare_check_file(const settings_t *s, const char *path, sl_err_t *
 bool prepare_has_store(const settings_t *s);
 /* For commands on the store: prefix, user and folders. SL_INVALID: the database is off. */
 sl_status_t prepare_for_store(const settings_t *s, prepared_t *p, sl_err_t *err);
+/* The same for commands that only look: makes no folders, and the database may be off. */
+sl_status_t prepare_for_reading(const settings_t *s, prepared_t *p, sl_err_t *err);
 /* Runs fn with the worker user's rights, as root in a child. err->text is empty when the child has printed why. */
 sl_status_t prepare_as_worker(const prepared_t *p, sl_status_t (*fn)(void *ud, sl_err_t *err), void *ud, sl_err_t *err);
 /* The parts of a node that settings describe, without a cache. To be closed also after a failure. */
@@ -55,10 +57,15 @@ void prepare_node_close(nd_node_t *node);
 /* Validates a document and tries its filters; *entities (the caller's) only on SL_OK. Problems are printed as by prepare_prefix. */
 sl_status_t prepare_check_text(const nd_node_t *node, const char *name, sl_str_t text, json_t **entities, sl_err_t *err);
 
+/* Without trying filters. */
+sl_status_t prepare_validate_text(const nd_node_t *node, const char *name, sl_str_t text, json_t **entities, sl_err_t *err);
+
 /* ---- prepare_store.c ---- */
 
 #define PREPARE_STORE "state/sluice.db"
 
+/* All that the store has, as the worker user. *entities is the caller's. */
+sl_status_t prepare_load_store(const prepared_t *p, json_t **entities, sl_err_t *err);
 /* Makes <prefix>/sluice.db point to the store. */
 sl_status_t prepare_link_store(const prepared_t *p, sl_err_t *err);
 /* As the worker user: opens the store, makes it if there is none, tries its filters and writes the plan. A store that cannot be read is a

@@ -44,6 +44,17 @@ static sl_status_t load(st_store_t *store, json_t **entities, sl_err_t *err) {
     return rc;
 }
 
+sl_status_t prepare_load_store(const prepared_t *p, json_t **entities, sl_err_t *err) {
+    char path[4200];
+    st_store_t *store = NULL;
+    snprintf(path, sizeof(path), "%s/" PREPARE_STORE, p->prefix);
+    st_conf_t conf = {.path = path, .busy_timeout_ms = 30000};
+    sl_status_t rc = st_store_open(&conf, &store, err);
+    rc = rc == SL_OK ? load(store, entities, err) : rc;
+    st_store_close(store);
+    return rc;
+}
+
 /* *broken: the store is why it failed. */
 static sl_status_t publish(const nd_node_t *node, const char *path, bool *broken, sl_err_t *err) {
     st_conf_t conf = {.path = path};

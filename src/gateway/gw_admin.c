@@ -172,6 +172,8 @@ static const endpoint_t endpoints[] = {
     {"/metrics", GW_GET | GW_HEAD, false, gw_admin_not_found, "Metrics as text for Prometheus"},
     {"/openapi.json", GW_GET | GW_HEAD, false, gw_admin_openapi, "This document"},
     {"/openapi.yaml", GW_GET | GW_HEAD, false, gw_admin_openapi, "This document as YAML"},
+    {"/plan", GW_GET | GW_HEAD, false, gw_admin_plan,
+     "The configuration in service; with method, host, path...: what it does with a request"},
     {"/plugins/enabled", GW_GET | GW_HEAD, false, answer_enabled_plugins, "Names of the plugins that may be used"},
     {"/plugins/schema/{name}", GW_GET | GW_HEAD, false, gw_admin_schema_plugin, "The older path of /schemas/plugins/{name}"},
     {"/routes/{routes}/filters/all", GW_GET | GW_HEAD, true, gw_admin_route_filters, "The filters of a route, in order"},

@@ -164,6 +164,7 @@ void gw_admin_no_cluster(gw_admin_t *a);
 void gw_admin_log_level(gw_admin_t *a);
 void gw_admin_upstream_health(gw_admin_t *a);
 void gw_admin_set_health(gw_admin_t *a);
+void gw_admin_plan(gw_admin_t *a);
 void gw_admin_openapi(gw_admin_t *a);
 void gw_admin_config_get(gw_admin_t *a);
 void gw_admin_config_post(gw_admin_t *a);

@@ -341,6 +341,22 @@ sl_status_t gw_plan_open(sl_str_t image, gw_plan_t **out, sl_err_t *err) {
     return SL_OK;
 }
 
+gw_plan_t *gw_plan_view(const gw_plan_t *plan) {
+    gw_plan_t *view = calloc(1, sizeof(*view));
+    gw_regex_t **regexes = calloc((size_t)plan->img.n[GW_SEC_REGEXES] + 1, sizeof(*regexes));
+    if (view == NULL || regexes == NULL) {
+        free(view);
+        free(regexes);
+        return NULL;
+    }
+    *view = (gw_plan_t){.img = plan->img, .regexes = regexes};
+    return view;
+}
+
+bool gw_plan_traditional(const gw_plan_t *plan) {
+    return plan->img.header->traditional != 0;
+}
+
 /* `fd` as `name`: a regular file (or sealed memory) that a header fits into. */
 static sl_status_t image_size(const char *name, int fd, size_t *size, sl_err_t *err) {
     struct stat st;

@@ -64,6 +64,9 @@ sl_status_t gw_plan_open_sealed(int fd, gw_plan_t **out, sl_err_t *err);
 sl_status_t gw_plan_open_file(const char *path, gw_plan_t **out, sl_err_t *err);
 /* What the head of a file says, unchecked; 0: no plan. For who wants to know whether opening it is worth while. */
 uint64_t gw_plan_peek_generation(const char *path);
+/* A second handle on the image of `plan`, which must outlive it: for another thread, or beside requests. NULL without memory. */
+gw_plan_t *gw_plan_view(const gw_plan_t *plan);
+bool gw_plan_traditional(const gw_plan_t *plan); /* router flavor */
 void gw_plan_close(gw_plan_t *plan); /* frees what was built lazily (regexes); after the last request that uses it; NULL is fine */
 
 uint64_t gw_plan_generation(const gw_plan_t *plan);

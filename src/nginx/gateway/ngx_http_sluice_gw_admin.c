@@ -419,8 +419,33 @@ static void stored(ngx_event_t *ev) {
     store_wait_handler(&x->wait);
 }
 
+/* ---- reads that look at everything ------------------------------------------------------------------------------------------------ */
+
+static void read_in_thread(void *data, ngx_log_t *log) {
+    exchange_t *x = *(exchange_t **)data;
+    gw_admin_replace_t unused = {.entities = NULL};
+    (void)log;
+    (void)gw_admin_handle(&x->request, &x->env, &x->response, &unused);
+}
+
+static void was_read(ngx_event_t *ev) {
+    exchange_t *x = exchange_of(ev);
+    stop_keeping(x, keep_worker);
+    finish(x);
+}
+
+/* What a thread does with an exchange, and what follows on the event loop. */
+typedef struct {
+    void (*run)(void *data, ngx_log_t *log);
+    ngx_event_handler_pt done;
+} work_t;
+
+static const work_t on_store = {store_in_thread, stored};
+static const work_t replaces = {replace_in_thread, replaced};
+static const work_t reads = {read_in_thread, was_read};
+
 /* NGX_OK: the thread has it; else the exchange is the caller's again. */
-static ngx_int_t start_thread(ngx_http_request_t *r, exchange_t *x, unsigned on_store) {
+static ngx_int_t start_thread(ngx_http_request_t *r, exchange_t *x, const work_t *work) {
     ngx_str_t name = ngx_string("sluice");
     ngx_thread_pool_t *pool = ngx_thread_pool_get((ngx_cycle_t *)ngx_cycle, &name);
     ngx_thread_task_t *task = ngx_thread_task_alloc(r->pool, sizeof(exchange_t *));
@@ -435,8 +460,8 @@ static ngx_int_t start_thread(ngx_http_request_t *r, exchange_t *x, unsigned on_
     x->wait.log = ngx_cycle->log;
     x->wait.handler = keep_worker;
     *(exchange_t **)task->ctx = x;
-    task->handler = on_store ? store_in_thread : replace_in_thread;
-    task->event.handler = on_store ? stored : replaced;
+    task->handler = work->run;
+    task->event.handler = work->done;
     task->event.data = &x->conn;
     r->main->blocked++;
     r->aio = 1;
@@ -572,7 +597,11 @@ static void handle(ngx_http_request_t *r) {
     if (show_status(r, x) || show_state(x)) {
         /* answered */
     } else if (ngx_http_sluice_gw_has_store()) {
-        if (start_thread(r, x, 1) == NGX_OK) {
+        if (start_thread(r, x, &on_store) == NGX_OK) {
+            return;
+        }
+    } else if (sl_str_eq(x->request.path, SL_STR("/plan"))) {
+        if (start_thread(r, x, &reads) == NGX_OK) {
             return;
         }
     } else if (!is_config_write(x)) {
@@ -583,7 +612,7 @@ static void handle(ngx_http_request_t *r) {
         busy(x);
     } else {
         x->generation = ngx_http_sluice_gw_latest() + 1;
-        if (start_thread(r, x, 0) == NGX_OK) {
+        if (start_thread(r, x, &replaces) == NGX_OK) {
             return;
         }
         ngx_http_sluice_gw_load_end(0);
