@@ -43,6 +43,8 @@ int cmd_check(const cli_options_t *o);
 int cmd_config(const cli_options_t *o);
 int cmd_routes(const cli_options_t *o);
 int cmd_schema(const cli_options_t *o);
+/* sluice config diff (cmd_diff.c) */
+int cmd_config_diff(const settings_t *s, const char *path);
 int cmd_version(const cli_options_t *o);
 
 /* "Error: <text>" on stderr; returns 1. */

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cli.h"
@@ -106,7 +107,29 @@ static const char *label_of(const gw_entity_t *kind, const json_t *entity) {
     return key != NULL ? key : json_string_value(json_object_get(entity, "id"));
 }
 
-static sl_status_t put_collection(st_tx_t *tx, const gw_entity_t *kind, const json_t *collection, sl_err_t *err) {
+/* How far it is, on a terminal or wherever errors go, when it takes long: a line for every second. */
+typedef struct {
+    size_t done, all;
+    time_t said;
+} progress_t;
+
+static void progress_step(progress_t *p) {
+    p->done++;
+    if (p->done % 256 == 0 && time(NULL) > p->said) {
+        p->said = time(NULL);
+        fprintf(stderr, "%zu of %zu entities\n", p->done, p->all);
+    }
+}
+
+static size_t count_all(const json_t *entities) {
+    size_t n = 0;
+    for (const gw_entity_t *kind = gw_entities; kind->name != NULL; kind++) {
+        n += json_object_size(json_object_get(entities, kind->name));
+    }
+    return n;
+}
+
+static sl_status_t put_collection(progress_t *progress, st_tx_t *tx, const gw_entity_t *kind, const json_t *collection, sl_err_t *err) {
     const char *id;
     json_t *entity;
     json_object_foreach((json_t *)(uintptr_t)collection, id, entity) {
@@ -115,18 +138,20 @@ static sl_status_t put_collection(st_tx_t *tx, const gw_entity_t *kind, const js
             sl_err_prefix(err, "%s '%s': ", kind->name, label_of(kind, entity));
             return rc;
         }
+        progress_step(progress);
     }
     return SL_OK;
 }
 
 static sl_status_t put_all(st_store_t *store, const json_t *entities, sl_err_t *err) {
     st_tx_t *tx;
+    progress_t progress = {.all = count_all(entities), .said = time(NULL)};
     sl_status_t rc = st_tx_begin(store, ST_WRITE, ST_ANY_REVISION, &tx, err);
     if (rc != SL_OK) {
         return rc;
     }
     for (const gw_entity_t *kind = gw_entities; rc == SL_OK && kind->name != NULL; kind++) {
-        rc = put_collection(tx, kind, json_object_get(entities, kind->name), err);
+        rc = put_collection(&progress, tx, kind, json_object_get(entities, kind->name), err);
     }
     if (rc != SL_OK) {
         st_tx_rollback(tx);
@@ -222,13 +247,13 @@ static int run_on_store(const settings_t *s, const char *path, int (*run)(const 
 }
 
 static int wrong_usage(void) {
-    fputs("Usage: sluice config init [FILE] | parse FILE | db_import FILE | db_export [FILE]\n", stderr);
+    fputs("Usage: sluice config init [FILE] | parse FILE | db_import FILE | db_export [FILE] | diff FILE\n", stderr);
     return 2;
 }
 
 int cmd_config(const cli_options_t *o) {
     const char *what = o->n_args > 0 ? o->args[0] : "", *path = o->n_args > 1 ? o->args[1] : NULL;
-    bool needs_file = strcmp(what, "parse") == 0 || strcmp(what, "db_import") == 0;
+    bool is_diff = strcmp(what, "diff") == 0, needs_file = is_diff || strcmp(what, "parse") == 0 || strcmp(what, "db_import") == 0;
     settings_t *s;
     if (o->n_args > 2 || (needs_file && path == NULL)) {
         return wrong_usage();
@@ -243,7 +268,9 @@ int cmd_config(const cli_options_t *o) {
     if (cli_running_settings(o, &s) != SL_OK) {
         return 1;
     }
-    int code = strcmp(what, "parse") == 0 ? parse(s, path) : run_on_store(s, path, needs_file ? db_import : db_export);
+    int code = is_diff                      ? cmd_config_diff(s, path)
+               : strcmp(what, "parse") == 0 ? parse(s, path)
+                                            : run_on_store(s, path, needs_file ? db_import : db_export);
     settings_free(s);
     return code;
 }

@@ -87,9 +87,9 @@ static int start_with(const settings_t *s) {
         rc = sl_err_set(&err, SL_CONFLICT, "Sluice is already running in %s; stop it first, or set SLUICE_PREFIX to another folder",
                         p.prefix);
     }
-    rc = rc == SL_OK ? listens_probe(&p.proxy, "PROXY_LISTEN", NULL, &err) : rc;
-    rc = rc == SL_OK ? listens_probe(&p.admin, "ADMIN_LISTEN", NULL, &err) : rc;
-    rc = rc == SL_OK ? listens_probe(&p.status, "STATUS_LISTEN", NULL, &err) : rc;
+    rc = rc == SL_OK ? listens_probe(&p.proxy, "PROXY_LISTEN", NULL, p.prefix, &err) : rc;
+    rc = rc == SL_OK ? listens_probe(&p.admin, "ADMIN_LISTEN", NULL, p.prefix, &err) : rc;
+    rc = rc == SL_OK ? listens_probe(&p.status, "STATUS_LISTEN", NULL, p.prefix, &err) : rc;
     rc = rc == SL_OK ? prepare_prefix(s, &p, &err) : rc;
     return rc == SL_OK ? launch(s, &p) : cli_fail_err(&err);
 }

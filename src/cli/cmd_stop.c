@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "cli.h"
+#include "holders.h"
 #include "prepare.h"
 
 /* The running master of the prefix that the options name; prints why there is none. */
@@ -39,8 +40,59 @@ static bool wait_gone(const char *prefix, long pid, int seconds) {
     return false;
 }
 
+/* ---- what a killed master has left ---------------------------------------------------------------------------------- */
+
+static void signal_all(const holders_t *h, int sig) {
+    for (size_t i = 0; i < h->n; i++) {
+        kill((pid_t)h->pids[i], sig);
+    }
+}
+
+static bool wait_no_orphans(const char *prefix, int seconds, holders_t *left) {
+    for (int i = 0; i < seconds * 20; i++) {
+        holders_orphans(prefix, left);
+        if (left->n == 0) {
+            return true;
+        }
+        nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
+    }
+    return false;
+}
+
+/* The workers of a master that was killed keep its ports. true: there were some, and *code is what became of them. */
+static bool stop_orphans(const cli_options_t *o, int sig, int *code) {
+    char prefix[CLI_PATH_MAX];
+    settings_t *s;
+    holders_t orphans = {.n = 0};
+    if (cli_settings_quietly(o, &s) != SL_OK) {
+        return false;
+    }
+    if (cli_prefix(s, prefix, NULL) == SL_OK && cli_running_pid(prefix) == 0) {
+        holders_orphans(prefix, &orphans);
+    }
+    settings_free(s);
+    if (orphans.n == 0) {
+        return false;
+    }
+    size_t n = orphans.n;
+    signal_all(&orphans, sig);
+    if (!wait_no_orphans(prefix, o->timeout_s > 0 ? o->timeout_s : 10, &orphans)) {
+        signal_all(&orphans, SIGKILL);
+        (void)wait_no_orphans(prefix, 5, &orphans);
+    }
+    *code = orphans.n == 0 ? 0 : cli_fail("process %ld does not end", orphans.pids[0]);
+    if (*code == 0) {
+        printf("Sluice stopped: the master had been killed, %zu of its workers were still there\n", n);
+    }
+    return true;
+}
+
 static int stop_with(const cli_options_t *o, int sig, int seconds, const char *done) {
     char prefix[CLI_PATH_MAX];
+    int code;
+    if (stop_orphans(o, sig, &code)) {
+        return code;
+    }
     long pid = running(o, prefix);
     if (pid == 0) {
         return 1;

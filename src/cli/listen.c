@@ -9,6 +9,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "holders.h"
+
 static const char *const plain_flags[] = {"proxy_protocol", "deferred", "bind", "reuseport"};
 static const char *const valued_flags[] = {"backlog=", "ipv6only=", "so_keepalive="};
 #define ALLOWED "ssl, http2, proxy_protocol, deferred, bind, reuseport, backlog=N, ipv6only=on|off, so_keepalive=..."
@@ -181,7 +183,38 @@ static bool has_listen(const char *conf, const char *address) {
     return false;
 }
 
-sl_status_t listens_probe(const listens_t *l, const char *variable, const char *conf, sl_err_t *err) {
+/* Whether all of them are what a killed master has left in this prefix. */
+static bool are_orphans(const holders_t *h, const char *prefix) {
+    holders_t orphans;
+    holders_orphans(prefix, &orphans);
+    for (size_t i = 0; i < h->n; i++) {
+        if (!holders_has(&orphans, h->pids[i])) {
+            return false;
+        }
+    }
+    return h->n > 0;
+}
+
+static sl_status_t busy(const char *address, const char *variable, const char *prefix, sl_err_t *err) {
+    holders_t holders;
+    sl_buf_t names;
+    sl_buf_init(&names, 400);
+    holders_of(address, &holders);
+    holders_print(&holders, &names);
+    const char *who = holders.n > 0 && !names.failed ? sl_buf_cstr(&names) : NULL;
+    if (are_orphans(&holders, prefix)) {
+        sl_err_set(err, SL_CONFLICT,
+                   "%s is held by %s: workers of a master that was killed; end them with `sluice stop -p %s`, then start again", address,
+                   who != NULL ? who : "several processes", prefix);
+    } else {
+        sl_err_set(err, SL_CONFLICT, "%s is in use by another process%s%s; stop it, or set SLUICE_%s (or KONG_%s) to another address",
+                   address, who != NULL ? ": " : "", who != NULL ? who : "", variable, variable);
+    }
+    sl_buf_deinit(&names);
+    return SL_CONFLICT;
+}
+
+sl_status_t listens_probe(const listens_t *l, const char *variable, const char *conf, const char *prefix, sl_err_t *err) {
     for (size_t i = 0; i < l->n; i++) {
         const char *address = l->at[i].address;
         if (strncmp(address, "unix:", 5) == 0 || has_listen(conf, address)) {
@@ -189,9 +222,7 @@ sl_status_t listens_probe(const listens_t *l, const char *variable, const char *
         }
         int rc = open_and_bind(address);
         if (rc == EADDRINUSE) {
-            return sl_err_set(err, SL_CONFLICT,
-                              "%s is in use by another process; stop it, or set SLUICE_%s (or KONG_%s) to another address", address,
-                              variable, variable);
+            return busy(address, variable, prefix, err);
         }
         if (rc != 0) {
             return sl_err_set(err, SL_IO, "cannot listen on %s: %s; set SLUICE_%s (or KONG_%s) to another address", address, strerror(rc),

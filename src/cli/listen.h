@@ -23,7 +23,8 @@ sl_status_t listens_parse(const char *value, const char *origin, listens_t *out,
  * names `origin` and, for the latter, `other_name`. */
 sl_status_t listens_distinct(const listens_t *l, const char *origin, const listens_t *others, const char *other_name, sl_err_t *err);
 /* Tries to bind each address for a moment, but for those that `conf`, the running nginx.conf, has; NULL: none runs. SL_CONFLICT: busy;
- * SL_IO: no permission; the text names `variable` as the one to set. */
-sl_status_t listens_probe(const listens_t *l, const char *variable, const char *conf, sl_err_t *err);
+ * SL_IO: no permission; the text names `variable` as the one to set, and who holds the port: workers that a killed master of `prefix` has
+ * left behind are said to be that. */
+sl_status_t listens_probe(const listens_t *l, const char *variable, const char *conf, const char *prefix, sl_err_t *err);
 
 #endif

@@ -578,9 +578,9 @@ static sl_status_t probe_new(const prepared_t *p, sl_err_t *err) {
     sl_buf_t old;
     sl_buf_init(&old, 4 * 1024 * 1024);
     const char *text = sl_file_read(path, &old, NULL) == SL_OK ? sl_buf_cstr(&old) : NULL;
-    sl_status_t rc = listens_probe(&p->proxy, "PROXY_LISTEN", text, err);
-    rc = rc == SL_OK ? listens_probe(&p->admin, "ADMIN_LISTEN", text, err) : rc;
-    rc = rc == SL_OK ? listens_probe(&p->status, "STATUS_LISTEN", text, err) : rc;
+    sl_status_t rc = listens_probe(&p->proxy, "PROXY_LISTEN", text, p->prefix, err);
+    rc = rc == SL_OK ? listens_probe(&p->admin, "ADMIN_LISTEN", text, p->prefix, err) : rc;
+    rc = rc == SL_OK ? listens_probe(&p->status, "STATUS_LISTEN", text, p->prefix, err) : rc;
     sl_buf_deinit(&old);
     return rc;
 }

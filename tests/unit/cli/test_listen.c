@@ -79,10 +79,10 @@ static void a_busy_port_is_found_and_the_variable_named(void **state) {
     char value[64];
     snprintf(value, sizeof(value), "127.0.0.1:%d", ntohs(sa.sin_port));
     assert_int_equal(listens_parse(value, "X", &l, &err), SL_OK);
-    assert_int_equal(listens_probe(&l, "ADMIN_LISTEN", NULL, &err), SL_CONFLICT);
+    assert_int_equal(listens_probe(&l, "ADMIN_LISTEN", NULL, "/none", &err), SL_CONFLICT);
     assert_non_null(strstr(err.text, "SLUICE_ADMIN_LISTEN"));
     close(fd);
-    assert_int_equal(listens_probe(&l, "ADMIN_LISTEN", NULL, &err), SL_OK);
+    assert_int_equal(listens_probe(&l, "ADMIN_LISTEN", NULL, "/none", &err), SL_OK);
 }
 
 int main(void) {
