@@ -57,6 +57,7 @@ typedef struct {
     uint64_t memory_budget;      /* bytes of linear memory of an instance */
     sl_str_t grants;             /* comma list without spaces; empty with the bit set: none at all */
     sl_str_t vm_id;              /* filters with equal vm_id may share VMs and share the name space of shared data */
+    sl_str_t root_id;            /* plugin_root_id: which of its root contexts a module is to be, for SDKs that register several */
 } sl_filter_opts_t;
 
 typedef struct {

@@ -47,7 +47,6 @@ sl_dialect_t pw_worker_dialect(const pw_worker_t *worker);
 
 typedef struct {
     sl_str_t name;         /* for logs, plugin_name and metrics */
-    sl_str_t root_id;      /* plugin_root_id; may be empty */
     sl_str_t vm_config;    /* for on_vm_start */
     sl_str_t config;       /* for on_configure */
     sl_module_t *module;   /* the filter takes its own reference */

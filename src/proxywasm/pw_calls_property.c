@@ -196,7 +196,7 @@ static bool own_property(const pw_vm_t *vm, const pw_ctx_t *ctx, sl_str_t path, 
     if (sl_str_eq(path, SL_STR("plugin_name"))) {
         *out = conf->name;
     } else if (sl_str_eq(path, SL_STR("plugin_root_id"))) {
-        *out = conf->root_id;
+        *out = conf->opts.root_id;
     } else if (sl_str_eq(path, SL_STR("plugin_vm_id"))) {
         *out = vm->vm_id;
     } else {

@@ -468,7 +468,7 @@ static bool check(run_t *r, const cf_host_t *h) {
 static bool start(run_t *r, const cf_env_t *env) {
     const pw_pair_t variables[] = {P("NAME", "value"), P("X", "")};
     pw_filter_conf_t conf = {.name = SL_STR("conformance"),
-                             .root_id = SL_STR("root"),
+                             .opts.root_id = SL_STR("root"),
                              .opts.vm_id = SL_STR("vm"),
                              .vm_config = sl_buf_str(&r->s->program),
                              .config = SL_STR("the plugin configuration"),

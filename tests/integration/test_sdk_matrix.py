@@ -327,3 +327,18 @@ def test_two_filters_of_one_module_have_their_own_configurations(sdk, nginx, ups
     assert response.status == 200 and json.loads(response.body)["path"] == "/echo/rewritten?by=guest"
     for name in ("first", "second", ""):
         assert f"configured [{name}]" in nginx.log()
+
+
+def test_the_root_id_is_what_the_line_says(sdk, nginx, upstream, compiled):
+    nginx.start(**configuration(sdk, upstream, compiled, name=f"{sdk} root_id=matrix"))
+    response = http1.get(nginx.port(), "/echo", [("x-do", "property")])
+    assert response.get("x-note") == "/echo,kept,none,[matrix]"
+
+
+@pytest.mark.parametrize("name, text", [("sdk_cpp", "no root context for root id: another"), ("sdk_as", "Missing root context factory for root id: another")])
+def test_a_root_id_that_a_module_does_not_have_fails_the_check(nginx, upstream, compiled, name, text):
+    if not filter_path(name).exists():
+        pytest.skip(f"{name} is not built")
+    nginx.write(**configuration(name, upstream, compiled, name=f"{name} root_id=another"))
+    result = nginx.check()
+    assert result.returncode != 0 and text in result.stderr + nginx.log(), result.stderr

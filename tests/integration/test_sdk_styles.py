@@ -49,6 +49,7 @@ def rust(upstream_server, tmp_path_factory, compiled):
         "/redact/": "proxy_wasm style_rust_redact 00000007;",
         "/headers/": "proxy_wasm style_rust_headers;",
         "/limit/": f"proxy_wasm style_rust_rate_limiting {quoted(limit=3)};",
+        "/grpc/": "proxy_wasm style_rust_grpc_auth;",
         "/both/": "proxy_wasm style_rust_headers; proxy_wasm style_rust_auth_random; proxy_wasm style_rust_redact 00000007;",
     }
     try:
@@ -104,6 +105,11 @@ def test_a_configuration_that_is_not_json_is_refused_with_the_filters_reason(ngi
     nginx.write("server { listen 127.0.0.1:@PORT@; proxy_wasm style_rust_rate_limiting nonsense; }", wasm=f"module style_rust_rate_limiting {filter_path('style_rust_rate_limiting')};")
     result = nginx.check()
     assert result.returncode != 0 and "the configuration is not JSON" in result.stderr + nginx.log()
+
+
+def test_a_call_to_an_unknown_grpc_service_is_refused_at_once(rust, client, port_of):
+    response = client.get(port_of(rust, client), "/grpc/bytes/3")
+    assert (response.status, response.text) == (503, "no gRPC: ParseFailure\n")
 
 
 # ---- Go ----

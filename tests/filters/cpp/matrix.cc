@@ -428,7 +428,7 @@ std::map<std::string, Factory> &factories() {
 // Only a global constructor fills the table: a host that does not run them has no filter.
 struct Register {
     Register() {
-        factories()[""] = [] { return std::make_unique<Root>(); };
+        factories()[""] = factories()["matrix"] = [] { return std::make_unique<Root>(); };
     }
 } registered;
 
@@ -455,7 +455,12 @@ void proxy_on_context_create(uint32_t id, uint32_t parent) {
     if (!property({"plugin_root_id"}, &root_id)) {
         abort();
     }
-    contexts[id] = factories().at(root_id)();
+    auto factory = factories().find(root_id);
+    if (factory == factories().end()) {
+        fprintf(stderr, "no root context for root id: %s\n", root_id.c_str());
+        abort();
+    }
+    contexts[id] = factory->second();
 }
 
 uint32_t proxy_on_vm_start(uint32_t, uint32_t) {

@@ -70,6 +70,7 @@ static void each_option_is_set_from_its_text(void **state) {
     assert_int_equal(set(&opts, "grants", "a,b", NULL), SL_OK);
     assert_int_equal(set(&opts, "headers_stop_iteration", "true", NULL), SL_OK);
     assert_int_equal(set(&opts, "vm_id", "two", NULL), SL_OK);
+    assert_int_equal(set(&opts, "root_id", "three", NULL), SL_OK);
     assert_int_equal(opts.set, (1u << SL_FOPT_N) - 1);
     assert_int_equal(opts.dialect, SL_DIALECT_WASMX);
     assert_int_equal(opts.isolation, SL_ISOLATION_REQUEST);
@@ -80,6 +81,7 @@ static void each_option_is_set_from_its_text(void **state) {
     assert_text(opts.grants, "a,b");
     assert_true(opts.headers_stop_iteration);
     assert_text(opts.vm_id, "two");
+    assert_text(opts.root_id, "three");
 }
 
 static void the_text_of_a_value_sets_the_same_value(void **state) {

@@ -25,7 +25,7 @@ static void run_in(pw_cb_t cb, const pw_filter_conf_t *conf, script_t fn) {
     sl_err_t err;
     pw_out_t out;
     pw_filter_conf_t c = conf != NULL ? *conf : (pw_filter_conf_t){0};
-    c.root_id = SL_STR("root");
+    c.opts.root_id = SL_STR("root");
     c.opts.vm_id = SL_STR("vm");
     c.config = SL_STR("config");
     c.vm_config = SL_STR("vm config");

@@ -331,3 +331,4 @@ class Stream extends Context {
 }
 
 registerRootContext((id: u32) => { return new Root(id); }, "");
+registerRootContext((id: u32) => { return new Root(id); }, "matrix");
