@@ -8,6 +8,7 @@ import pytest
 from gateway_helpers import Gateway, chain, document, echoed, folder, install, origin, origin_server  # noqa: F401
 
 from support import http1, http2
+from support.grpc_server import Server
 from support.nginx import Nginx, filter_path, wait_for
 from support.upstream import payload
 
@@ -105,6 +106,23 @@ def test_a_configuration_that_is_not_json_is_refused_with_the_filters_reason(ngi
     nginx.write("server { listen 127.0.0.1:@PORT@; proxy_wasm style_rust_rate_limiting nonsense; }", wasm=f"module style_rust_rate_limiting {filter_path('style_rust_rate_limiting')};")
     result = nginx.check()
     assert result.returncode != 0 and "the configuration is not JSON" in result.stderr + nginx.log()
+
+
+@pytest.fixture(scope="module")
+def authority():
+    server = Server()
+    yield server
+    server.stop()
+
+
+def test_a_grpc_service_decides_about_each_request(nginx, upstream, client, port_of, authority):
+    built("style_rust_grpc_auth")
+    servers = f"server {{ listen 127.0.0.1:@PORT@; listen 127.0.0.1:@PORT2@ http2; proxy_wasm style_rust_grpc_auth; location / {{ proxy_pass http://127.0.0.1:{upstream.port}; }} }}"
+    nginx.start(servers, http=f"upstream auth {{ server 127.0.0.1:{authority.port}; }}", wasm=f"module style_rust_grpc_auth {filter_path('style_rust_grpc_auth')};")
+    response = client.get(port_of(nginx, client), "/echo")
+    assert response.status == 200 and ["x-auth", "9"] in json.loads(response.body)["headers"]
+    response = client.get(port_of(nginx, client), "/echo", [("x-stranger", "yes")])
+    assert (response.status, response.get("x-grpc-status"), response.text) == (403, "7", "forbidden\n")
 
 
 def test_a_call_to_an_unknown_grpc_service_is_refused_at_once(rust, client, port_of):

@@ -12,8 +12,8 @@ struct Auth;
 
 impl HttpContext for Auth {
     fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
-        let method = if self.get_http_request_header("x-stranger").is_some() { "Refuse" } else { "Check" };
-        match self.dispatch_grpc_call("auth", "auth.Service", method, vec![("x-from", b"filter")], Some(b"\n\x04user"), Duration::from_secs(5)) {
+        let method = if self.get_http_request_header("x-stranger").is_some() { "Fail" } else { "Echo" };
+        match self.dispatch_grpc_call("auth", "test.Service", method, vec![("x-from", b"filter")], Some(b"7 refused"), Duration::from_secs(5)) {
             Ok(_) => Action::Pause,
             Err(status) => {
                 self.send_http_response(503, vec![], Some(format!("no gRPC: {status:?}\n").as_bytes()));
