@@ -187,8 +187,8 @@ static bool conf_copy(pw_filter_t *f, const pw_filter_conf_t *conf) {
     f->conf.config = sl_arena_dup(a, conf->config);
     pw_pair_t *env = sl_arena_alloc(a, (conf->n_env + 1) * sizeof(*env));
     sl_filter_opts_complete(&f->conf.opts);
-    bool ok = env != NULL && f->conf.name.data != NULL && f->conf.vm_config.data != NULL &&
-              f->conf.config.data != NULL && sl_filter_opts_own(&f->conf.opts, a) == SL_OK;
+    bool ok = env != NULL && f->conf.name.data != NULL && f->conf.vm_config.data != NULL && f->conf.config.data != NULL &&
+              sl_filter_opts_own(&f->conf.opts, a) == SL_OK;
     for (size_t i = 0; i < conf->n_env && ok; i++) {
         env[i] = (pw_pair_t){sl_arena_dup(a, conf->env[i].key), sl_arena_dup(a, conf->env[i].value)};
         ok = env[i].key.data != NULL && env[i].value.data != NULL;
