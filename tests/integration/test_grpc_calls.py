@@ -266,7 +266,7 @@ def test_a_stream_that_is_cancelled_is_reset_at_the_peer(calls, client, peer):
     nginx = calls("grpc_receive@3: grpc_cancel", "grpc_receive@3: resume", "grpc_receive: log a-message", "grpc_close: log was-closed")
     ask(nginx, client, stream("Tick"), "request_headers: grpc_send 1 x", PAUSE)
     assert peer.left.acquire(timeout=10)
-    assert len(nginx.log_lines("a-message")) == 3 and not nginx.log_lines("was-closed")
+    assert len(nginx.log_lines("] a-message")) == 3 and not nginx.log_lines("was-closed")
 
 
 def test_a_server_that_goes_away_ends_its_streams(calls, client, peer):
