@@ -1,8 +1,6 @@
 """gRPC calls and streams that filters make, against a server of another implementation (grpcio)."""
 
-import datetime
 import json
-import pathlib
 import socket
 import subprocess
 import threading
@@ -12,7 +10,7 @@ import pytest
 
 from support import http1, http2, probe
 from support.grpc_server import SERVICE, Server, grpc
-from support.nginx import wait_for
+from support.nginx import filter_path
 from support.upstream import payload
 
 
@@ -359,6 +357,38 @@ def test_a_trap_in_a_callback_ends_the_streams_of_that_filter(calls, client, pee
 def test_the_other_dialect_has_them_too(calls, client, peer):
     nginx = calls(*UNARY, extra="proxy_wasm_dialect wasmx;")
     assert ask(nginx, client, call("Echo", "hello"), PAUSE).get("x-answer") == "hello"
+
+
+# ---- filters made with the Rust SDK ----
+
+
+@pytest.fixture
+def rust(nginx, upstream, peer):
+    names = ("style_rust_grpc_auth", "style_rust_grpc_stream")
+    if not all(filter_path(name).exists() for name in names):
+        pytest.skip("not built, this machine has no toolchain for it")
+    http = "".join(f"upstream {name} {{ server 127.0.0.1:{peer.port}; }}" for name in ("auth", "chat"))
+    places = "".join(f"location /{name}/ {{ proxy_wasm {name}; proxy_pass http://127.0.0.1:{upstream.port}/; }}" for name in names)
+    nginx.start(f"server {{ listen 127.0.0.1:@PORT@; listen 127.0.0.1:@PORT2@ http2; {places} }}", http=http, wasm="".join(f"module {name} {filter_path(name)};" for name in names))
+    return nginx
+
+
+def test_a_rust_filter_asks_about_each_request(rust, client, peer, upstream):
+    client.get(port(rust, client), "/style_rust_grpc_auth/bytes/3")
+    ((_, _, headers),) = [seen for seen in upstream.seen if seen[1] == "/bytes/3"]
+    assert dict((k.lower(), v) for k, v in headers)["x-auth"] == "12"
+    assert peer.metadata("Check")["x-from"] == "filter"
+    refused = client.get(port(rust, client), "/style_rust_grpc_auth/bytes/3", [("x-stranger", "1")])
+    assert (refused.status, refused.get("x-grpc-status"), refused.body) == (403, "7", b"forbidden\n")
+
+
+def test_a_rust_filter_talks_on_a_stream(rust, client, peer, upstream):
+    client.get(port(rust, client), "/style_rust_grpc_stream/bytes/3", [("x-say", "one two three")])
+    ((_, _, headers),) = [seen for seen in upstream.seen if seen[1] == "/bytes/3"]
+    heard = dict((k.lower(), v) for k, v in headers)["x-heard"]
+    assert heard.startswith("ONE TWO THREE after ") and int(heard.rsplit(" ", 1)[1]) >= 2
+    failed = client.get(port(rust, client), "/style_rust_grpc_stream/bytes/3", [("x-say", "one fail")])
+    assert (failed.status, failed.get("x-grpc-status"), failed.body) == (502, "9", b"as you wished")
 
 
 # ---- TLS ----
