@@ -31,6 +31,8 @@ HOLDS = [
     ("request_body@eos: reply 403 no",),
     ("response_headers: close",),
     ("response_body@eos: close",),
+    ("response_trailers: pause",),
+    ("response_body@eos: add@rest x-t 1", "response_body@eos: pause"),
 ]
 PATHS = ["/bytes/100", "/bytes/200000", "/chunked/50000/333", "/slow/5/10", "/nolength/5000", "/trailers/100", "/abort/100", "/u/bytes/100000", "/u/slow/5/10", "/static/big.txt", "/return"]
 

@@ -15,6 +15,7 @@ static ngx_int_t body_chain(ngx_http_request_t *r, sl_str_t bytes, ngx_chain_t *
     b->last = b->end = copy.data + copy.len;
     b->memory = copy.len != 0;
     b->last_buf = r == r->main;
+    b->sync = copy.len == 0 && r != r->main;
     b->last_in_chain = 1;
     cl->buf = b;
     cl->next = NULL;

@@ -351,6 +351,7 @@ static ngx_int_t out_data(ngx_http_sluice_ctx_t *ctx, sl_str_t data, ngx_uint_t 
     b->flush = flush;
     b->last_in_chain = last;
     b->last_buf = last && ctx->request == ctx->request->main;
+    b->sync = data.len == 0 && !b->last_buf && !flush; /* the end of a subrequest is no end for the writer, and has no bytes */
     return NGX_OK;
 }
 
