@@ -30,7 +30,7 @@ static void injected_line(void *ud, const char *directive, const char *value) {
 }
 
 /* "logs/x.log", "off", or nginx's own syntax ("syslog:server=... "); the value as a whole becomes the first argument. */
-static void access_log(sl_buf_t *b, const prepared_t *p, const char *value) {
+static void access_log(sl_buf_t *b, const prepared_t *p, const char *value, const char *format) {
     if (value == NULL || strcmp(value, "off") == 0) {
         sl_buf_append_cstr(b, "        access_log off;\n");
         return;
@@ -41,7 +41,7 @@ static void access_log(sl_buf_t *b, const prepared_t *p, const char *value) {
     } else {
         path_word(b, p, value);
     }
-    sl_buf_append_cstr(b, " sluice;\n");
+    sl_buf_printf(b, " %s;\n", format);
 }
 
 static void error_log(sl_buf_t *b, const settings_t *s, const prepared_t *p, const char *value, const char *indent) {
@@ -231,7 +231,8 @@ static void proxy_server(sl_buf_t *b, const settings_t *s, const prepared_t *p) 
     sl_buf_append_cstr(b, "    server {\n        server_name sluice;\n");
     listens(b, &p->proxy);
     tls(b, s, p, &p->proxy, "ssl_cert", "ssl_cert_key");
-    access_log(b, p, settings_get(s, "proxy_access_log"));
+    bool json = strcmp(settings_get(s, "proxy_access_log_format"), "json") == 0;
+    access_log(b, p, settings_get(s, "proxy_access_log"), json ? "sluice_json" : "sluice");
     error_log(b, s, p, settings_get(s, "proxy_error_log"), "        ");
     sl_buf_append_cstr(b, "        error_page 400 404 405 408 411 412 413 414 417 500 502 503 504 $sluice_error_page;\n"
                           "        error_page 494 =494 $sluice_error_page;\n");
@@ -260,7 +261,7 @@ static void admin_server(sl_buf_t *b, const settings_t *s, const prepared_t *p) 
     listens(b, &p->admin);
     tls(b, s, p, &p->admin, "admin_ssl_cert", "admin_ssl_cert_key");
     client_certificates(b, s, p);
-    access_log(b, p, settings_get(s, "admin_access_log"));
+    access_log(b, p, settings_get(s, "admin_access_log"), "sluice");
     error_log(b, s, p, settings_get(s, "admin_error_log"), "        ");
     sl_buf_printf(b, "        client_max_body_size %s;\n        client_body_buffer_size %s;\n",
                   settings_get(s, "nginx_admin_client_max_body_size"), settings_get(s, "nginx_admin_client_body_buffer_size"));
@@ -275,7 +276,7 @@ static void status_server(sl_buf_t *b, const settings_t *s, const prepared_t *p)
     sl_buf_append_cstr(b, "    server {\n        server_name sluice_status;\n");
     listens(b, &p->status);
     tls(b, s, p, &p->status, "status_ssl_cert", "status_ssl_cert_key");
-    access_log(b, p, settings_get(s, "status_access_log"));
+    access_log(b, p, settings_get(s, "status_access_log"), "sluice");
     error_log(b, s, p, settings_get(s, "status_error_log"), "        ");
     settings_injected(s, "status", injected_line, b);
     sl_buf_append_cstr(b, "        location / {\n            sluice_status;\n        }\n    }\n");
@@ -290,6 +291,7 @@ sl_status_t nginx_conf_render(const settings_t *s, const prepared_t *p, sl_buf_t
     sl_buf_append_cstr(
         b, ";\n    log_format sluice '$remote_addr - $remote_user [$time_local] \"$request\" $status $body_bytes_sent \"$http_referer\" "
            "\"$http_user_agent\" kong_request_id: \"$sluice_request_id\"';\n"
+           "    log_format sluice_json escape=none '$sluice_access_json';\n"
            "    client_body_temp_path tmp/client_body;\n    proxy_temp_path tmp/proxy;\n    fastcgi_temp_path tmp/fastcgi;\n"
            "    uwsgi_temp_path tmp/uwsgi;\n    scgi_temp_path tmp/scgi;\n"
            "    server_tokens off;\n    underscores_in_headers on;\n    sendfile on;\n    tcp_nopush on;\n    keepalive_requests 10000;\n"

@@ -275,7 +275,8 @@ static sl_status_t write_json(const settings_t *s, const prepared_t *p, sl_err_t
     char host[256] = "localhost", store[4200];
     snprintf(store, sizeof(store), "%s/state/sluice.db", p->prefix);
     gethostname(host, sizeof(host) - 1);
-    json_t *o = json_pack("{s:s, s:s, s:s?, s:o, s:b, s:s, s:s, s:s, s:s, s:s, s:s, s:s?, s:s, s:b, s:o}", "metrics_memory",
+    json_t *o = json_pack("{s:b, s:s, s:s, s:s?, s:o, s:b, s:s, s:s, s:s, s:s, s:s, s:s, s:s?, s:s, s:b, s:o}", "time_filters",
+                          strcmp(settings_get(s, "proxy_access_log_format"), "json") == 0, "metrics_memory",
                           settings_get(s, "metrics_memory"), "prefix", p->prefix, "store", prepare_has_store(s) ? store : NULL,
                           "filters_path", path_json(settings_get(s, "wasm_filters_path")), "wasm", settings_on(s, "wasm"), "wasm_filters",
                           settings_get(s, "wasm_filters") != NULL ? settings_get(s, "wasm_filters") : "", "router_flavor",

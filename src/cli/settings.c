@@ -30,6 +30,7 @@ static const property_t properties[] = {
     {"prefix", "/usr/local/sluice", TEXT, NULL, NULL},
     {"log_level", "notice", ENUM, LEVELS, NULL},
     {"proxy_access_log", "logs/access.log", TEXT, NULL, NULL},
+    {"proxy_access_log_format", "text", ENUM, "text,json", NULL},
     {"proxy_error_log", "logs/error.log", TEXT, NULL, NULL},
     {"admin_access_log", "logs/admin_access.log", TEXT, NULL, NULL},
     {"admin_error_log", "logs/error.log", TEXT, NULL, NULL},

@@ -177,6 +177,17 @@ void pw_stream_abort_request(pw_stream_t *stream);
 void pw_stream_log(pw_stream_t *stream);
 void pw_stream_free(pw_stream_t *stream);
 
+/* What a stream's filters have taken so far: the time inside of their callbacks, host calls included. Two readings of the clock for a
+ * callback, and none at all while it is off, as it is at first. */
+void pw_worker_time_filters(pw_worker_t *worker, bool on);
+typedef struct {
+    sl_str_t filter;
+    uint32_t n_callbacks;
+    uint64_t spent_ns;
+} pw_timing_t;
+size_t pw_stream_n_filters(const pw_stream_t *stream);
+void pw_stream_timing(const pw_stream_t *stream, size_t i, pw_timing_t *out); /* i < pw_stream_n_filters() */
+
 /* Counters since new. */
 typedef struct {
     uint64_t vms_created, vms_failed, streams, callbacks, calls_started, calls_dropped, grpc_started, grpc_failed;

@@ -71,6 +71,7 @@ struct pw_worker_s {
     pw_root_t *finishing;     /* roots to be deleted once no guest runs */
     struct pw_stream_s *pool; /* streams of few filters, for use again */
     uint32_t n_pool;
+    bool timed;                         /* callbacks of streams are timed */
     sl_buf_t sizes, bytes, value, line; /* scratch of one host call; `line` of one log line */
     pw_pair_t pairs[2][PW_PAIRS_MAX];   /* decoded pairs of one host call */
 };
@@ -291,8 +292,10 @@ typedef struct {
 typedef struct {
     pw_ctx_t ctx;
     pw_filter_t *filter;
-    bool skip[2]; /* direction: as if it exported nothing */
-    bool known;   /* on_context_create has run */
+    bool skip[2];         /* direction: as if it exported nothing */
+    bool known;           /* on_context_create has run */
+    uint32_t n_callbacks; /* and what they took; only while the worker is timed */
+    uint64_t spent_ns;
     pw_stage_t stage[2];
 } pw_position_t;
 

@@ -280,3 +280,18 @@ uint32_t pw_stream_failure(const pw_stream_t *s) {
 pw_stage_t *pw_stream_stage(pw_ctx_t *ctx, pw_dir_t dir) {
     return ctx->stream != NULL ? &ctx->stream->at[ctx->position].stage[dir] : NULL;
 }
+
+/* ---- timings ---- */
+
+void pw_worker_time_filters(pw_worker_t *worker, bool on) {
+    worker->timed = on;
+}
+
+size_t pw_stream_n_filters(const pw_stream_t *s) {
+    return s->n;
+}
+
+void pw_stream_timing(const pw_stream_t *s, size_t i, pw_timing_t *out) {
+    const pw_position_t *at = &s->at[i];
+    *out = (pw_timing_t){.filter = pw_filter_name(at->filter), .n_callbacks = at->n_callbacks, .spent_ns = at->spent_ns};
+}

@@ -140,6 +140,12 @@ static uint32_t budget_ms(const pw_ctx_t *ctx, pw_cb_t cb) {
     return __builtin_expect(starts, 0) ? opts->start_budget_ms : opts->cpu_budget_ms;
 }
 
+/* 0: nobody wants to know what callbacks of this context take. */
+static inline uint64_t pw_vm_clock(const pw_vm_t *vm, const pw_ctx_t *ctx) {
+    const pw_worker_t *w = vm->worker;
+    return __builtin_expect(w->timed, 0) && ctx->stream != NULL ? w->ops->now_ns(w->host, true) : 0;
+}
+
 sl_status_t pw_vm_call(pw_vm_t *vm, pw_ctx_t *ctx, pw_cb_t cb, sl_raw_t *args, sl_err_t *err) {
     if (vm->failed) {
         return sl_err_set(err, SL_TRAP, "the filter's instance has trapped before");
@@ -155,9 +161,15 @@ sl_status_t pw_vm_call(pw_vm_t *vm, pw_ctx_t *ctx, pw_cb_t cb, sl_raw_t *args, s
     vm->running = cb;
     vm->depth++;
     vm->worker->stats.callbacks++;
+    uint64_t start = pw_vm_clock(vm, ctx);
     sl_watch_begin(vm->worker->watch, budget_ms(ctx, cb));
     sl_status_t rc = sl_instance_call(vm->instance, vm->cb[cb], args, err);
     sl_watch_end(vm->worker->watch);
+    if (__builtin_expect(start != 0, 0)) {
+        pw_position_t *at = &ctx->stream->at[ctx->position];
+        at->spent_ns += pw_vm_clock(vm, ctx) - start;
+        at->n_callbacks++;
+    }
     vm->depth--;
     if (__builtin_expect((vm->std[0].len | vm->std[1].len) != 0, 0)) {
         pw_log_std_flush(vm);

@@ -43,6 +43,7 @@ typedef struct {
     ngx_uint_t tokens;              /* bits above */
     const char *error_default_type;
     unsigned wasm : 1;
+    unsigned time_filters : 1; /* the access log says what filters take */
     unsigned traditional : 1;
     ngx_shm_zone_t *zone;
     ngx_array_t hosts;    /* ngx_http_sluice_gw_host_t: the hosts file */

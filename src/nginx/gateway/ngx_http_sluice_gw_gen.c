@@ -242,7 +242,12 @@ static void add_filter(ngx_http_sluice_gw_gen_t *gen, const uint8_t key[32], con
 }
 
 static pw_worker_t *worker(void) {
-    return ngx_sluice_worker(ngx_sluice_conf((ngx_cycle_t *)ngx_cycle));
+    ngx_http_sluice_gw_main_conf_t *mcf = ngx_http_cycle_get_module_main_conf(ngx_cycle, ngx_http_sluice_gateway_module);
+    pw_worker_t *w = ngx_sluice_worker(ngx_sluice_conf((ngx_cycle_t *)ngx_cycle));
+    if (w != NULL && mcf->time_filters) {
+        pw_worker_time_filters(w, true);
+    }
+    return w;
 }
 
 /* Of wasm{}: what the settings of the gateway say. */

@@ -24,6 +24,11 @@ ngx_uint_t ngx_http_sluice_gw_status(ngx_http_request_t *r);
 /* Everything, as text for Prometheus. */
 sl_status_t ngx_http_sluice_gw_observe_render(ngx_http_sluice_gw_main_conf_t *mcf, const nd_filters_t *filters, sl_buf_t *out);
 
+/* ---- ngx_http_sluice_gw_access.c ---- */
+
+/* One request as a line of JSON, in the request's pool. */
+ngx_int_t ngx_http_sluice_gw_access_json(ngx_http_request_t *r, ngx_str_t *line);
+
 /* ---- ngx_http_sluice_gw_node.c ---- */
 
 /* In shared memory, before the metrics. */

@@ -1,6 +1,8 @@
 /* The variables that the generated nginx.conf uses: one row each. */
 #include "ngx_http_sluice_gw.h"
 
+#include "ngx_http_sluice_gw_observe.h"
+
 /* ---- variables ------------------------------------------------------------------------------------------------------------------------
  */
 
@@ -245,7 +247,35 @@ static ngx_int_t get_error_page(ngx_http_request_t *r, ngx_http_variable_value_t
     return NGX_OK;
 }
 
+/* Also of requests that never reached a route. */
+static ngx_int_t get_access_json(ngx_http_request_t *r, ngx_http_variable_value_t *v, uintptr_t data) {
+    ngx_str_t line;
+    (void)data;
+    if (ngx_http_sluice_gw_access_json(r, &line) != NGX_OK) {
+        return NGX_ERROR;
+    }
+    v->data = line.data;
+    v->len = (unsigned)line.len & 0x0fffffff;
+    v->valid = 1;
+    v->no_cacheable = 0;
+    v->not_found = 0;
+    return NGX_OK;
+}
+
+static ngx_int_t add_access_json(ngx_conf_t *cf) {
+    ngx_str_t name = ngx_string("sluice_access_json");
+    ngx_http_variable_t *v = ngx_http_add_variable(cf, &name, NGX_HTTP_VAR_NOCACHEABLE);
+    if (v == NULL) {
+        return NGX_ERROR;
+    }
+    v->get_handler = get_access_json;
+    return NGX_OK;
+}
+
 ngx_int_t ngx_http_sluice_gw_add_variables(ngx_conf_t *cf) {
+    if (add_access_json(cf) != NGX_OK) {
+        return NGX_ERROR;
+    }
     ngx_str_t page = ngx_string("sluice_error_page");
     ngx_http_variable_t *error_page = ngx_http_add_variable(cf, &page, NGX_HTTP_VAR_NOCACHEABLE);
     if (error_page == NULL) {

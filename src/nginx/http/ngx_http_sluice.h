@@ -42,6 +42,8 @@ ngx_int_t ngx_http_sluice_attach(ngx_http_request_t *r, pw_chain_t *chain, const
 ngx_int_t ngx_http_sluice_run_request(ngx_http_request_t *r);
 /* The data of the attachment, NULL where there is none. */
 void *ngx_http_sluice_attached(ngx_http_request_t *r);
+/* The request's stream, until the end of the log phase; NULL: no filters. */
+const pw_stream_t *ngx_http_sluice_stream(ngx_http_request_t *r);
 /* Whether the answer was made by a filter, and not by the upstream or nginx. */
 ngx_uint_t ngx_http_sluice_replied(ngx_http_request_t *r);
 

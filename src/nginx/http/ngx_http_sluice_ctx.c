@@ -185,6 +185,12 @@ void *ngx_http_sluice_attached(ngx_http_request_t *r) {
     return ctx == NULL ? NULL : ctx->data;
 }
 
+const pw_stream_t *ngx_http_sluice_stream(ngx_http_request_t *r) {
+    ngx_http_sluice_ctx_t *ctx = ngx_http_sluice_ctx(r);
+
+    return ctx == NULL ? NULL : ctx->stream.pw;
+}
+
 ngx_uint_t ngx_http_sluice_replied(ngx_http_request_t *r) {
     ngx_http_sluice_ctx_t *ctx = ngx_http_sluice_ctx(r);
 

@@ -521,8 +521,40 @@ static void the_log_callback_reads_headers_and_changes_nothing(void **state) {
     pt_free(t);
 }
 
+/* Time passes only inside of guests: the first filter takes 5 for request headers, the second 7. */
+static uint32_t take_time(pt_t *t, uint32_t ctx, uint32_t n, uint32_t eos) {
+    (void)n;
+    (void)eos;
+    t->now_ns += ctx == 3 ? 5 : 7;
+    return 0;
+}
+
+static void callbacks_of_a_stream_are_timed_when_that_is_asked_for(void **state) {
+    (void)state;
+    pt_t *t = pt_new(NULL);
+    pw_out_t out;
+    pw_timing_t first, second;
+    pt_filters(t, 2);
+    t->on[PW_CB_REQUEST_HEADERS] = take_time;
+    for (int timed = 0; timed < 2; timed++) {
+        t->now_ns = 1000;
+        pw_worker_time_filters(t->worker, timed != 0);
+        pw_stream_t *s = pw_stream_new(t->worker, t->chain, t);
+        request(t, s, &out);
+        assert_int_equal(pw_stream_n_filters(s), 2);
+        pw_stream_timing(s, 0, &first);
+        pw_stream_timing(s, 1, &second);
+        assert_int_equal(first.spent_ns + second.spent_ns, timed * (t->now_ns - 1000));
+        assert_true(timed ? first.n_callbacks >= 1 && second.spent_ns >= 5 : first.n_callbacks == 0);
+        pw_stream_log(s);
+        pw_stream_free(s);
+    }
+    pt_free(t);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(callbacks_of_a_stream_are_timed_when_that_is_asked_for),
         cmocka_unit_test(a_filter_and_a_stream_see_their_callbacks_in_order),
         cmocka_unit_test(the_wasmx_dialect_is_done_before_it_logs),
         cmocka_unit_test(filters_with_the_same_key_share_an_instance_and_others_do_not),
