@@ -56,17 +56,22 @@ static int compare(const void *a, const void *b) {
     return order != 0 ? order : (x->id > y->id) - (x->id < y->id);
 }
 
-/* Fills rows[n], sorted; their names lie in *text. */
-static sl_status_t collect(const sh_metrics_t *ms, row_t *rows, uint32_t n, sl_buf_t *text) {
+/* Fills rows[*n], sorted, of as many metrics; their names lie in *text. */
+static sl_status_t collect(const sh_metrics_t *ms, row_t *rows, uint32_t *n_rows, sl_buf_t *text) {
     sh_metric_view_t view;
-    for (uint32_t i = 0; i < n && sh_metric_view(ms, i + 1, &view); i++) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < *n_rows && sh_metric_view(ms, i + 1, &view); i++) {
+        if (view.owner.len != 0 && view.owner.data[0] == SH_HOST_OWNER) {
+            continue;
+        }
         size_t at = text->len;
         sl_buf_append_cstr(text, "pw_");
         append_plain(text, view.owner);
         sl_buf_append_char(text, '_');
         append_plain(text, view.name);
-        rows[i] = (row_t){.name = {NULL, text->len - at}, .id = i + 1, .type = view.type};
+        rows[n++] = (row_t){.name = {NULL, text->len - at}, .id = i + 1, .type = view.type};
     }
+    *n_rows = n;
     if (text->failed) {
         return SL_NO_MEMORY;
     }
@@ -170,7 +175,7 @@ sl_status_t sh_prometheus_render(const sh_metrics_t *ms, sl_buf_t *out) {
     }
     sl_buf_t text;
     sl_buf_init(&text, SIZE_MAX / 2);
-    sl_status_t rc = collect(ms, rows, n, &text);
+    sl_status_t rc = collect(ms, rows, &n, &text);
     for (uint32_t i = 0; rc == SL_OK && i < n; i++) {
         render_row(ms, rows, n, i, out);
     }

@@ -8,8 +8,10 @@
  * Appends all metrics, sorted by name. The name of a metric is pw_<owner>_<name> with an underscore for whatever may not stand in one.
  * Histograms have the powers of two up to 65536, further ones as far as samples reach, and +Inf. Metrics that differ in what may not
  * stand in a name get a label `metric` with the whole name; a name that stands for two types gets the type behind it the second time.
+ * Owners that begin with SH_HOST_OWNER are the host's own, which it shows itself: they are left out.
  * SL_NO_MEMORY: out of memory, or over the buffer's ceiling.
  */
+#define SH_HOST_OWNER '\x01'
 sl_status_t sh_prometheus_render(const sh_metrics_t *ms, sl_buf_t *out);
 
 /* For other values in the same text: # HELP, # TYPE; a value of a label with what must be escaped. */

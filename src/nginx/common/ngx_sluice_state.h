@@ -34,7 +34,12 @@ sl_status_t ngx_sluice_metric_add(void *worker, uint32_t id, int64_t delta);
 sl_status_t ngx_sluice_metric_record(void *worker, uint32_t id, uint64_t value);
 sl_status_t ngx_sluice_metric_get(void *worker, uint32_t id, uint64_t *value);
 
-/* For operators: metrics of filters, then what is in the zones, as text for Prometheus. */
+/* Calls out of a filter, counted over all workers. */
+typedef enum { NGX_SLUICE_CALL_STARTED, NGX_SLUICE_CALL_ENDED, NGX_SLUICE_CALL_FAILED } ngx_sluice_call_note_e;
+void ngx_sluice_call_note(ngx_sluice_conf_t *scf, pw_root_t *root, const char *kind,
+                          ngx_sluice_call_note_e note); /* kind: "http", "grpc" */
+
+/* For operators: metrics of filters, calls out, then what is in the zones, as text for Prometheus. */
 sl_status_t ngx_sluice_state_render(ngx_sluice_conf_t *scf, sl_buf_t *out);
 /*
  * A page of keys, or of queues, of all zones as JSON: {"data": [...], "offset": "where the next page begins"}, without offset on the last

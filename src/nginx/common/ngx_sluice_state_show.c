@@ -137,6 +137,78 @@ static void render_queues(ngx_sluice_state_t *st, sl_buf_t *out) {
     }
 }
 
+/* ---- calls out ----------------------------------------------------------------------------------------------------- */
+
+/* Metrics of the host, one for each filter and kind; the name is `kind:filter`. */
+static const struct {
+    sh_metric_type_t type;
+    const char *owner, *name, *help;
+} call_rows[] = {
+    {SH_COUNTER, "\001calls", "sluice_calls_total", "Calls that a filter has made."},
+    {SH_COUNTER, "\001calls_failed", "sluice_calls_failed_total", "Those of them that failed."},
+    {SH_GAUGE, "\001calls_in_flight", "sluice_calls_in_flight", "Those that have not ended."},
+};
+enum { CALLS, CALLS_FAILED, CALLS_IN_FLIGHT, CALL_ROWS };
+
+static void call_add(ngx_sluice_conf_t *scf, ngx_uint_t row, sl_str_t filter, const char *kind, int64_t delta) {
+    sh_metrics_t *metrics = &scf->state->metrics->metrics;
+    char name[256];
+    int len = snprintf(name, sizeof(name), "%s:%.*s", kind, (int)ngx_min(filter.len, 200), filter.data);
+    uint32_t id;
+
+    if (sh_metric_define(metrics, call_rows[row].type, sl_cstr(call_rows[row].owner), sl_str(name, (size_t)len), &id) == SL_OK) {
+        (void)sh_metric_add(metrics, id, delta);
+    }
+}
+
+void ngx_sluice_call_note(ngx_sluice_conf_t *scf, pw_root_t *root, const char *kind, ngx_sluice_call_note_e note) {
+    sl_str_t filter = pw_filter_name(pw_root_filter(root));
+
+    if (scf->state == NULL) {
+        return;
+    }
+    switch (note) {
+    case NGX_SLUICE_CALL_STARTED:
+        call_add(scf, CALLS, filter, kind, 1);
+        call_add(scf, CALLS_IN_FLIGHT, filter, kind, 1);
+        return;
+    case NGX_SLUICE_CALL_ENDED:
+        call_add(scf, CALLS_IN_FLIGHT, filter, kind, -1);
+        return;
+    case NGX_SLUICE_CALL_FAILED:
+        call_add(scf, CALLS_FAILED, filter, kind, 1);
+    }
+}
+
+static void render_call(const sh_metric_view_t *view, const char *name, sl_buf_t *out) {
+    const char *colon = memchr(view->name.data, ':', view->name.len);
+    size_t kind = colon != NULL ? (size_t)(colon - view->name.data) : view->name.len;
+    size_t filter = kind < view->name.len ? kind + 1 : kind;
+
+    sl_buf_printf(out, "%s{kind=\"%.*s\",filter=\"", name, (int)kind, view->name.data);
+    sh_prometheus_label(out, sl_str(view->name.data + filter, view->name.len - filter));
+    sl_buf_printf(out, "\"} %lld\n", (long long)view->value);
+}
+
+static void render_calls(const sh_metrics_t *metrics, sl_buf_t *out) {
+    uint32_t n = sh_metrics_count(metrics);
+    sh_metric_view_t view;
+
+    for (ngx_uint_t row = 0; row < CALL_ROWS; row++) {
+        ngx_uint_t any = 0;
+        for (uint32_t id = 1; id <= n; id++) {
+            if (!sh_metric_view(metrics, id, &view) || !sl_str_eq(view.owner, sl_cstr(call_rows[row].owner))) {
+                continue;
+            }
+            if (!any) {
+                sh_prometheus_head(out, call_rows[row].name, view.type == SH_GAUGE ? "gauge" : "counter", call_rows[row].help);
+            }
+            any = 1;
+            render_call(&view, call_rows[row].name, out);
+        }
+    }
+}
+
 sl_status_t ngx_sluice_state_render(ngx_sluice_conf_t *scf, sl_buf_t *out) {
     sl_status_t rc;
 
@@ -144,6 +216,7 @@ sl_status_t ngx_sluice_state_render(ngx_sluice_conf_t *scf, sl_buf_t *out) {
         return SL_OK;
     }
     rc = sh_prometheus_render(&scf->state->metrics->metrics, out);
+    render_calls(&scf->state->metrics->metrics, out);
     render_zones(scf->state, out);
     render_queues(scf->state, out);
     return rc == SL_OK && out->failed ? SL_NO_MEMORY : rc;

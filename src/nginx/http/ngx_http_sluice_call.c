@@ -1,6 +1,8 @@
 /* The life of a call, and how its end is told to the filter. */
 #include "ngx_http_sluice_call.h"
 
+#include "ngx_sluice_state.h"
+
 #define HEAD_BYTES_MAX (64 * 1024)
 #define BODY_BYTES_MAX (64 * 1024 * 1024)
 #define POOL_BYTES 2048
@@ -107,7 +109,9 @@ static void tell_response(ngx_http_sluice_call_t *call) {
 static void done_handler(ngx_event_t *event) {
     ngx_http_sluice_call_t *call = event->data;
 
+    ngx_sluice_call_note(call->scf, call->root, "http", NGX_SLUICE_CALL_ENDED);
     if (call->failed) {
+        ngx_sluice_call_note(call->scf, call->root, "http", NGX_SLUICE_CALL_FAILED);
         tell_failure(call);
     } else {
         tell_response(call);
@@ -218,12 +222,16 @@ sl_status_t ngx_http_sluice_http_call(void *worker, void *stream, const pw_http_
     if (request->timeout_ms != 0 && !call->finished) {
         ngx_add_timer(&call->timeout, request->timeout_ms);
     }
+    ngx_sluice_call_note(scf, call->root, "http", NGX_SLUICE_CALL_STARTED);
     *handle = call;
     return SL_OK;
 }
 
 void ngx_http_sluice_http_call_cancel(void *worker, void *handle) {
-    call_free(handle);
+    ngx_http_sluice_call_t *call = handle;
+
+    ngx_sluice_call_note(call->scf, call->root, "http", NGX_SLUICE_CALL_ENDED);
+    call_free(call);
 }
 
 /* Calls do not need the stream that they were made for. */

@@ -1,6 +1,8 @@
 /* gRPC calls: the operations of the seam, and what filters are told. */
 #include "ngx_http_sluice_grpc.h"
 
+#include "ngx_sluice_state.h"
+
 /* ---- events ------------------------------------------------------------------------------------------------------------------------ */
 
 static void call_free(ngx_http_sluice_grpc_call_t *call) {
@@ -31,11 +33,19 @@ static void on_message(void *user, sl_str_t message) {
     pw_grpc_message(call->root, call->token, message);
 }
 
+static void note(ngx_http_sluice_grpc_call_t *call, ngx_sluice_call_note_e what) {
+    ngx_sluice_call_note(call->session->scf, call->root, "grpc", what);
+}
+
 static void tell_closed(ngx_http_sluice_grpc_call_t *call, uint32_t status, sl_str_t text) {
     call->stream = NULL;
     call->telling = 1;
     if (call->timeout.timer_set) {
         ngx_del_timer(&call->timeout);
+    }
+    note(call, NGX_SLUICE_CALL_ENDED);
+    if (status != SL_GRPC_OK) {
+        note(call, NGX_SLUICE_CALL_FAILED);
     }
     pw_grpc_closed(call->root, call->token, status, text);
     call_free(call);
@@ -122,6 +132,7 @@ sl_status_t ngx_http_sluice_grpc_open(void *worker, void *stream, const pw_grpc_
     if (request->timeout_ms != 0) {
         ngx_add_timer(&call->timeout, request->timeout_ms);
     }
+    note(call, NGX_SLUICE_CALL_STARTED);
     *handle = call;
     return SL_OK;
 }
@@ -153,6 +164,7 @@ void ngx_http_sluice_grpc_cancel(void *worker, void *handle) {
     if (call->telling) {
         return; /* tell_closed frees it */
     }
+    note(call, NGX_SLUICE_CALL_ENDED);
     sl_grpc_reset(call->stream);
     ngx_http_sluice_grpc_session_post(call->session);
     call_free(call);

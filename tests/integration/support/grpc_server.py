@@ -31,7 +31,7 @@ class Server(grpc.GenericRpcHandler):
     def service(self, details):
         name = details.method.rsplit("/", 1)[1]
         kinds = {
-            "one_one": (grpc.unary_unary_rpc_method_handler, ("Echo", "Check", "Refuse", "Metadata", "Fail", "Big", "Slow", "Hang", "Deadline", "Peer", "Length")),
+            "one_one": (grpc.unary_unary_rpc_method_handler, ("Echo", "Metadata", "Fail", "Big", "Slow", "Hang", "Deadline", "Peer", "Length")),
             "one_many": (grpc.unary_stream_rpc_method_handler, ("Count", "CountFail", "Tick")),
             "many_one": (grpc.stream_unary_rpc_method_handler, ("Join",)),
             "many_many": (grpc.stream_stream_rpc_method_handler, ("Chat",)),
@@ -53,15 +53,6 @@ class Server(grpc.GenericRpcHandler):
         """The message."""
         self.note(context, "Echo", message)
         return message
-
-    def Check(self, message, context):
-        """The message twice."""
-        self.note(context, "Check", message)
-        return message * 2
-
-    def Refuse(self, message, context):
-        """Status 7."""
-        context.abort(grpc.StatusCode.PERMISSION_DENIED, "not a friend")
 
     def Length(self, message, context):
         """How many bytes came, as text."""

@@ -58,6 +58,14 @@ static void metrics_are_sorted_by_name_and_say_the_filter(void **state) {
                                   "# HELP pw_z_g\n# TYPE pw_z_g gauge\npw_z_g 7\n");
 }
 
+static void metrics_of_the_host_are_left_to_the_host(void **state) {
+    (void)state;
+    record(SH_COUNTER, SL_STR("\001calls"), SL_STR("grpc:f"), 3);
+    record(SH_COUNTER, SL_STR("f"), SL_STR("c"), 2);
+    record(SH_GAUGE, SL_STR("\001calls_in_flight"), SL_STR("grpc:f"), 1);
+    assert_string_equal(render(), "# HELP pw_f_c\n# TYPE pw_f_c counter\npw_f_c 2\n");
+}
+
 static void a_gauge_below_zero_is_negative(void **state) {
     (void)state;
     uint32_t id = record(SH_GAUGE, SL_STR("f"), SL_STR("g"), 1);
@@ -143,6 +151,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         T(no_metrics_are_no_text),
         T(metrics_are_sorted_by_name_and_say_the_filter),
+        T(metrics_of_the_host_are_left_to_the_host),
         T(a_gauge_below_zero_is_negative),
         T(a_histogram_has_cumulative_buckets_sum_and_count),
         T(a_histogram_shows_larger_buckets_where_samples_are),
