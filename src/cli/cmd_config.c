@@ -165,12 +165,16 @@ static sl_status_t import(void *ud, sl_err_t *err) {
     st_store_t *store = NULL;
     json_t *entities = NULL;
     nd_node_t node;
-    sl_status_t rc = prepare_node_open(job->s, &node, err);
+    char path[4200];
+    snprintf(path, sizeof(path), "%s/" PREPARE_STORE, job->p->prefix);
+    sl_status_t rc = prepare_node_open(job->s, NULL, &node, err);
+    node.store_path = path;
+    rc = rc == SL_OK ? open_store(job->p, &store, err) : rc;
+    rc = rc == SL_OK ? prepare_node_uploads(&node, store, err) : rc;
     rc = rc == SL_OK ? prepare_check_text(&node, job->path, job->text, &entities, err) : rc;
     if (rc == SL_OK) {
         puts("parse successful, beginning import");
         fflush(stdout);
-        rc = open_store(job->p, &store, err);
     }
     rc = rc == SL_OK ? put_all(store, entities, err) : rc;
     if (rc == SL_OK) {

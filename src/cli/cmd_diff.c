@@ -228,7 +228,9 @@ static void side_free(side_t *side) {
 static sl_status_t run(void *ud, sl_err_t *err) {
     diff_t *d = ud;
     nd_node_t node;
-    sl_status_t rc = prepare_node_open(d->s, &node, err);
+    char store[4200];
+    sl_status_t rc = prepare_node_open(d->s, NULL, &node, err);
+    rc = rc == SL_OK && prepare_has_store(d->s) ? prepare_node_uploads_of(&node, d->p->prefix, store, err) : rc;
     rc = rc == SL_OK ? prepare_validate_text(&node, d->path, d->text, &d->then.tree, err) : rc;
     prepare_node_close(&node);
     rc = rc == SL_OK ? load_current(d, &d->now.tree, err) : rc;

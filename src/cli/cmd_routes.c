@@ -150,7 +150,7 @@ static sl_status_t explain_document(const question_t *q, sl_err_t *err) {
     sl_buf_init(&text, DOCUMENT_MAX);
     sl_status_t rc = sl_file_read(q->file, &text, err);
     if (rc == SL_OK) {
-        rc = prepare_node_open(q->s, &node, err);
+        rc = prepare_node_open(q->s, NULL, &node, err);
         rc = rc == SL_OK ? prepare_validate_text(&node, q->file, sl_buf_str(&text), &entities, err) : rc;
         prepare_node_close(&node);
     }

@@ -266,7 +266,12 @@ static void admin_server(sl_buf_t *b, const settings_t *s, const prepared_t *p) 
     sl_buf_printf(b, "        client_max_body_size %s;\n        client_body_buffer_size %s;\n",
                   settings_get(s, "nginx_admin_client_max_body_size"), settings_get(s, "nginx_admin_client_body_buffer_size"));
     settings_injected(s, "admin", injected_line, b);
-    sl_buf_append_cstr(b, "        location / {\n            sluice_admin;\n        }\n    }\n");
+    sl_buf_append_cstr(b, "        location / {\n            sluice_admin;\n            error_page 413 @sluice_too_large;\n        }\n");
+    sl_buf_printf(b,
+                  "        location @sluice_too_large {\n            internal;\n            default_type application/json;\n"
+                  "            return 413 '{\"message\":\"the body is larger than %s, the setting nginx_admin_client_max_body_size\"}';\n"
+                  "        }\n    }\n",
+                  settings_get(s, "nginx_admin_client_max_body_size"));
 }
 
 static void status_server(sl_buf_t *b, const settings_t *s, const prepared_t *p) {

@@ -393,13 +393,18 @@ static sl_status_t build_plan(const nd_node_t *node, const char *name, sl_str_t 
     return rc;
 }
 
-sl_status_t prepare_node_open(const settings_t *s, nd_node_t *node, sl_err_t *err) {
+sl_status_t prepare_node_open(const settings_t *s, const char *modules, nd_node_t *node, sl_err_t *err) {
     bool wasm = settings_on(s, "wasm");
-    *node = (nd_node_t){.wasm_enabled = wasm, .traditional = strcmp(settings_get(s, "router_flavor"), "traditional") == 0};
     const char *choose = settings_get(s, "wasm_filters");
+    *node = (nd_node_t){
+        .wasm_enabled = wasm,
+        .traditional = strcmp(settings_get(s, "router_flavor"), "traditional") == 0,
+        .filters_path = wasm ? settings_get(s, "wasm_filters_path") : NULL,
+        .filters_choose = sl_cstr(choose != NULL ? choose : ""),
+        .modules = nd_modules_new(modules),
+    };
     nd_filters_t *filters = NULL;
-    sl_status_t rc =
-        nd_filters_scan(wasm ? settings_get(s, "wasm_filters_path") : NULL, sl_cstr(choose != NULL ? choose : ""), &filters, err);
+    sl_status_t rc = node->modules != NULL ? nd_filters_open(node, NULL, &filters, err) : sl_err_set(err, SL_NO_MEMORY, "out of memory");
     node->filters = filters;
     rc = rc == SL_OK ? settings_filter_opts(s, &node->opts, err) : rc;
     if (rc == SL_IO) {
@@ -409,8 +414,41 @@ sl_status_t prepare_node_open(const settings_t *s, nd_node_t *node, sl_err_t *er
     return rc == SL_OK ? sl_engine_new(&engine_conf, &node->engine, err) : rc;
 }
 
+sl_status_t prepare_node_uploads(nd_node_t *node, st_store_t *store, sl_err_t *err) {
+    st_tx_t *tx;
+    nd_filters_t *filters;
+    sl_status_t rc = st_tx_begin(store, ST_READ, ST_ANY_REVISION, &tx, err);
+    if (rc != SL_OK) {
+        return rc;
+    }
+    rc = nd_filters_open(node, tx, &filters, err);
+    st_tx_rollback(tx);
+    if (rc == SL_OK) {
+        nd_filters_free((nd_filters_t *)(uintptr_t)node->filters);
+        node->filters = filters;
+    }
+    return rc;
+}
+
+sl_status_t prepare_node_uploads_of(nd_node_t *node, const char *prefix, char path[4200], sl_err_t *err) {
+    st_store_t *store;
+    snprintf(path, 4200, "%s/" PREPARE_STORE, prefix);
+    if (access(path, F_OK) != 0) {
+        return SL_OK;
+    }
+    st_conf_t conf = {.path = path, .read_only = true, .busy_timeout_ms = 30000};
+    sl_status_t rc = st_store_open(&conf, &store, err);
+    if (rc == SL_OK) {
+        node->store_path = path;
+        rc = prepare_node_uploads(node, store, err);
+        st_store_close(store);
+    }
+    return rc;
+}
+
 void prepare_node_close(nd_node_t *node) {
     sl_cache_free(node->cache);
+    nd_modules_free(node->modules);
     sl_engine_free(node->engine);
     nd_filters_free((nd_filters_t *)(uintptr_t)node->filters);
 }
@@ -425,13 +463,16 @@ typedef struct {
 /* With the worker user's rights. */
 static sl_status_t write_the_plan(void *ud, sl_err_t *err) {
     const plan_job_t *job = ud;
-    char cache_dir[4200], plan_path[4200];
+    char cache_dir[4200], plan_path[4200], modules[4200], store[4200];
     snprintf(cache_dir, sizeof(cache_dir), "%s/state/cache", job->p->prefix);
     snprintf(plan_path, sizeof(plan_path), "%s/state/plan", job->p->prefix);
+    snprintf(modules, sizeof(modules), "%s/state/modules", job->p->prefix);
+    snprintf(store, sizeof(store), "%s/" PREPARE_STORE, job->p->prefix);
     nd_node_t node;
-    sl_status_t rc = prepare_node_open(job->s, &node, err);
+    sl_status_t rc = prepare_node_open(job->s, modules, &node, err);
     if (rc == SL_OK) {
         node.plan_path = plan_path;
+        node.store_path = job->name != NULL ? NULL : store;
         node.cache = sl_cache_new(cache_dir, cache_note, NULL);
         rc = job->name != NULL ? build_plan(&node, job->name, job->text, err) : prepare_plan_from_store(&node, job->p, err);
     }
@@ -446,7 +487,7 @@ sl_status_t prepare_check_file(const settings_t *s, const char *path, sl_err_t *
     json_t *entities = NULL;
     sl_status_t rc = sl_file_read(path, &text, err);
     if (rc == SL_OK) {
-        rc = prepare_node_open(s, &node, err);
+        rc = prepare_node_open(s, NULL, &node, err);
         rc = rc == SL_OK ? prepare_check_text(&node, path, sl_buf_str(&text), &entities, err) : rc;
         prepare_node_close(&node);
     }

@@ -51,8 +51,13 @@ sl_status_t prepare_for_store(const settings_t *s, prepared_t *p, sl_err_t *err)
 sl_status_t prepare_for_reading(const settings_t *s, prepared_t *p, sl_err_t *err);
 /* Runs fn with the worker user's rights, as root in a child. err->text is empty when the child has printed why. */
 sl_status_t prepare_as_worker(const prepared_t *p, sl_status_t (*fn)(void *ud, sl_err_t *err), void *ud, sl_err_t *err);
-/* The parts of a node that settings describe, without a cache. To be closed also after a failure. */
-sl_status_t prepare_node_open(const settings_t *s, nd_node_t *node, sl_err_t *err);
+/* The parts of a node that settings describe, without a cache. `modules`: the folder of nd_modules.h, NULL: none. To be closed also after a
+ * failure. */
+sl_status_t prepare_node_open(const settings_t *s, const char *modules, nd_node_t *node, sl_err_t *err);
+/* Adds the uploads of a store. */
+sl_status_t prepare_node_uploads(nd_node_t *node, st_store_t *store, sl_err_t *err);
+/* The same from the store of a prefix, where there is one; `path` keeps its path. */
+sl_status_t prepare_node_uploads_of(nd_node_t *node, const char *prefix, char path[4200], sl_err_t *err);
 void prepare_node_close(nd_node_t *node);
 /* Validates a document and tries its filters; *entities (the caller's) only on SL_OK. Problems are printed as by prepare_prefix. */
 sl_status_t prepare_check_text(const nd_node_t *node, const char *name, sl_str_t text, json_t **entities, sl_err_t *err);
@@ -70,7 +75,7 @@ sl_status_t prepare_load_store(const prepared_t *p, json_t **entities, sl_err_t 
 sl_status_t prepare_link_store(const prepared_t *p, sl_err_t *err);
 /* As the worker user: opens the store, makes it if there is none, tries its filters and writes the plan. A store that cannot be read is a
  * warning while there is a plan of it; that plan stays. */
-sl_status_t prepare_plan_from_store(const nd_node_t *node, const prepared_t *p, sl_err_t *err);
+sl_status_t prepare_plan_from_store(nd_node_t *node, const prepared_t *p, sl_err_t *err);
 
 /* Renders nginx.conf (nginx_conf.c). */
 sl_status_t nginx_conf_render(const settings_t *s, const prepared_t *p, sl_buf_t *out, sl_err_t *err);

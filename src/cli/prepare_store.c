@@ -56,22 +56,23 @@ sl_status_t prepare_load_store(const prepared_t *p, json_t **entities, sl_err_t 
 }
 
 /* *broken: the store is why it failed. */
-static sl_status_t publish(const nd_node_t *node, const char *path, bool *broken, sl_err_t *err) {
+static sl_status_t publish(nd_node_t *node, const char *path, bool *broken, sl_err_t *err) {
     st_conf_t conf = {.path = path};
     st_store_t *store = NULL;
     json_t *entities = NULL;
-    uint64_t revision, generation = 1;
+    nd_publication_t p = {.have = ND_NO_REVISION, .generation = 1};
     sl_status_t rc = st_store_open(&conf, &store, err);
     rc = rc == SL_OK ? load(store, &entities, err) : rc;
+    rc = rc == SL_OK ? prepare_node_uploads(node, store, err) : rc;
     *broken = rc != SL_OK;
     rc = rc == SL_OK ? nd_config_try(node, entities, err) : rc;
-    rc = rc == SL_OK ? nd_publish(node, store, NULL, &generation, ND_NO_REVISION, &revision, err) : rc;
+    rc = rc == SL_OK ? nd_publish(node, store, NULL, &p, err) : rc;
     json_decref(entities);
     st_store_close(store);
     return rc;
 }
 
-sl_status_t prepare_plan_from_store(const nd_node_t *node, const prepared_t *p, sl_err_t *err) {
+sl_status_t prepare_plan_from_store(nd_node_t *node, const prepared_t *p, sl_err_t *err) {
     char path[4200], line[1200];
     bool broken;
     snprintf(path, sizeof(path), "%s/" PREPARE_STORE, p->prefix);

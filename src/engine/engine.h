@@ -58,6 +58,13 @@ typedef struct {
     char sig[SL_SIG_MAX]; /* functions only */
 } sl_extern_t;
 
+/* A custom section. */
+typedef struct {
+    sl_str_t name;
+    size_t size_bytes; /* without its name */
+} sl_custom_t;
+#define SL_CUSTOMS_MAX 256
+
 /* What a module says about itself; borrowed from the module. */
 typedef struct {
     const sl_extern_t *imports;
@@ -67,6 +74,8 @@ typedef struct {
     uint8_t sha256[32]; /* of the bytes given to compile */
     size_t size_bytes;  /* of those bytes */
     size_t n_data_segments;
+    const sl_custom_t *customs; /* the first SL_CUSTOMS_MAX of them */
+    size_t n_customs;
     bool has_name_section;
     bool has_dwarf;
     bool has_start;       /* a start section: code that runs at instantiation */

@@ -25,6 +25,7 @@ typedef struct {
     sl_extern_t *imports;
     sl_extern_t *exports;
     sl_arena_t *arena;
+    sl_custom_t *customs;
     sl_module_info_t *info;
     sl_err_t *err;
 } reader_t;
@@ -385,6 +386,16 @@ static sl_status_t read_custom(reader_t *r) {
     }
     r->info->has_name_section = r->info->has_name_section || sl_str_eq(name, SL_STR("name"));
     r->info->has_dwarf = r->info->has_dwarf || sl_str_starts(name, SL_STR(".debug_"));
+    if (r->customs == NULL) {
+        r->customs = sl_arena_zalloc(r->arena, SL_CUSTOMS_MAX * sizeof(*r->customs));
+        r->info->customs = r->customs;
+    }
+    if (r->customs == NULL) {
+        return no_memory(r);
+    }
+    if (r->info->n_customs < SL_CUSTOMS_MAX) {
+        r->customs[r->info->n_customs++] = (sl_custom_t){name, left(r)};
+    }
     r->at = r->end;
     return SL_OK;
 }

@@ -8,6 +8,7 @@
 
 #include "gw_config.h"
 #include "gw_data.h"
+#include "gw_filters.h"
 #include "gw_plan.h"
 
 typedef struct {
@@ -63,6 +64,7 @@ typedef struct {
      */
     sl_status_t (*try_filters)(void *ud, const char *collection, const json_t *entity, sl_err_t *err);
     void *try_ud;
+    gw_filters_t *filters; /* NULL: nothing is known of them, /filters is not found */
     gw_validate_env_t validate;
     gw_admin_info_t info;
     /* Makes all workers log at `level` for so many seconds (0: until the next reload). On the calling thread; NULL: cannot be changed. */

@@ -312,7 +312,8 @@ static sl_str_t part_name(sl_str_t head) {
     return SL_STR_NULL;
 }
 
-static bool add_part(gw_admin_t *a, sl_str_t part, gw_arg_t *arg) {
+/* `raw`: values may be any bytes. */
+static bool add_part(gw_admin_t *a, sl_str_t part, bool raw, gw_arg_t *arg) {
     const char *gap = memmem(part.data, part.len, "\r\n\r\n", 4);
     if (gap == NULL) {
         return false;
@@ -320,12 +321,12 @@ static bool add_part(gw_admin_t *a, sl_str_t part, gw_arg_t *arg) {
     size_t head = (size_t)(gap - part.data);
     sl_str_t value = tail(part, head + 4);
     *arg = (gw_arg_t){sl_arena_dup(&a->arena, part_name(sl_str(part.data, head))), sl_arena_dup(&a->arena, value)};
-    bool good = arg->name.len > 0 && (value.len == 0 || memchr(value.data, '\0', value.len) == NULL);
-    return good && arg->value.data != NULL && sl_utf8_valid(arg->name, NULL) && sl_utf8_valid(arg->value, NULL);
+    bool text = value.len == 0 || (memchr(value.data, '\0', value.len) == NULL && sl_utf8_valid(value, NULL));
+    return (raw || text) && arg->name.len > 0 && arg->value.data != NULL && sl_utf8_valid(arg->name, NULL);
 }
 
 /* Parts stand between "--boundary" lines; the text before the first and after the last one does not count. */
-static bool split_parts(gw_admin_t *a, sl_str_t delimiter, gw_arg_t *args, size_t *n) {
+static bool split_parts(gw_admin_t *a, sl_str_t delimiter, bool raw, gw_arg_t *args, size_t *n) {
     sl_str_t body = a->req->body;
     const char *at = memmem(body.data, body.len, delimiter.data, delimiter.len);
     *n = 0;
@@ -340,14 +341,14 @@ static bool split_parts(gw_admin_t *a, sl_str_t delimiter, gw_arg_t *args, size_
         body = tail(rest, 2);
         at = memmem(body.data, body.len, delimiter.data, delimiter.len);
         size_t len = at != NULL ? (size_t)(at - body.data) : 0;
-        if (len < 2 || !add_part(a, sl_str(body.data, len - 2), &args[(*n)++])) {
+        if (len < 2 || !add_part(a, sl_str(body.data, len - 2), raw, &args[(*n)++])) {
             return false;
         }
     }
     return false;
 }
 
-static bool read_multipart(gw_admin_t *a, gw_arg_t **args, size_t *n) {
+bool gw_admin_read_multipart(gw_admin_t *a, bool raw, gw_arg_t **args, size_t *n) {
     sl_buf_t delimiter;
     sl_str_t boundary = parameter(a->req->content_type, "boundary");
     *args = sl_arena_alloc(&a->arena, GW_ADMIN_MAX_ARGS * sizeof(**args));
@@ -358,7 +359,7 @@ static bool read_multipart(gw_admin_t *a, gw_arg_t **args, size_t *n) {
     sl_buf_init(&delimiter, 256);
     sl_buf_append_cstr(&delimiter, "--");
     sl_buf_append_str(&delimiter, boundary);
-    bool good = *args != NULL && boundary.len > 0 && !delimiter.failed && split_parts(a, sl_buf_str(&delimiter), *args, n);
+    bool good = *args != NULL && boundary.len > 0 && !delimiter.failed && split_parts(a, sl_buf_str(&delimiter), raw, *args, n);
     sl_buf_deinit(&delimiter);
     return good || refuse(a, "Cannot parse multipart body");
 }
@@ -375,6 +376,8 @@ gw_body_t gw_admin_body_type(const gw_admin_t *a) {
         {"multipart/form-data", GW_BODY_MULTIPART},
         {"application/yaml", GW_BODY_YAML},
         {"text/yaml", GW_BODY_YAML},
+        {"application/wasm", GW_BODY_WASM},
+        {"application/octet-stream", GW_BODY_WASM},
     };
     sl_str_t given = a->req->content_type;
     if (a->req->n_content_types == 0 && given.len == 0) {
@@ -410,7 +413,7 @@ static bool keep_tree(gw_admin_t *a, json_t *tree) {
 static bool read_form(gw_admin_t *a, bool multipart, const gw_field_t *fields) {
     gw_arg_t *args = NULL;
     size_t n = 0;
-    bool split = multipart ? read_multipart(a, &args, &n) : gw_admin_split_args(a, a->req->body, &args, &n);
+    bool split = multipart ? gw_admin_read_multipart(a, false, &args, &n) : gw_admin_split_args(a, a->req->body, &args, &n);
     return split && keep_tree(a, gw_form_tree(args, n, fields));
 }
 

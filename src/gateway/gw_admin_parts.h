@@ -80,7 +80,9 @@ sl_str_t gw_admin_unescape(gw_admin_t *a, sl_str_t s, bool plus);
 /* Decodes the body by its content type into a->input; forms are typed by the fields of `kind` (NULL: texts stay texts).
  * false: answered. */
 bool gw_admin_read_input(gw_admin_t *a, const gw_field_t *fields);
-typedef enum { GW_BODY_NONE, GW_BODY_JSON, GW_BODY_FORM, GW_BODY_MULTIPART, GW_BODY_YAML, GW_BODY_OTHER } gw_body_t;
+/* The parts of a multipart body; `raw`: their values may be any bytes. false: answered. */
+bool gw_admin_read_multipart(gw_admin_t *a, bool raw, gw_arg_t **args, size_t *n);
+typedef enum { GW_BODY_NONE, GW_BODY_JSON, GW_BODY_FORM, GW_BODY_MULTIPART, GW_BODY_YAML, GW_BODY_WASM, GW_BODY_OTHER } gw_body_t;
 gw_body_t gw_admin_body_type(const gw_admin_t *a);
 /* Form keys ("a.b", "a[]", "a[1].c") and values to a tree, typed by `fields`. New reference; NULL without memory. */
 json_t *gw_form_tree(const gw_arg_t *args, size_t n, const gw_field_t *fields);
@@ -173,6 +175,11 @@ void gw_admin_route_filters(gw_admin_t *a);
 void gw_admin_schema(gw_admin_t *a);
 void gw_admin_schema_filter(gw_admin_t *a);
 void gw_admin_schema_plugin(gw_admin_t *a);
+void gw_admin_filters(gw_admin_t *a);
+void gw_admin_filter(gw_admin_t *a);
+void gw_admin_filter_schema(gw_admin_t *a);
+void gw_admin_filter_versions(gw_admin_t *a);
+void gw_admin_filter_version(gw_admin_t *a);
 void gw_admin_schema_validate(gw_admin_t *a);
 
 #endif

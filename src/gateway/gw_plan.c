@@ -479,6 +479,10 @@ uint64_t gw_plan_store_revision(const gw_plan_t *plan) {
     return plan->img.header->store_revision;
 }
 
+const uint8_t *gw_plan_modules(const gw_plan_t *plan) {
+    return plan->img.header->modules;
+}
+
 uint64_t gw_plan_generation(const gw_plan_t *plan) {
     return plan->img.header->generation;
 }

@@ -71,6 +71,7 @@ void gw_plan_close(gw_plan_t *plan); /* frees what was built lazily (regexes); a
 
 uint64_t gw_plan_generation(const gw_plan_t *plan);
 uint64_t gw_plan_store_revision(const gw_plan_t *plan);
+const uint8_t *gw_plan_modules(const gw_plan_t *plan); /* 32 bytes: what gw_plan_conf_t said */
 sl_str_t gw_plan_config_hash(const gw_plan_t *plan);
 sl_str_t gw_plan_config_text(const gw_plan_t *plan);
 

@@ -13,25 +13,122 @@
 #include "mh.h"
 #include "sl_digest.h"
 #include "sl_file.h"
+#include "store.h"
 
-sl_status_t nd_module_load(const nd_node_t *node, sl_str_t filter, sl_module_t **out, sl_err_t *err) {
-    const nd_filter_t *f = nd_filters_find(node->filters, filter);
-    if (f == NULL) {
-        return sl_err_set(err, SL_NOT_FOUND, "filter '%.*s' is not installed; install %.*s.wasm in the filters folder", SL_FMT(filter),
-                          SL_FMT(filter));
+sl_status_t nd_filters_open(const nd_node_t *node, st_tx_t *tx, nd_filters_t **out, sl_err_t *err) {
+    nd_filters_t *filters;
+    sl_status_t rc = nd_filters_scan(node->wasm_enabled ? node->filters_path : NULL, node->filters_choose, &filters, err);
+    if (rc != SL_OK) {
+        return rc;
     }
-    sl_buf_t bytes;
-    sl_buf_init(&bytes, ND_MODULE_MAX_BYTES);
-    sl_status_t rc = sl_file_read(f->path, &bytes, err);
+    rc = tx != NULL && node->wasm_enabled ? nd_filters_add_store(filters, tx, err) : SL_OK;
+    if (rc != SL_OK) {
+        nd_filters_free(filters);
+        return rc;
+    }
+    nd_filters_identify(filters, node->modules);
+    *out = filters;
+    return SL_OK;
+}
+
+/* ---- modules --------------------------------------------------------------------------------------------------------- */
+
+static sl_status_t read_from_store(const nd_node_t *node, const char *sha256, sl_buf_t *out, sl_err_t *err) {
+    if (node->store_path == NULL) {
+        return sl_err_set(err, SL_NOT_FOUND, "module %s is not there any more", sha256);
+    }
+    st_conf_t conf = {.path = node->store_path, .read_only = true, .unchecked = true};
+    st_store_t *store;
+    st_tx_t *tx;
+    sl_status_t rc = st_store_open(&conf, &store, err);
+    if (rc != SL_OK) {
+        return rc;
+    }
+    rc = st_tx_begin(store, ST_READ, ST_ANY_REVISION, &tx, err);
     if (rc == SL_OK) {
-        rc = sl_module_get(node->engine, node->cache, sl_buf_str(&bytes), out, err);
-        if (rc != SL_OK) {
-            sl_err_prefix(err, "%s: ", f->path);
+        rc = st_module_read(tx, sl_cstr(sha256), out, err);
+        st_tx_rollback(tx);
+    }
+    st_store_close(store);
+    return rc;
+}
+
+/* The copy, which was checked, before anything else. */
+sl_status_t nd_module_read(const nd_node_t *node, const nd_filter_t *f, sl_buf_t *out, sl_err_t *err) {
+    if (f->sha256[0] != '\0' && nd_modules_read(node->modules, f->sha256, out, NULL) == SL_OK) {
+        return SL_OK;
+    }
+    sl_buf_reset(out);
+    sl_status_t rc = f->path != NULL ? sl_file_read(f->path, out, err) : read_from_store(node, f->sha256, out, err);
+    return rc == SL_OK && f->sha256[0] != '\0' ? nd_modules_write(node->modules, f->sha256, sl_buf_str(out), err) : rc;
+}
+
+sl_status_t nd_module_load(const nd_node_t *node, const nd_filter_t *f, sl_module_t **out, sl_err_t *err) {
+    sl_buf_t bytes;
+    nd_sha256_t found;
+    sl_buf_init(&bytes, ND_MODULE_MAX_BYTES);
+    sl_status_t rc = nd_module_read(node, f, &bytes, err);
+    rc = rc == SL_OK ? sl_module_get(node->engine, node->cache, sl_buf_str(&bytes), out, err) : rc;
+    if (rc == SL_OK) {
+        sl_hex(sl_module_info(*out)->sha256, SL_SHA256_SIZE, found);
+        if (f->sha256[0] != '\0' && strcmp(found, f->sha256) != 0) {
+            sl_module_unref(*out);
+            rc = sl_err_set(err, SL_CONFLICT, "the module changed while it was read: its SHA-256 is %s, not %s", found, f->sha256);
+        } else {
+            nd_modules_set_ready(node->modules, found, bytes.len);
         }
+    }
+    if (rc != SL_OK) {
+        sl_err_prefix(err, "%s%s: ", f->path != NULL ? "" : "filter ", f->path != NULL ? f->path : f->name);
     }
     sl_buf_deinit(&bytes);
     return rc;
 }
+
+/* Where a module comes from whose copy is lost; NULL: none of the installed ones. */
+static const nd_filter_t *installed_as(const nd_node_t *node, sl_str_t name, const char *sha256) {
+    for (size_t i = 0; i < nd_filters_count(node->filters); i++) {
+        const nd_filter_t *f = nd_filters_at(node->filters, i);
+        nd_sha256_t found;
+        uint64_t size_bytes;
+        if (f->path != NULL && sl_str_eq(sl_cstr(f->name), name) && node->modules != NULL &&
+            nd_modules_digest(node->modules, f->path, found, &size_bytes, NULL) == SL_OK && strcmp(found, sha256) == 0) {
+            return f;
+        }
+    }
+    return NULL;
+}
+
+sl_status_t nd_module_load_sha256(const nd_node_t *node, sl_str_t name, const uint8_t sha256[SL_SHA256_SIZE], sl_module_t **out,
+                                  sl_err_t *err) {
+    char text[256];
+    nd_filter_t wanted = {.name = text};
+    snprintf(text, sizeof(text), "%.*s", SL_FMT(name));
+    sl_hex(sha256, SL_SHA256_SIZE, wanted.sha256);
+    sl_status_t rc = nd_module_load(node, &wanted, out, err);
+    const nd_filter_t *file = rc != SL_OK ? installed_as(node, name, wanted.sha256) : NULL;
+    if (file != NULL) {
+        wanted.path = file->path;
+        rc = nd_module_load(node, &wanted, out, err);
+    }
+    return rc;
+}
+
+sl_status_t nd_filter_of(const nd_node_t *node, const json_t *entry, const nd_filter_t **out, sl_err_t *err) {
+    nd_filter_ref_t ref = nd_filter_ref(entry);
+    *out = nd_filters_resolve(node->filters, &ref);
+    if (*out != NULL) {
+        return SL_OK;
+    }
+    if (nd_filters_find(node->filters, ref.name) != NULL) {
+        return sl_err_set(err, SL_NOT_FOUND, "filter '%.*s' has no such version: %.*s", SL_FMT(ref.name),
+                          SL_FMT(ref.version.len != 0 ? ref.version : ref.sha256));
+    }
+    return sl_err_set(err, SL_NOT_FOUND, "filter '%.*s' is not installed; install %.*s.wasm in the filters folder", SL_FMT(ref.name),
+                      SL_FMT(ref.name));
+}
+
+/* ---- what validation asks -------------------------------------------------------------------------------------------- */
 
 static bool has_filter(void *ud, sl_str_t name) {
     return nd_filters_find(((const nd_node_t *)ud)->filters, name) != NULL;
@@ -42,6 +139,18 @@ static sl_str_t filter_schema(void *ud, sl_str_t name) {
     return f != NULL ? f->schema : SL_STR_NULL;
 }
 
+static sl_status_t filter_version(void *ud, sl_str_t name, sl_str_t version, sl_str_t sha256, sl_str_t *schema) {
+    nd_filter_ref_t ref = {name, version, sha256};
+    const nd_filter_t *f = nd_filters_resolve(((const nd_node_t *)ud)->filters, &ref);
+    if (f == NULL) {
+        return SL_NOT_FOUND;
+    }
+    if (schema != NULL) {
+        *schema = f->schema;
+    }
+    return SL_OK;
+}
+
 void nd_validate_env(const nd_node_t *node, gw_validate_env_t *env) {
     struct timespec now = {.tv_sec = 0};
     clock_gettime(CLOCK_REALTIME, &now);
@@ -50,6 +159,7 @@ void nd_validate_env(const nd_node_t *node, gw_validate_env_t *env) {
         .has_filter = has_filter,
         .any_filters = nd_filters_count(node->filters) != 0,
         .filter_schema = filter_schema,
+        .filter_version = filter_version,
         .ud = (void *)(uintptr_t)node,
         .now_s = (int64_t)now.tv_sec,
         .now_ms = (int)(now.tv_nsec / 1000000),
@@ -99,14 +209,15 @@ static sl_status_t tried_add(tried_t *t, const uint8_t digest[SL_SHA256_SIZE], b
 typedef struct {
     const nd_node_t *node;
     const json_t *entities;
+    sl_str_t only; /* the current version of this filter; {NULL,0}: all */
     tried_t tried;
     sl_err_t *err;
 } trial_t;
 
-static sl_status_t first_time(trial_t *t, sl_str_t name, sl_str_t config, const sl_filter_opts_t *opts, bool *added) {
+static sl_status_t first_time(trial_t *t, const nd_filter_t *f, sl_str_t config, const sl_filter_opts_t *opts, bool *added) {
     sl_buf_t key;
     sl_buf_init(&key, SIZE_MAX / 2);
-    sl_buf_append_str(&key, name);
+    sl_buf_printf(&key, "%s %u %s", f->name, f->number, f->sha256);
     sl_buf_append_char(&key, '\0');
     sl_filter_opts_write(opts, &key);
     sl_buf_append_char(&key, '\0');
@@ -145,19 +256,19 @@ static void keep_last(void *ud, uint32_t level, sl_str_t line) {
     }
 }
 
-static sl_status_t start_once(trial_t *t, sl_str_t name, sl_str_t config, const sl_filter_opts_t *opts, bool start) {
+static sl_status_t start_once(trial_t *t, const nd_filter_t *f, sl_str_t config, const sl_filter_opts_t *opts, bool start) {
     bool fresh = false;
-    sl_status_t rc = first_time(t, name, config, opts, &fresh);
+    sl_status_t rc = first_time(t, f, config, opts, &fresh);
     if (rc != SL_OK || !fresh) {
         return rc;
     }
     sl_module_t *module = NULL;
-    rc = nd_module_load(t->node, name, &module, t->err);
+    rc = nd_module_load(t->node, f, &module, t->err);
     if (rc != SL_OK) {
         return rc;
     }
     if (start) {
-        pw_filter_conf_t conf = {.name = name, .config = config, .module = module, .opts = *opts};
+        pw_filter_conf_t conf = {.name = sl_cstr(f->name), .config = config, .module = module, .opts = *opts};
         last_words_t last = {.text = ""};
         rc = mh_canary(&conf, NULL, keep_last, &last, t->err);
         if (rc != SL_OK && last.text[0] != '\0') {
@@ -183,17 +294,31 @@ static void prefix_place(const trial_t *t, const json_t *chain, size_t i, const 
                   name != NULL ? "' " : "", of_route ? "route" : "service", owner != NULL ? owner : id, i, filter);
 }
 
+/* Entries that name another version go on with it, whatever is current. */
+static bool concerned(const trial_t *t, const json_t *entry, const nd_filter_t *f) {
+    return t->only.data == NULL || (sl_str_eq(sl_cstr(f->name), t->only) && f == nd_filters_find(t->node->filters, t->only) &&
+                                    nd_filter_ref(entry).sha256.len == 0);
+}
+
 static sl_status_t try_entry(trial_t *t, const json_t *entry, bool start) {
-    const json_t *name = json_object_get(entry, "name");
+    const nd_filter_t *f;
     sl_filter_opts_t opts;
     sl_arena_t arena;
     char *owned;
+    sl_str_t name = nd_filter_ref(entry).name;
+    if (t->only.data != NULL && !sl_str_eq(name, t->only)) {
+        return SL_OK;
+    }
+    sl_status_t rc = nd_filter_of(t->node, entry, &f, t->err);
+    if (rc != SL_OK || !concerned(t, entry, f)) {
+        return rc;
+    }
     sl_str_t config = config_bytes(json_object_get(entry, "config"), &owned);
     sl_arena_init(&arena, 1024, 65536);
-    sl_status_t rc = gw_options_read(entry, &opts, &arena, t->err);
+    rc = gw_options_read(entry, &opts, &arena, t->err);
     if (rc == SL_OK) {
         sl_filter_opts_inherit(&opts, &t->node->opts);
-        rc = start_once(t, sl_str(json_string_value(name), json_string_length(name)), config, &opts, start);
+        rc = start_once(t, f, config, &opts, start);
     }
     sl_arena_deinit(&arena);
     free(owned);
@@ -214,20 +339,107 @@ static sl_status_t try_chain(trial_t *t, const json_t *chain) {
     return SL_OK;
 }
 
-sl_status_t nd_config_try(const nd_node_t *node, const json_t *entities, sl_err_t *err) {
-    trial_t t = {.node = node, .entities = entities, .err = err};
+static sl_status_t try_all(trial_t *t) {
     sl_status_t rc = SL_OK;
     const char *id;
     json_t *chain;
-    json_t *chains = json_object_get(entities, "filter_chains");
+    json_t *chains = json_object_get(t->entities, "filter_chains");
     json_object_foreach(chains, id, chain) {
-        rc = try_chain(&t, chain);
+        rc = try_chain(t, chain);
         if (rc != SL_OK) {
             break;
         }
     }
-    free(t.tried.digests);
+    free(t->tried.digests);
     return rc;
+}
+
+sl_status_t nd_config_try(const nd_node_t *node, const json_t *entities, sl_err_t *err) {
+    trial_t t = {.node = node, .entities = entities, .err = err};
+    return try_all(&t);
+}
+
+sl_status_t nd_config_try_filter(const nd_node_t *node, const json_t *entities, sl_str_t name, sl_err_t *err) {
+    trial_t t = {.node = node, .entities = entities, .only = name, .err = err};
+    return try_all(&t);
+}
+
+/* ---- writing the plan ------------------------------------------------------------------------------------------------ */
+
+/* The modules of a plan, each once; a plan has few. */
+typedef struct {
+    nd_sha256_t *list;
+    size_t n, cap;
+    bool failed;
+} digests_t;
+
+static void add_digest(digests_t *d, const nd_sha256_t sha256) {
+    for (size_t i = d->n; i > 0; i--) {
+        if (strcmp(d->list[i - 1], sha256) == 0) {
+            return;
+        }
+    }
+    if (d->n == d->cap) {
+        size_t cap = d->cap == 0 ? 32 : 2 * d->cap;
+        nd_sha256_t *list = realloc(d->list, cap * sizeof(*list));
+        if (list == NULL) {
+            d->failed = true;
+            return;
+        }
+        d->list = list;
+        d->cap = cap;
+    }
+    memcpy(d->list[d->n++], sha256, sizeof(nd_sha256_t));
+}
+
+static void add_digests_of(digests_t *d, const gw_plan_t *plan) {
+    for (uint32_t i = 0; i < gw_plan_n_filters(plan); i++) {
+        gw_filter_t f;
+        nd_sha256_t text;
+        gw_plan_filter(plan, i, &f);
+        sl_hex(f.module, sizeof(f.module), text);
+        add_digest(d, text);
+    }
+}
+
+typedef struct {
+    const nd_node_t *node;
+    digests_t digests;
+} building_t;
+
+/* Compiled and copied before any worker asks for it. */
+static sl_status_t make_ready(const nd_node_t *node, const nd_filter_t *f, sl_err_t *err) {
+    sl_module_t *module;
+    if (node->modules == NULL || nd_modules_ready(node->modules, f->sha256)) {
+        return SL_OK;
+    }
+    sl_status_t rc = nd_module_load(node, f, &module, err);
+    if (rc == SL_OK) {
+        sl_module_unref(module);
+    }
+    return rc;
+}
+
+static void from_hex(const nd_sha256_t text, uint8_t out[SL_SHA256_SIZE]) {
+    for (size_t i = 0; i < SL_SHA256_SIZE; i++) {
+        char two[3] = {text[2 * i], text[2 * i + 1], '\0'};
+        out[i] = (uint8_t)strtoul(two, NULL, 16);
+    }
+}
+
+static sl_status_t module_of(void *ud, const json_t *entry, uint8_t sha256[SL_SHA256_SIZE], sl_err_t *err) {
+    building_t *b = ud;
+    const nd_filter_t *f;
+    sl_status_t rc = nd_filter_of(b->node, entry, &f, err);
+    rc = rc == SL_OK ? make_ready(b->node, f, err) : rc;
+    if (rc != SL_OK) {
+        return rc == SL_NO_MEMORY ? rc : SL_INVALID;
+    }
+    if (f->sha256[0] != '\0') {
+        from_hex(f->sha256, sha256);
+        add_digest(&b->digests, f->sha256);
+    }
+    return SL_OK;
 }
 
 /* Held until it is closed, or the process ends. */
@@ -261,10 +473,16 @@ static sl_status_t write_plan(const nd_node_t *node, material_t *m, uint64_t *ge
     if (lock < 0) {
         return SL_IO;
     }
+    building_t building = {.node = node};
     uint64_t next = gw_plan_peek_generation(node->plan_path) + 1;
     *generation = *generation > next ? *generation : next;
     m->conf.generation = *generation;
     m->conf.traditional = node->traditional;
+    m->conf.module_of = module_of;
+    m->conf.ud = &building;
+    if (m->base != NULL) {
+        add_digests_of(&building.digests, m->base);
+    }
     sl_buf_t image;
     sl_buf_init(&image, (size_t)2 * 1024 * 1024 * 1024);
     sl_status_t rc = m->base != NULL ? gw_plan_update(m->base, m->entities, m->gone, &m->conf, &image, err)
@@ -273,6 +491,10 @@ static sl_status_t write_plan(const nd_node_t *node, material_t *m, uint64_t *ge
         rc = m->conf.store_revision != 0 ? sl_file_write_soon(node->plan_path, sl_buf_str(&image), 0600, err)
                                          : sl_file_write_atomic(node->plan_path, sl_buf_str(&image), 0600, err);
     }
+    if (rc == SL_OK && !building.digests.failed) {
+        nd_modules_sweep(node->modules, building.digests.list, building.digests.n);
+    }
+    free(building.digests.list);
     sl_buf_deinit(&image);
     close(lock);
     return rc;
@@ -285,7 +507,8 @@ sl_status_t nd_plan_write(const nd_node_t *node, const json_t *entities, sl_str_
 }
 
 sl_status_t nd_plan_write_revision(const nd_node_t *node, const gw_plan_t *base, const json_t *entities, const json_t *gone,
-                                   uint64_t *generation, uint64_t revision, sl_err_t *err) {
+                                   uint64_t *generation, uint64_t revision, const uint8_t installed[SL_SHA256_SIZE], sl_err_t *err) {
     material_t m = {.base = base, .entities = entities, .gone = gone, .conf = {.store_revision = revision}};
+    memcpy(m.conf.modules, installed, sizeof(m.conf.modules));
     return write_plan(node, &m, generation, err);
 }

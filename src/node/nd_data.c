@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "nd_uploads.h"
 #include "sl_digest.h"
 
 static nd_data_t *self(gw_data_t *d) {
@@ -44,12 +45,45 @@ static sl_status_t told(gw_data_t *d, sl_status_t rc) {
 
 /* ---- transactions --------------------------------------------------------------------------------------------------------- */
 
+static sl_status_t add_module(void *ud, const st_module_t *module) {
+    sl_buf_printf(ud, "%.*s %u %d %s\n", SL_FMT(module->name), module->version, module->active, module->sha256);
+    return SL_OK;
+}
+
+static sl_status_t digest_of_modules(st_tx_t *tx, uint8_t out[SL_SHA256_SIZE], sl_err_t *err) {
+    sl_buf_t text;
+    sl_buf_init(&text, SIZE_MAX / 2);
+    sl_status_t rc = st_module_each(tx, SL_STR_NULL, add_module, &text, err);
+    rc = rc == SL_OK && text.failed ? SL_NO_MEMORY : rc;
+    rc = rc == SL_OK ? sl_sha256(sl_buf_str(&text), out) : rc;
+    sl_buf_deinit(&text);
+    return rc;
+}
+
+/* A chain must not be written that names a version which was deleted since it was looked for. */
+static sl_status_t look_for_uploads(gw_data_t *d) {
+    nd_data_t *data = self(d);
+    uint8_t now[SL_SHA256_SIZE];
+    sl_status_t rc = told(d, digest_of_modules(data->tx, now, &d->err));
+    data->stale = rc == SL_OK && memcmp(now, data->modules, sizeof(now)) != 0;
+    if (data->stale) {
+        d->fault.kind = GW_FAULT_BUSY;
+        rc = sl_err_set(&d->err, SL_CONFLICT, "filters were uploaded or deleted at the same time, again and again");
+    }
+    if (rc != SL_OK) {
+        st_tx_rollback(data->tx);
+        data->tx = NULL;
+    }
+    return rc;
+}
+
 static sl_status_t begin(gw_data_t *d, bool write) {
     nd_data_t *data = self(d);
     if (data->store == NULL) {
         return SL_IO; /* d->err says why it could not be opened */
     }
-    return told(d, st_tx_begin(data->store, write ? ST_WRITE : ST_READ, ST_ANY_REVISION, &data->tx, &d->err));
+    sl_status_t rc = told(d, st_tx_begin(data->store, write ? ST_WRITE : ST_READ, ST_ANY_REVISION, &data->tx, &d->err));
+    return rc == SL_OK && write && data->knows_modules ? look_for_uploads(d) : rc;
 }
 
 static sl_status_t commit(gw_data_t *d) {
@@ -309,36 +343,100 @@ static void free_trials(trials_t *t) {
 /* Between two goes somebody else may have changed what the chain is made of; that this happens again and again is not meant to be. */
 #define GOES_MAX 8
 
-sl_status_t nd_admin_handle(const nd_node_t *node, st_store_t *store, const gw_admin_request_t *req, gw_admin_env_t *env,
-                            gw_admin_response_t *resp, uint64_t *revision, sl_err_t *err) {
-    trials_t trials = {.n = 0};
-    gw_admin_replace_t unused = {.entities = NULL};
-    gw_admin_next_t next = GW_ADMIN_AGAIN;
+/* What is installed now, and which uploads that are. Nothing but filter chains and /filters need it. */
+static nd_filters_t *look_up_filters(const nd_node_t *node, nd_data_t *data, sl_err_t *note) {
+    nd_filters_t *filters = NULL;
+    st_tx_t *tx = NULL;
+    data->knows_modules = false;
+    sl_status_t rc = data->store != NULL ? st_tx_begin(data->store, ST_READ, ST_ANY_REVISION, &tx, note) : SL_OK;
+    rc = rc == SL_OK ? nd_filters_open(node, tx, &filters, note) : rc;
+    if (rc == SL_OK && tx != NULL) {
+        data->knows_modules = digest_of_modules(tx, data->modules, note) == SL_OK;
+    }
+    st_tx_rollback(tx);
+    if (rc != SL_OK && nd_filters_scan(NULL, SL_STR_NULL, &filters, note) != SL_OK) {
+        return NULL;
+    }
+    if (rc == SL_OK) {
+        note->text[0] = '\0';
+    }
+    return filters;
+}
+
+typedef struct {
+    nd_node_t node; /* with what is installed */
+    nd_filters_t *filters;
     nd_data_t data;
-    nd_data_init(&data, store);
-    if (store == NULL) {
-        data.base.err = *err;
-    }
-    env->data = &data.base;
-    env->try_filters = try_filters;
-    env->try_ud = &trials;
-    for (int i = 0; i < GOES_MAX && next == GW_ADMIN_AGAIN; i++) {
-        run_trials(node, &trials);
-        sl_buf_reset(&resp->body);
-        sl_buf_reset(&resp->headers);
-        next = gw_admin_handle(req, env, resp, &unused);
-    }
-    free_trials(&trials);
+    nd_uploads_t uploads;
+    trials_t trials;
+} exchange_t;
+
+/* One go. */
+static gw_admin_next_t go(exchange_t *x, const gw_admin_request_t *req, gw_admin_env_t *env, gw_admin_response_t *resp) {
+    gw_admin_replace_t unused = {.entities = NULL};
+    run_trials(&x->node, &x->trials);
+    sl_buf_reset(&resp->body);
+    sl_buf_reset(&resp->headers);
+    gw_admin_next_t next = gw_admin_handle(req, env, resp, &unused);
     json_decref(unused.entities);
-    *revision = data.revision;
+    return next;
+}
+
+/* Looks up what is installed again; false: no memory. */
+static bool look_again(exchange_t *x, gw_admin_env_t *env, sl_err_t *note) {
+    free_trials(&x->trials);
+    x->trials = (trials_t){.n = 0};
+    nd_filters_free(x->filters);
+    x->filters = look_up_filters(&x->node, &x->data, note);
+    x->node.filters = x->filters;
+    if (x->filters != NULL) {
+        nd_validate_env(&x->node, &env->validate);
+    }
+    x->data.stale = false;
+    return x->filters != NULL;
+}
+
+static void run(exchange_t *x, const gw_admin_request_t *req, gw_admin_env_t *env, gw_admin_response_t *resp, sl_err_t *note,
+                gw_admin_next_t *next) {
+    bool looked = look_again(x, env, note);
+    *next = GW_ADMIN_AGAIN;
+    for (int i = 0; looked && i < GOES_MAX && *next == GW_ADMIN_AGAIN; i++) {
+        *next = go(x, req, env, resp);
+        if (x->data.stale && i + 1 < GOES_MAX) {
+            looked = look_again(x, env, note);
+            *next = GW_ADMIN_AGAIN;
+        }
+    }
+}
+
+sl_status_t nd_admin_handle(const nd_node_t *node, st_store_t *store, const gw_admin_request_t *req, gw_admin_env_t *env,
+                            gw_admin_response_t *resp, uint64_t *revision, sl_err_t *note, sl_err_t *err) {
+    exchange_t x = {.node = *node};
+    sl_err_t unused = {.text = ""};
+    gw_admin_next_t next;
+    nd_data_init(&x.data, store);
+    nd_uploads_init(&x.uploads, &x.node, store);
+    if (store == NULL) {
+        x.data.base.err = *err;
+        x.uploads.base.err = *err;
+    }
+    env->data = &x.data.base;
+    env->filters = &x.uploads.base;
+    env->try_filters = try_filters;
+    env->try_ud = &x.trials;
+    run(&x, req, env, resp, note != NULL ? note : &unused, &next);
+    free_trials(&x.trials);
+    nd_filters_free(x.filters);
+    *revision = x.uploads.revision > x.data.revision ? x.uploads.revision : x.data.revision;
     env->data = NULL;
+    env->filters = NULL;
     env->try_filters = NULL;
     if (next == GW_ADMIN_AGAIN) {
         resp->status = 0;
         return sl_err_set(err, SL_FAILED, "the filter chain changed while its filters were tried");
     }
     if (resp->status >= 500) {
-        *err = data.base.err;
+        *err = x.uploads.base.err.text[0] != '\0' ? x.uploads.base.err : x.data.base.err;
         return SL_FAILED;
     }
     return SL_OK;

@@ -201,6 +201,7 @@ static char *set_gateway(ngx_conf_t *cf, ngx_command_t *cmd, void *conf) {
     snprintf(mcf->prefix, sizeof(mcf->prefix), "%s", text_of(o, "prefix"));
     snprintf(mcf->plan_path, sizeof(mcf->plan_path), "%s/state/plan", mcf->prefix);
     snprintf(mcf->cache_path, sizeof(mcf->cache_path), "%s/state/cache", mcf->prefix);
+    snprintf(mcf->modules_path, sizeof(mcf->modules_path), "%s/state/modules", mcf->prefix);
     mcf->filters_path = (char *)(uintptr_t)text_of(o, "filters_path");
     mcf->store_path = text_of(o, "store");
     const char *choose = text_of(o, "wasm_filters");

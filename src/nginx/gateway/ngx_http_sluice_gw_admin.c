@@ -6,6 +6,7 @@
 #include "ngx_http_sluice_gw.h"
 
 #include "nd_data.h"
+#include "nd_uploads.h"
 #include "ngx_http_sluice_gw_observe.h"
 #include "ngx_sluice_state.h"
 
@@ -27,13 +28,11 @@ typedef struct {
     int64_t pids[NGX_HTTP_SLUICE_GW_MAX_WORKERS];
     nd_node_t node;
     nd_filters_t *filters; /* scanned anew by the thread */
-    char *filters_path;
-    sl_str_t filters_choose;
-    uint64_t generation; /* of the plan to wait for */
-    uint64_t revision;   /* that the thread committed to the store; 0: none */
-    sl_err_t err;        /* of the store, for the log */
+    uint64_t generation;   /* of the plan to wait for */
+    uint64_t revision;     /* that the thread committed to the store; 0: none */
+    sl_err_t err;          /* of the store, for the log */
+    sl_err_t scan_err;     /* why the installed filters are not known, "" when they are */
     unsigned written : 1;
-    unsigned scan_failed : 1; /* err says why the installed filters are not known */
     ngx_event_t wait;
     ngx_msec_t waiting_since;
     sl_buf_t empty_image;
@@ -247,8 +246,6 @@ static exchange_t *exchange_make(ngx_http_request_t *r) {
     sl_buf_init(&x->response.body, MAX_ANSWER);
     sl_buf_init(&x->response.headers, 65536);
     ngx_http_sluice_gw_node(mcf, &x->node);
-    x->filters_path = mcf->wasm ? mcf->filters_path : NULL;
-    x->filters_choose = ngx_sluice_to_sl(mcf->filters_choose);
     nd_validate_env(&x->node, &x->env.validate);
     if (open_plan(x) != SL_OK || copy_body(r, &x->body) != SL_OK) {
         exchange_free(x);
@@ -263,7 +260,7 @@ static exchange_t *exchange_make(ngx_http_request_t *r) {
 
 /* Filters may have been installed since the start. */
 static sl_status_t scan_filters(exchange_t *x, sl_err_t *err) {
-    sl_status_t rc = nd_filters_scan(x->filters_path, x->filters_choose, &x->filters, err);
+    sl_status_t rc = nd_filters_open(&x->node, NULL, &x->filters, err);
     if (rc == SL_OK) {
         x->node.filters = x->filters;
         nd_validate_env(&x->node, &x->env.validate);
@@ -341,6 +338,39 @@ static void replace_in_thread(void *data, ngx_log_t *log) {
     run_replace(*(exchange_t **)data);
 }
 
+/* ---- /filters without a store: reads files, compiles ------------------------------------------------------------------------------ */
+
+static void run_look(exchange_t *x) {
+    gw_admin_replace_t unused = {.entities = NULL};
+    nd_uploads_t uploads;
+    if (scan_filters(x, &x->scan_err) == SL_OK) {
+        nd_uploads_init(&uploads, &x->node, NULL);
+        x->env.filters = &uploads.base;
+    }
+    (void)gw_admin_handle(&x->request, &x->env, &x->response, &unused);
+    json_decref(unused.entities);
+    x->env.filters = NULL;
+}
+
+static void look_in_thread(void *data, ngx_log_t *log) {
+    (void)log;
+    run_look(*(exchange_t **)data);
+}
+
+static void looked(ngx_event_t *ev) {
+    exchange_t *x = exchange_of(ev);
+    stop_keeping(x, keep_worker);
+    if (x->scan_err.text[0] != '\0') {
+        ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0, "[sluice] installed filters: %s", x->scan_err.text);
+    }
+    finish(x);
+}
+
+static unsigned is_about_filters(const exchange_t *x) {
+    sl_str_t p = x->request.path, name = SL_STR("/filters");
+    return sl_str_starts(p, name) && (p.len == name.len || p.data[name.len] == '/');
+}
+
 /* ---- with a store ---------------------------------------------------------------------------------------------------------------- */
 
 static void answer_broken_store(exchange_t *x) {
@@ -356,25 +386,12 @@ static void answer_broken_store(exchange_t *x) {
 
 static void run_on_store(exchange_t *x) {
     st_store_t *store;
-    sl_err_t scan_err;
-    sl_status_t rc = SL_OK;
-    if (scan_filters(x, &scan_err) != SL_OK) {
-        /* Nothing but filter chains needs them. */
-        x->scan_failed = 1;
-        rc = nd_filters_scan(NULL, SL_STR_NULL, &x->filters, NULL);
-        x->node.filters = x->filters;
-    }
     if (ngx_http_sluice_gw_store_take(&store, &x->err) != SL_OK) {
         store = NULL;
     }
-    if (rc == SL_OK) {
-        rc = nd_admin_handle(&x->node, store, &x->request, &x->env, &x->response, &x->revision, &x->err);
-    }
+    sl_status_t rc = nd_admin_handle(&x->node, store, &x->request, &x->env, &x->response, &x->revision, &x->scan_err, &x->err);
     if (rc != SL_OK && x->response.status == 0) {
         answer_broken_store(x);
-    }
-    if (x->scan_failed && x->response.status < 500) {
-        x->err = scan_err;
     }
     if (store != NULL) {
         ngx_http_sluice_gw_store_give(store, rc == SL_OK);
@@ -408,8 +425,11 @@ static void store_wait_handler(ngx_event_t *ev) {
 static void stored(ngx_event_t *ev) {
     exchange_t *x = exchange_of(ev);
     stop_keeping(x, store_wait_handler);
-    if (x->response.status >= 500 || x->scan_failed) {
+    if (x->response.status >= 500) {
         ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0, "[sluice] the Admin API: %s", x->err.text);
+    }
+    if (x->scan_err.text[0] != '\0') {
+        ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0, "[sluice] installed filters: %s", x->scan_err.text);
     }
     if (x->revision == 0) {
         finish(x);
@@ -443,6 +463,8 @@ typedef struct {
 static const work_t on_store = {store_in_thread, stored};
 static const work_t replaces = {replace_in_thread, replaced};
 static const work_t reads = {read_in_thread, was_read};
+
+static const work_t looks = {look_in_thread, looked};
 
 /* NGX_OK: the thread has it; else the exchange is the caller's again. */
 static ngx_int_t start_thread(ngx_http_request_t *r, exchange_t *x, const work_t *work) {
@@ -598,6 +620,10 @@ static void handle(ngx_http_request_t *r) {
         /* answered */
     } else if (ngx_http_sluice_gw_has_store()) {
         if (start_thread(r, x, &on_store) == NGX_OK) {
+            return;
+        }
+    } else if (is_about_filters(x)) {
+        if (start_thread(r, x, &looks) == NGX_OK) {
             return;
         }
     } else if (sl_str_eq(x->request.path, SL_STR("/plan"))) {

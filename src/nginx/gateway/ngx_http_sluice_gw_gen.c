@@ -9,15 +9,6 @@
 #include "ngx_sluice.h"
 
 typedef struct {
-    sl_str_t name; /* in the plan */
-    char *key;     /* copy of the name: a later generation looks for it when this plan may be gone */
-    sl_module_t *module;
-    time_t mtime;
-    off_t size;
-    ino_t inode;
-} gen_module_t;
-
-typedef struct {
     uint8_t key[32];
     const sl_module_t *module; /* identity only: the same key on another module is another filter */
     pw_filter_t *filter;
@@ -26,7 +17,7 @@ typedef struct {
 struct ngx_http_sluice_gw_gen_s {
     ngx_uint_t refs;
     gw_plan_t *plan;
-    gen_module_t *modules; /* in order of their first use; a gateway has a handful */
+    sl_module_t **modules; /* in order of their first use; a gateway has a handful */
     size_t n_modules, cap_modules;
     pw_chain_t **chains;
     size_t n_chains, built; /* chains made so far */
@@ -86,8 +77,7 @@ unsigned ngx_http_sluice_gw_gen_take_down(ngx_http_sluice_gw_gen_t *gen) {
 
 void ngx_http_sluice_gw_gen_free(ngx_http_sluice_gw_gen_t *gen) {
     for (size_t i = 0; i < gen->n_modules; i++) {
-        sl_module_unref(gen->modules[i].module);
-        free(gen->modules[i].key);
+        sl_module_unref(gen->modules[i]);
     }
     gw_plan_close(gen->plan);
     free(gen->modules);
@@ -99,12 +89,11 @@ void ngx_http_sluice_gw_gen_free(ngx_http_sluice_gw_gen_t *gen) {
 
 /* ---- modules ------------------------------------------------------------------------------------------------------------ */
 
-static gen_module_t *find_module(const ngx_http_sluice_gw_gen_t *gen, sl_str_t name) {
-    for (size_t i = 0; i < gen->n_modules; i++) {
-        /* A plan keeps equal names once, mostly. */
-        sl_str_t n = gen->modules[i].name;
-        if (n.len == name.len && (n.data == name.data || memcmp(gen->modules[i].key, name.data, name.len) == 0)) {
-            return &gen->modules[i];
+/* By the SHA-256 that the plan has. */
+static sl_module_t *find_module(const ngx_http_sluice_gw_gen_t *gen, const uint8_t sha256[SL_SHA256_SIZE]) {
+    for (size_t i = 0; gen != NULL && i < gen->n_modules; i++) {
+        if (memcmp(sl_module_info(gen->modules[i])->sha256, sha256, SL_SHA256_SIZE) == 0) {
+            return gen->modules[i];
         }
     }
     return NULL;
@@ -114,42 +103,36 @@ static sl_status_t no_memory(sl_err_t *err) {
     return sl_err_set(err, SL_NO_MEMORY, "out of memory");
 }
 
-static gen_module_t *push_module(ngx_http_sluice_gw_gen_t *gen, sl_str_t name) {
+/* A place for one more. */
+static sl_module_t **push_module(ngx_http_sluice_gw_gen_t *gen) {
     if (gen->n_modules == gen->cap_modules) {
         size_t cap = gen->cap_modules == 0 ? 8 : gen->cap_modules * 2;
-        gen_module_t *modules = realloc(gen->modules, cap * sizeof(*modules));
+        sl_module_t **modules = realloc(gen->modules, cap * sizeof(*modules));
         if (modules == NULL) {
             return NULL;
         }
         gen->modules = modules;
         gen->cap_modules = cap;
     }
-    gen_module_t *m = &gen->modules[gen->n_modules];
-    *m = (gen_module_t){.name = name, .key = strndup(name.data, name.len)};
-    gen->n_modules += m->key != NULL;
-    return m->key != NULL ? m : NULL;
+    return &gen->modules[gen->n_modules];
 }
 
-/* One look at the file for each generation; the module of before if it is the same file, else it is loaded. */
-static sl_status_t add_module(ngx_http_sluice_gw_gen_t *gen, const ngx_http_sluice_gw_source_t *source, sl_str_t name, sl_err_t *err) {
-    const nd_filter_t *f = nd_filters_find(source->node.filters, name);
-    struct stat st;
-    if (f == NULL || stat(f->path, &st) != 0) {
-        return sl_err_set(err, SL_NOT_FOUND, "filter '%.*s' is no longer installed", SL_FMT(name));
-    }
-    gen_module_t *m = push_module(gen, name);
+/* That of the generation before, or else it is loaded. */
+static sl_status_t add_module(ngx_http_sluice_gw_gen_t *gen, const ngx_http_sluice_gw_source_t *source, const gw_filter_t *entry,
+                              sl_err_t *err) {
+    sl_module_t **m = push_module(gen);
     if (m == NULL) {
         return no_memory(err);
     }
-    m->mtime = st.st_mtime;
-    m->size = st.st_size;
-    m->inode = st.st_ino;
-    const gen_module_t *known = source->previous != NULL ? find_module(source->previous, name) : NULL;
-    if (known != NULL && known->mtime == m->mtime && known->size == m->size && known->inode == m->inode) {
-        m->module = sl_module_ref(known->module);
-        return SL_OK;
+    sl_module_t *known = find_module(source->previous, entry->module);
+    sl_status_t rc = SL_OK;
+    if (known != NULL) {
+        *m = sl_module_ref(known);
+    } else {
+        rc = nd_module_load_sha256(&source->node, entry->name, entry->module, m, err);
     }
-    return nd_module_load(&source->node, name, &m->module, err);
+    gen->n_modules += rc == SL_OK;
+    return rc;
 }
 
 static sl_status_t load_modules(ngx_http_sluice_gw_gen_t *gen, const ngx_http_sluice_gw_source_t *source, sl_err_t *err) {
@@ -157,10 +140,10 @@ static sl_status_t load_modules(ngx_http_sluice_gw_gen_t *gen, const ngx_http_sl
     for (size_t i = 0; i < n; i++) {
         gw_filter_t entry;
         gw_plan_filter(gen->plan, (uint32_t)i, &entry);
-        if (find_module(gen, entry.name) != NULL) {
+        if (find_module(gen, entry.module) != NULL) {
             continue;
         }
-        sl_status_t rc = add_module(gen, source, entry.name, err);
+        sl_status_t rc = add_module(gen, source, &entry, err);
         if (rc != SL_OK) {
             sl_err_prefix(err, "filter chain '%.*s': ", SL_FMT(entry.chain_name.len != 0 ? entry.chain_name : entry.chain_id));
             return rc;
@@ -192,7 +175,7 @@ sl_status_t ngx_http_sluice_gw_gen_open(const ngx_http_sluice_gw_source_t *sourc
     gen->refs = 1;
     sl_err_t *older = source->previous == NULL ? &out->older : NULL;
     sl_status_t rc = ngx_http_sluice_gw_image_open(source->node.plan_path, source->least, &gen->plan, older, err);
-    if (rc == SL_OK && nd_filters_scan(source->filters_path, source->filters_choose, &out->filters, &out->scan) == SL_OK) {
+    if (rc == SL_OK && nd_filters_open(&source->node, NULL, &out->filters, &out->scan) == SL_OK) {
         with.node.filters = out->filters;
     }
     rc = rc == SL_OK ? load_modules(gen, &with, err) : rc;
@@ -272,16 +255,16 @@ static sl_status_t start_filter(const gw_filter_t *entry, sl_module_t *module, p
 /* The running filter of an entry: from this generation, kept from the one before, or started. Borrowed from `gen`. */
 static sl_status_t get_filter(ngx_http_sluice_gw_gen_t *gen, const ngx_http_sluice_gw_gen_t *previous, const gw_filter_t *entry,
                               pw_filter_t **out, sl_err_t *err) {
-    const gen_module_t *m = find_module(gen, entry->name);
-    *out = find_filter(gen, entry->key, m->module);
+    sl_module_t *m = find_module(gen, entry->module);
+    *out = find_filter(gen, entry->key, m);
     if (*out != NULL) {
         return SL_OK;
     }
-    pw_filter_t *kept = find_filter(previous, entry->key, m->module);
+    pw_filter_t *kept = find_filter(previous, entry->key, m);
     *out = kept != NULL ? pw_filter_ref(kept) : NULL;
-    sl_status_t rc = kept != NULL ? SL_OK : start_filter(entry, m->module, out, err);
+    sl_status_t rc = kept != NULL ? SL_OK : start_filter(entry, m, out, err);
     if (rc == SL_OK) {
-        add_filter(gen, entry->key, m->module, *out);
+        add_filter(gen, entry->key, m, *out);
     }
     return rc;
 }

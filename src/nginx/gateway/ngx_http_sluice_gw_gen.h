@@ -27,8 +27,6 @@ sl_status_t ngx_http_sluice_gw_image_open(const char *path, uint64_t least, gw_p
 /* What a thread needs to make one; borrowed until it has ended. */
 typedef struct {
     nd_node_t node;
-    const char *filters_path;
-    sl_str_t filters_choose;
     uint64_t least;                           /* a generation before this one is of no use */
     const ngx_http_sluice_gw_gen_t *previous; /* its modules are taken over where their files are the same; NULL: none */
 } ngx_http_sluice_gw_source_t;

@@ -30,6 +30,7 @@ static struct {
     shm_t *shm;
     nd_filters_t *filters;
     sl_cache_t *cache;
+    nd_modules_t *copies;
     ngx_event_t poll;
     ngx_connection_t *wake;
     ngx_uint_t slot;
@@ -94,6 +95,10 @@ void ngx_http_sluice_gw_node(ngx_http_sluice_gw_main_conf_t *mcf, nd_node_t *nod
         .wasm_enabled = mcf->wasm,
         .traditional = mcf->traditional,
         .plan_path = mcf->plan_path,
+        .modules = gw.copies,
+        .store_path = mcf->store_path,
+        .filters_path = mcf->wasm ? mcf->filters_path : NULL,
+        .filters_choose = ngx_sluice_to_sl(mcf->filters_choose),
     };
 }
 
@@ -193,7 +198,8 @@ ngx_int_t ngx_http_sluice_gw_init_worker(ngx_cycle_t *cycle, ngx_http_sluice_gw_
     gw.shm = mcf->zone->data;
     gw.slot = ngx_worker;
     gw.cache = sl_cache_new(mcf->cache_path, cache_log, NULL);
-    if (gw.cache == NULL || nd_filters_scan(NULL, SL_STR_NULL, &gw.filters, NULL) != SL_OK) {
+    gw.copies = nd_modules_new(mcf->modules_path);
+    if (gw.cache == NULL || gw.copies == NULL || nd_filters_scan(NULL, SL_STR_NULL, &gw.filters, NULL) != SL_OK) {
         return NGX_ERROR;
     }
     init_event(&gw.poll, poll_handler);
@@ -240,6 +246,7 @@ void ngx_http_sluice_gw_exit_worker(ngx_cycle_t *cycle) {
     (void)ngx_atomic_cmp_set(&gw.shm->loader, (ngx_atomic_uint_t)ngx_pid, 0);
     ngx_http_sluice_gw_switch_exit_worker();
     nd_filters_free(gw.filters);
+    nd_modules_free(gw.copies);
     sl_cache_free(gw.cache);
     ngx_http_sluice_gw_match_deinit();
     ngx_http_sluice_gw_stop_timer(&gw.poll);

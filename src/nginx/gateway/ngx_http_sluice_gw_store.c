@@ -24,7 +24,7 @@
 typedef struct {
     nd_node_t node;
     ngx_http_sluice_gw_gen_t *gen; /* in service while the thread builds: what has not changed is taken from its plan; NULL: none */
-    uint64_t generation, have, revision;
+    nd_publication_t p;
     sl_status_t rc;
     sl_err_t err;
 } publication_t;
@@ -81,11 +81,12 @@ static void publish_in_thread(void *data, ngx_log_t *log) {
     publication_t *p = data;
     st_store_t *store;
     (void)log;
-    p->revision = p->have;
+    p->p.written = false;
+    p->p.note.text[0] = '\0';
+    p->p.shadow.text[0] = '\0';
     p->rc = ngx_http_sluice_gw_store_take(&store, &p->err);
     if (p->rc == SL_OK) {
-        p->rc = nd_publish(&p->node, store, p->gen != NULL ? ngx_http_sluice_gw_gen_plan(p->gen) : NULL, &p->generation, p->have,
-                           &p->revision, &p->err);
+        p->rc = nd_publish(&p->node, store, p->gen != NULL ? ngx_http_sluice_gw_gen_plan(p->gen) : NULL, &p->p, &p->err);
         ngx_http_sluice_gw_store_give(store, p->rc == SL_OK);
     }
 }
@@ -108,8 +109,13 @@ static void published(ngx_event_t *ev) {
         ngx_log_error(NGX_LOG_CRIT, ngx_cycle->log, 0,
                       "[sluice] the configuration in the store cannot be published, what is served stays: %s", p->err.text);
     }
-    unsigned written = p->rc == SL_OK && p->revision != p->have;
-    ngx_http_sluice_gw_store_published(written ? p->generation : 0, p->revision);
+    if (p->p.shadow.text[0] != '\0') {
+        ngx_log_error(NGX_LOG_WARN, ngx_cycle->log, 0, "[sluice] %s", p->p.shadow.text);
+    }
+    if (p->p.note.text[0] != '\0') {
+        ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0, "[sluice] %s", p->p.note.text);
+    }
+    ngx_http_sluice_gw_store_published(p->p.written ? p->p.generation : 0, p->p.revision);
 }
 
 void ngx_http_sluice_gw_publish(void) {
@@ -121,9 +127,9 @@ void ngx_http_sluice_gw_publish(void) {
     }
     publication_t *p = gs.task->ctx;
     ngx_http_sluice_gw_node(gs.mcf, &p->node);
-    p->generation = ngx_http_sluice_gw_latest() + 1;
+    p->p.generation = ngx_http_sluice_gw_latest() + 1;
     /* A worker that could open no plan needs a new one, whatever it was made from. */
-    p->have = ngx_http_sluice_gw_current() != NULL ? ngx_http_sluice_gw_published_revision() : ND_NO_REVISION;
+    p->p.have = ngx_http_sluice_gw_current() != NULL ? ngx_http_sluice_gw_published_revision() : ND_NO_REVISION;
     p->gen = ngx_http_sluice_gw_current() != NULL ? ngx_http_sluice_gw_gen_ref(ngx_http_sluice_gw_current()) : NULL;
     gs.publishing = 1;
     if (ngx_thread_task_post(pool, gs.task) != NGX_OK) {

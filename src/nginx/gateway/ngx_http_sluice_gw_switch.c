@@ -265,8 +265,6 @@ static opening_t *new_opening(uint64_t least) {
     opening_t *o = sw.open_task->ctx;
     ngx_memzero(o, sizeof(*o));
     ngx_http_sluice_gw_node(sw.mcf, &o->source.node);
-    o->source.filters_path = sw.mcf->wasm ? sw.mcf->filters_path : NULL;
-    o->source.filters_choose = ngx_sluice_to_sl(sw.mcf->filters_choose);
     o->source.least = least;
     o->source.previous = sw.current;
     return o;
