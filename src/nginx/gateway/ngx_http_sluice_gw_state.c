@@ -7,11 +7,13 @@
  */
 #include "ngx_http_sluice_gw_gen.h"
 
+#include <malloc.h>
 #include <sys/eventfd.h>
 
 #include "ngx_sluice.h"
 
 #define POLL_MS 1000
+#define BIG_BYTES (512 * 1024)
 
 typedef struct {
     ngx_atomic_t generation;
@@ -194,6 +196,8 @@ static void cache_log(void *ud, const char *text) {
 
 ngx_int_t ngx_http_sluice_gw_init_worker(ngx_cycle_t *cycle, ngx_http_sluice_gw_main_conf_t *mcf) {
     ngx_memzero(&gw, sizeof(gw));
+    /* What a plan is built in goes back to the system; glibc would keep as much as was freed once, in each thread's arena. */
+    (void)mallopt(M_MMAP_THRESHOLD, BIG_BYTES);
     gw.mcf = mcf;
     gw.shm = mcf->zone->data;
     gw.slot = ngx_worker;
