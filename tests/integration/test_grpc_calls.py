@@ -485,7 +485,6 @@ TRAILERS = frame(1, 5, 1, literal(b"grpc-status", b"0"))
         (SETTINGS + frame(3, 0, 1, (8).to_bytes(4, "big")), "1"),
         (SETTINGS + frame(3, 0, 1, (7).to_bytes(4, "big")), "14"),
         (SETTINGS + frame(3, 0, 1, (11).to_bytes(4, "big")), "8"),
-        (SETTINGS + frame(7, 0, 0, (0).to_bytes(4, "big") + (0).to_bytes(4, "big")), "14"),
         (SETTINGS + OK_HEADERS + frame(0, 0, 1, b"\0\0\0\0\x01a") + frame(1, 5, 1, literal(b"grpc-status", b"99")), "2"),
         (b"\xff" * 200, "14"),
     ],
@@ -518,3 +517,37 @@ def test_answers_that_are_wrong_are_failures(calls, peer, answer, status):
     thread.join(15)
     listener.close()
     assert response.get("x-closed") == status, response.get("x-text")
+
+
+def test_a_request_that_the_peer_has_not_looked_at_is_asked_again(calls, peer):
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen()
+    goaway = frame(7, 0, 0, bytes(8))
+    answers = [SETTINGS + goaway, SETTINGS + OK_HEADERS + frame(0, 0, 1, b"\0\0\0\0\x05again") + TRAILERS]
+    left = [SETTINGS + goaway, SETTINGS + goaway]
+
+    def serve():
+        for answer in answers + left:
+            c, _ = listener.accept()
+            with c:
+                c.settimeout(10)
+                got = b""
+                while b"\x00\x00\x00\x01" not in got[60:]:
+                    got += c.recv(65536)
+                c.sendall(answer)
+                while answer is answers[1] and c.recv(65536):
+                    pass
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    nginx = calls(*UNARY)
+    target = f"127.0.0.1:{listener.getsockname()[1]}"
+    response = ask(nginx, http1, call("Echo", "x", target), PAUSE)
+    assert response.get("x-answer") == "again", response.get("x-text")
+    nginx.reload()  # idle connections go with the old workers
+    response = ask(nginx, http1, call("Echo", "x", target), PAUSE)
+    assert response.get("x-closed") == "14"
+    thread.join(10)
+    listener.close()
+    assert not thread.is_alive()

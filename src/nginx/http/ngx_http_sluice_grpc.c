@@ -3,13 +3,15 @@
 
 #include "ngx_sluice_state.h"
 
+#define AGAIN_BYTES_MAX (256 * 1024)
+
 /* ---- events ------------------------------------------------------------------------------------------------------------------------ */
 
 static void call_free(ngx_http_sluice_grpc_call_t *call) {
     if (call->timeout.timer_set) {
         ngx_del_timer(&call->timeout);
     }
-    ngx_free(call);
+    ngx_destroy_pool(call->pool);
 }
 
 static void on_metadata(void *user, bool trailing, const sl_grpc_field_t *fields, size_t n) {
@@ -51,8 +53,30 @@ static void tell_closed(ngx_http_sluice_grpc_call_t *call, uint32_t status, sl_s
     call_free(call);
 }
 
+static sl_status_t open_stream(ngx_http_sluice_grpc_call_t *call, const pw_grpc_call_t *request);
+
+/* Once, on another connection or the same: a server that restarts says so while requests are on their way. */
+static ngx_uint_t ask_again(ngx_http_sluice_grpc_call_t *call) {
+    const pw_grpc_call_t *request = call->again;
+    ngx_http_sluice_grpc_session_t *session;
+
+    call->again = NULL;
+    if (ngx_http_sluice_grpc_session_get(call->session->scf, NULL, request, &session) != SL_OK) {
+        return 0;
+    }
+    call->session = session;
+    ngx_http_sluice_grpc_session_post(session);
+    return open_stream(call, request) == SL_OK;
+}
+
 static void on_closed(void *user, uint32_t status, sl_str_t text, bool unprocessed) {
-    tell_closed(user, status, text);
+    ngx_http_sluice_grpc_call_t *call = user;
+
+    call->stream = NULL;
+    if (unprocessed && call->again != NULL && call->session->ready && ask_again(call)) {
+        return;
+    }
+    tell_closed(call, status, text);
 }
 
 const sl_grpc_events_t ngx_http_sluice_grpc_events = {.metadata = on_metadata, .message = on_message, .closed = on_closed};
@@ -68,12 +92,66 @@ static void timeout_handler(ngx_event_t *event) {
 
 /* ---- operations -------------------------------------------------------------------------------------------------------------------- */
 
-static ngx_http_sluice_grpc_call_t *call_new(ngx_http_sluice_grpc_session_t *session, const pw_grpc_call_t *request) {
-    ngx_http_sluice_grpc_call_t *call = ngx_calloc(sizeof(ngx_http_sluice_grpc_call_t), session->log);
+static ngx_int_t copy(ngx_pool_t *pool, sl_str_t *s) {
+    char *data = ngx_pnalloc(pool, s->len + 1);
 
-    if (call == NULL) {
+    if (data == NULL) {
+        return NGX_ERROR;
+    }
+    if (s->len != 0) {
+        ngx_memcpy(data, s->data, s->len);
+    }
+    s->data = data;
+    return NGX_OK;
+}
+
+static ngx_int_t copy_metadata(ngx_pool_t *pool, pw_grpc_call_t *request) {
+    pw_pair_t *pairs = ngx_palloc(pool, (request->n_metadata + 1) * sizeof(pw_pair_t));
+
+    if (pairs == NULL) {
+        return NGX_ERROR;
+    }
+    for (size_t i = 0; i < request->n_metadata; i++) {
+        pairs[i] = request->metadata[i];
+        if (copy(pool, &pairs[i].key) != NGX_OK || copy(pool, &pairs[i].value) != NGX_OK) {
+            return NGX_ERROR;
+        }
+    }
+    request->metadata = pairs;
+    return NGX_OK;
+}
+
+/* A copy of a unary call whose message is not large; *kept stays NULL for others. */
+static ngx_int_t keep(ngx_pool_t *pool, const pw_grpc_call_t *request, pw_grpc_call_t **kept) {
+    pw_grpc_call_t *c;
+
+    if (!request->unary || request->message.len > AGAIN_BYTES_MAX) {
+        return NGX_OK;
+    }
+    c = ngx_palloc(pool, sizeof(pw_grpc_call_t));
+    if (c == NULL) {
+        return NGX_ERROR;
+    }
+    *c = *request;
+    if (copy(pool, &c->upstream) != NGX_OK || copy(pool, &c->authority) != NGX_OK || copy(pool, &c->service) != NGX_OK ||
+        copy(pool, &c->method) != NGX_OK || copy(pool, &c->message) != NGX_OK || copy_metadata(pool, c) != NGX_OK) {
+        return NGX_ERROR;
+    }
+    *kept = c;
+    return NGX_OK;
+}
+
+static ngx_http_sluice_grpc_call_t *call_new(ngx_http_sluice_grpc_session_t *session, const pw_grpc_call_t *request) {
+    ngx_pool_t *pool = ngx_create_pool(1024, session->log);
+    ngx_http_sluice_grpc_call_t *call = pool != NULL ? ngx_pcalloc(pool, sizeof(ngx_http_sluice_grpc_call_t)) : NULL;
+
+    if (call == NULL || (keep(pool, request, &call->again) != NGX_OK)) {
+        if (pool != NULL) {
+            ngx_destroy_pool(pool);
+        }
         return NULL;
     }
+    call->pool = pool;
     call->session = session;
     call->root = request->root;
     call->token = request->token;
@@ -126,7 +204,9 @@ sl_status_t ngx_http_sluice_grpc_open(void *worker, void *stream, const pw_grpc_
     rc = call != NULL ? open_stream(call, request) : SL_NO_MEMORY;
     ngx_http_sluice_grpc_session_post(session); /* also when this failed: a new session has to be looked after */
     if (rc != SL_OK) {
-        ngx_free(call);
+        if (call != NULL) {
+            ngx_destroy_pool(call->pool);
+        }
         return rc == SL_INVALID ? SL_INVALID : SL_FAILED;
     }
     if (request->timeout_ms != 0) {

@@ -35,11 +35,13 @@ typedef struct {
 } ngx_http_sluice_grpc_session_t;
 
 typedef struct {
+    ngx_pool_t *pool; /* the call lies in it */
     pw_root_t *root;
     uint32_t token;
     ngx_http_sluice_grpc_session_t *session;
     sl_grpc_stream_t *stream; /* NULL: it has ended */
     ngx_event_t timeout;
+    pw_grpc_call_t *again;  /* of a unary call: a copy of what was asked, for when the peer has not looked at it; NULL: not again */
     ngx_connection_t shape; /* of the timer's data: debug builds print its descriptor */
     unsigned telling : 1;   /* its end is being told */
 } ngx_http_sluice_grpc_call_t;
