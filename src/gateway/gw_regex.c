@@ -97,6 +97,28 @@ sl_status_t gw_regex_match(gw_regex_t *re, sl_str_t subject, size_t *end) {
     return rc == PCRE2_ERROR_NOMEMORY ? SL_NO_MEMORY : SL_FAILED;
 }
 
+size_t gw_regex_n_groups(const gw_regex_t *re) {
+    uint32_t n = 0;
+    (void)pcre2_pattern_info(re->code, PCRE2_INFO_CAPTURECOUNT, &n);
+    return n;
+}
+
+sl_status_t gw_regex_groups(gw_regex_t *re, sl_str_t subject, sl_str_t *groups, size_t n) {
+    PCRE2_SPTR text = (PCRE2_SPTR)(subject.data ? subject.data : "");
+    pcre2_match_data *data = pcre2_match_data_create_from_pattern(re->code, NULL);
+    if (data == NULL) {
+        return SL_NO_MEMORY;
+    }
+    int rc = pcre2_match(re->code, text, subject.len, 0, 0, data, re->context);
+    const PCRE2_SIZE *at = pcre2_get_ovector_pointer(data);
+    for (size_t i = 0; rc > 0 && i < n; i++) {
+        bool set = i < (size_t)rc && at[2 * i] != PCRE2_UNSET && at[2 * i] <= at[2 * i + 1];
+        groups[i] = set ? sl_str((const char *)text + at[2 * i], at[2 * i + 1] - at[2 * i]) : SL_STR_NULL;
+    }
+    pcre2_match_data_free(data);
+    return rc > 0 ? SL_OK : rc == PCRE2_ERROR_NOMATCH ? SL_NOT_FOUND : rc == PCRE2_ERROR_NOMEMORY ? SL_NO_MEMORY : SL_FAILED;
+}
+
 /* ---- literal prefixes ---------------------------------------------------------------------------------------------------- */
 
 static bool contains(sl_str_t s, const char *what) {

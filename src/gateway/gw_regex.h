@@ -19,6 +19,10 @@ void gw_regex_free(gw_regex_t *re); /* NULL is fine */
 /* SL_OK: *end is where the match ends. SL_NOT_FOUND: no match. SL_FAILED: the limit of work was reached. SL_NO_MEMORY. */
 sl_status_t gw_regex_match(gw_regex_t *re, sl_str_t subject, size_t *end);
 
+/* The same, with where the groups matched: groups[0] is the whole, the next ones the pattern's; {NULL,0}: took no part. Borrowed. */
+sl_status_t gw_regex_groups(gw_regex_t *re, sl_str_t subject, sl_str_t *groups, size_t n);
+size_t gw_regex_n_groups(const gw_regex_t *re); /* without the whole */
+
 /*
  * The literal bytes with which every match of an anchored pattern begins, appended to nothing: written to `out` (room for
  * pattern.len bytes). Answers their number; 0 when there are none or the pattern is too clever to tell.

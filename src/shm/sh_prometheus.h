@@ -14,6 +14,13 @@
 #define SH_HOST_OWNER '\x01'
 sl_status_t sh_prometheus_render(const sh_metrics_t *ms, sl_buf_t *out);
 
+/*
+ * The same, with labels that are part of names: `split` appends what is left of a name to `base`, and to `labels` what was found,
+ * `a="b",c="d"` (values through sh_prometheus_label). Metrics whose names are the same then are one with different labels. NULL: none.
+ */
+typedef void (*sh_prometheus_split_t)(void *ud, sl_str_t owner, sl_str_t name, sl_buf_t *base, sl_buf_t *labels);
+sl_status_t sh_prometheus_render_with(const sh_metrics_t *ms, sh_prometheus_split_t split, void *ud, sl_buf_t *out);
+
 /* For other values in the same text: # HELP, # TYPE; a value of a label with what must be escaped. */
 sl_status_t sh_prometheus_head(sl_buf_t *out, const char *name, const char *type, const char *help);
 sl_status_t sh_prometheus_label(sl_buf_t *out, sl_str_t value);

@@ -71,3 +71,35 @@ def test_keys_and_queues_are_listed_in_pages(origin_server):
             for query in ("?offset=18446744073709551615", "?offset=x&size=-1", "?offset=281474976710656", "?size=99999999999999999999999"):
                 answer = gateway.get_admin("/shared-data" + query)
                 assert answer.status == 200 and "data" in json.loads(answer.body)
+
+
+def test_labels_in_names_of_metrics_are_taken_out_by_the_filters_metadata(origin_server):
+    names = ["calls_s_id=a-1_total", "calls_s_id=b_total", "plain"]
+    lines = "\n".join(f"response_headers: metric counter {name}\nresponse_headers: metric_add {i + 1}" for i, name in enumerate(names))
+    meta = {"metrics": {"label_patterns": [{"label": "service", "pattern": "(_s_id=([0-9a-z%-]+))"}]}}
+    with folder() as path:
+        install(path / "filters", "probe")
+        (path / "filters/probe.meta.json").write_text(json.dumps(meta))
+        (path / "filters/probe.meta.json").chmod(0o644)
+        service = {
+            "name": "s",
+            "url": origin_server.url,
+            "routes": [{"name": "r", "paths": ["/"]}],
+            "filter_chains": [{"filters": [{"name": "probe", "config": lines}]}],
+        }
+        with Gateway(path, document(service), workers=1).start() as gateway:
+            assert gateway.get("/").status == 200
+            text = gateway.get_admin("/metrics").text
+            assert '# TYPE pw_probe_calls_total counter\npw_probe_calls_total{service="a-1"} 1\npw_probe_calls_total{service="b"} 2\n' in text
+            assert "\npw_probe_plain 3\n" in text
+
+
+def test_patterns_of_labels_that_make_no_sense_are_refused(origin_server):
+    with folder() as path:
+        install(path / "filters", "probe")
+        gateway = Gateway(path, document())
+        for patterns in ({}, [{}], [{"label": "a", "pattern": "(x"}], [{"label": "1 a", "pattern": "(x(y))"}], [1]):
+            (path / "filters/probe.meta.json").write_text(json.dumps({"metrics": {"label_patterns": patterns}}))
+            (path / "filters/probe.meta.json").chmod(0o644)
+            done = gateway.run("start")
+            assert done.returncode == 1 and "label_patterns" in done.stderr, (patterns, done)

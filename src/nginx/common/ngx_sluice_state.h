@@ -11,6 +11,7 @@
 #define NGX_SLUICE_STATE_H
 
 #include "ngx_sluice.h"
+#include "sh_prometheus.h"
 
 typedef struct ngx_sluice_state_s ngx_sluice_state_t;
 
@@ -41,6 +42,8 @@ void ngx_sluice_call_note(ngx_sluice_conf_t *scf, pw_root_t *root, const char *k
 
 /* For operators: metrics of filters, calls out, then what is in the zones, as text for Prometheus. */
 sl_status_t ngx_sluice_state_render(ngx_sluice_conf_t *scf, sl_buf_t *out);
+/* With labels that are part of the names of filters' metrics (sh_prometheus.h). */
+sl_status_t ngx_sluice_state_render_with(ngx_sluice_conf_t *scf, sh_prometheus_split_t split, void *ud, sl_buf_t *out);
 /*
  * A page of keys, or of queues, of all zones as JSON: {"data": [...], "offset": "where the next page begins"}, without offset on the last
  * one. offset 0: the first page. About n entries, n > 0.

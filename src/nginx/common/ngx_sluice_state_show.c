@@ -210,12 +210,16 @@ static void render_calls(const sh_metrics_t *metrics, sl_buf_t *out) {
 }
 
 sl_status_t ngx_sluice_state_render(ngx_sluice_conf_t *scf, sl_buf_t *out) {
+    return ngx_sluice_state_render_with(scf, NULL, NULL, out);
+}
+
+sl_status_t ngx_sluice_state_render_with(ngx_sluice_conf_t *scf, sh_prometheus_split_t split, void *ud, sl_buf_t *out) {
     sl_status_t rc;
 
     if (scf->state == NULL) {
         return SL_OK;
     }
-    rc = sh_prometheus_render(&scf->state->metrics->metrics, out);
+    rc = sh_prometheus_render_with(&scf->state->metrics->metrics, split, ud, out);
     render_calls(&scf->state->metrics->metrics, out);
     render_zones(scf->state, out);
     render_queues(scf->state, out);

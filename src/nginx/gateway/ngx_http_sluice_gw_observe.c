@@ -1,5 +1,6 @@
 #include "ngx_http_sluice_gw_observe.h"
 
+#include "nd_labels.h"
 #include "ngx_sluice_state.h"
 #include "sh_metric.h"
 #include "sh_prometheus.h"
@@ -430,6 +431,5 @@ sl_status_t ngx_http_sluice_gw_observe_render(ngx_http_sluice_gw_main_conf_t *mc
             render_fixed(out, i);
         }
     }
-    (void)filters;
-    return ngx_sluice_state_render(ngx_sluice_conf((ngx_cycle_t *)ngx_cycle), out);
+    return ngx_sluice_state_render_with(ngx_sluice_conf((ngx_cycle_t *)ngx_cycle), nd_labels_split, (void *)(uintptr_t)filters, out);
 }

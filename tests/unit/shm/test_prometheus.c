@@ -146,6 +146,34 @@ static void every_failing_allocation_is_reported(void **state) {
     assert_true(n > 4);
 }
 
+/* "a@1": the label is what follows the '@'. */
+static void split_at(void *ud, sl_str_t owner, sl_str_t name, sl_buf_t *base, sl_buf_t *labels) {
+    (void)owner;
+    (*(int *)ud)++;
+    const char *at = memchr(name.data, '@', name.len);
+    size_t n = at != NULL ? (size_t)(at - name.data) : name.len;
+    sl_buf_append_str(base, sl_str(name.data, n));
+    if (at != NULL) {
+        sl_buf_printf(labels, "l=\"%.*s\"", (int)(name.len - n - 1), at + 1);
+    }
+}
+
+static void labels_that_are_part_of_names_make_one_metric_of_several(void **state) {
+    (void)state;
+    int asked = 0;
+    record(SH_COUNTER, SL_STR("f"), SL_STR("a@2"), 2);
+    record(SH_COUNTER, SL_STR("f"), SL_STR("a@1"), 1);
+    record(SH_COUNTER, SL_STR("f"), SL_STR("a"), 3);
+    record(SH_HISTOGRAM, SL_STR("f"), SL_STR("h@x"), 1);
+    sl_buf_reset(&out);
+    assert_int_equal(sh_prometheus_render_with(&ms, split_at, &asked, &out), SL_OK);
+    assert_int_equal(asked, 4);
+    const char *text = sl_buf_cstr(&out);
+    const char expected[] = "# HELP pw_f_a\n# TYPE pw_f_a counter\npw_f_a 3\npw_f_a{l=\"1\"} 1\npw_f_a{l=\"2\"} 2\n";
+    assert_int_equal(strncmp(text, expected, strlen(expected)), 0);
+    assert_non_null(strstr(text, "pw_f_h_bucket{l=\"x\",le=\"1\"} 1\n"));
+}
+
 int main(void) {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
@@ -158,6 +186,7 @@ int main(void) {
         T(metrics_whose_exported_names_are_equal_differ_by_a_label),
         T(a_name_of_two_types_gets_the_type_behind_it),
         T(a_text_over_the_ceiling_is_an_error),
+        T(labels_that_are_part_of_names_make_one_metric_of_several),
         T(every_failing_allocation_is_reported),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
