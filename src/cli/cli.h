@@ -40,6 +40,7 @@ int cmd_restart(const cli_options_t *o);
 int cmd_reload(const cli_options_t *o);
 int cmd_health(const cli_options_t *o);
 int cmd_check(const cli_options_t *o);
+int cmd_filters(const cli_options_t *o);
 int cmd_config(const cli_options_t *o);
 int cmd_routes(const cli_options_t *o);
 int cmd_schema(const cli_options_t *o);

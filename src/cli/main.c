@@ -17,6 +17,7 @@ static const cli_command_t commands[] = {
     {"check", "check [--filters DIR] FILE", "validate a declarative file and start each of its filters once", cmd_check},
     {"config", "config init|parse|db_import|db_export|diff [FILE]",
      "write a sample, check a file, import it into the store, export the store, say what a file would change", cmd_config},
+    {"filters", "filters list | inspect NAME|FILE", "show installed filters, or what a module is made of (--json)", cmd_filters},
     {"routes", "routes explain METHOD URL [FILE]", "say which route a request takes and why (-H 'Name: value', --json)", cmd_routes},
     {"schema", "schema openapi|entities", "print the Admin API as an OpenAPI document, or the reference of entities", cmd_schema},
     {"version", "version", "print the version", cmd_version},

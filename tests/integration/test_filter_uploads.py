@@ -443,3 +443,24 @@ def test_other_bodies_and_versions_are_refused(api):
     api.ok(400, "PUT", "/filters/v?version=7", version(1))
     api.ok(400, "PUT", "/filters/v?version=a%2Fb", version(1))
     assert "unknown field" in api("PUT", "/filters/v", b'--X\r\nContent-Disposition: form-data; name="y"\r\n\r\nz\r\n--X--\r\n', "multipart/form-data; boundary=X").text
+
+
+# ---- sluice filters --------------------------------------------------------------------------------------------------------------
+
+
+def test_filters_are_listed_and_inspected_from_the_command_line(origin_server):
+    with folder() as path:
+        install(path / "filters", filed="versioned", bad="noabi")
+        with with_store(path).start() as gateway:
+            sha256 = Api(gateway).ok(201, "PUT", "/filters/v?version=1.0", version(1))["sha256"]
+        done = gateway.run("filters", "list", "--json")
+        found = {f["name"]: (f["source"], f["version"], f["abi"]) for f in json.loads(done.stdout)}
+        assert found == {"bad": ("file", None, None), "filed": ("file", None, "0.2.1"), "v": ("store", "1.0", "0.2.1")}
+        assert sha256[:16] in gateway.run("filters", "list").stdout
+        assert json.loads(gateway.run("filters", "inspect", "v", "--json").stdout)["sha256"] == sha256
+        assert "proxy_on_configure" in gateway.run("filters", "inspect", "filed").stdout
+        assert "no Proxy-Wasm filter" in gateway.run("filters", "inspect", "bad").stdout
+        assert "proxy_on_configure" in sluice("filters", "inspect", FILTERS / "versioned.wasm").stdout
+        done = gateway.run("filters", "inspect", "none")
+        assert done.returncode == 1 and "neither an installed filter nor a file" in done.stderr
+        assert sluice("filters", "show").returncode == 2

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "cmocka_all.h"
+#include "nd_meta.h"
 #include "sl_file.h"
 
 static char dir[64];
@@ -106,8 +107,37 @@ static void every_bad_metadata_file_is_listed(void **state) {
 
 #define TEST(t) cmocka_unit_test_setup_teardown(t, make, drop)
 
+static void label_patterns_and_versions_of_metadata_are_checked(void **state) {
+    (void)state;
+    static const struct {
+        const char *text, *problem; /* NULL: fine */
+    } cases[] = {
+        {"{\"metrics\":{\"label_patterns\":[{\"label\":\"service\",\"pattern\":\"(_s_id=([0-9a-z%-]+))\"}]},\"version\":\"1.0\"}", NULL},
+        {"{\"metrics\":{}}", NULL},
+        {"{\"metrics\":{\"label_patterns\":{}}}", "metrics: label_patterns: expected an array"},
+        {"{\"metrics\":{\"label_patterns\":[{\"pattern\":\"a\"}]}}", "label_patterns[0]: label: required field missing"},
+        {"{\"metrics\":{\"label_patterns\":[{\"label\":\"a\"}]}}", "label_patterns[0]: pattern: required field missing"},
+        {"{\"metrics\":{\"label_patterns\":[{\"label\":1,\"pattern\":\"a\"}]}}", "label: expected a string"},
+        {"{\"metrics\":{\"label_patterns\":[{\"label\":\"9a\",\"pattern\":\"a\"}]}}", "label: expected letters"},
+        {"{\"metrics\":{\"label_patterns\":[{\"label\":\"a\",\"pattern\":\"(\"}]}}", "pattern: not a valid regex"},
+        {"{\"version\":\"12\"}", "version: expected"},
+        {"{\"version\":\"a/b\"}", "version: expected"},
+        {"{\"config_schema\":{\"$schema\":\"http://json-schema.org/draft-07/schema#\"}}", "unsupported document $schema"},
+        {"{\"config_schema\":{\"$schema\":\"https://json-schema.org/draft/2020-12/schema\"}}", NULL},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        sl_err_t why = {.text = ""};
+        json_t *meta = NULL;
+        sl_status_t rc = nd_meta_parse(sl_cstr(cases[i].text), &meta, &why);
+        assert_int_equal(rc, cases[i].problem == NULL ? SL_OK : SL_INVALID);
+        assert_true(cases[i].problem == NULL || strstr(why.text, cases[i].problem) != NULL);
+        json_decref(meta);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(label_patterns_and_versions_of_metadata_are_checked),
         TEST(wasm_files_of_any_case_are_filters_and_nothing_else_is),
         TEST(filters_are_chosen_by_name_and_off_overrides_the_rest),
         TEST(a_missing_folder_is_named),
