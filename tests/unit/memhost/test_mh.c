@@ -232,6 +232,41 @@ static void the_end_of_a_filter_cancels_its_calls(void **state) {
     assert_int_equal(answered[2], 0);
 }
 
+/* ---- gRPC ---- */
+
+static void a_grpc_stream_keeps_what_was_sent_up_to_a_ceiling(void **state) {
+    (void)state;
+    const pw_host_ops_t *ops = mh_ops();
+    const pw_grpc_call_t call = {.token = 6, .upstream = SL_STR("up"), .service = SL_STR("s"), .method = SL_STR("m")};
+    void *handle;
+    assert_int_equal(ops->grpc_open(w.mh, NULL, &call, &handle), SL_OK);
+    for (int i = 0; i < 64; i++) {
+        assert_int_equal(ops->grpc_send(w.mh, handle, SL_STR("message")), SL_OK);
+    }
+    assert_int_equal(ops->grpc_send(w.mh, handle, SL_STR("message")), SL_AGAIN);
+    assert_int_equal(mh_grpc_at(w.mh, 0)->n_messages, 64);
+    assert_false(mh_grpc_at(w.mh, 0)->finished);
+    ops->grpc_finish(w.mh, handle);
+    assert_true(mh_grpc_at(w.mh, 0)->finished);
+    ops->grpc_cancel(w.mh, handle);
+    assert_int_equal(mh_grpc_count(w.mh), 0);
+    assert_int_equal(mh_grpc_cancelled(w.mh), 1);
+    assert_null(mh_grpc_at(w.mh, 0));
+    assert_false(mh_grpc_message(w.mh, 0, SL_STR("x")) || mh_grpc_close(w.mh, 0, 0, SL_STR("")));
+}
+
+static void grpc_upstreams_are_those_of_calls_and_can_be_refused(void **state) {
+    (void)state;
+    const pw_grpc_call_t call = {.upstream = SL_STR("up")};
+    void *handle;
+    assert_true(mh_upstream_add(w.mh, "other"));
+    assert_int_equal(mh_ops()->grpc_open(w.mh, NULL, &call, &handle), SL_NOT_FOUND);
+    assert_true(mh_upstream_add(w.mh, "up"));
+    mh_calls_refuse(w.mh, SL_FAILED);
+    assert_int_equal(mh_ops()->grpc_open(w.mh, NULL, &call, &handle), SL_FAILED);
+    assert_int_equal(mh_grpc_count(w.mh), 0);
+}
+
 /* ---- queues ---- */
 
 static uint32_t register_queue(sl_instance_t *in, uint32_t ctx, uint32_t a1, uint32_t a2) {
@@ -362,6 +397,8 @@ int main(void) {
         T(a_call_times_out_with_the_clock),
         T(unknown_upstreams_and_refusal_are_told_to_the_guest),
         T(the_end_of_a_filter_cancels_its_calls),
+        T(a_grpc_stream_keeps_what_was_sent_up_to_a_ceiling),
+        T(grpc_upstreams_are_those_of_calls_and_can_be_refused),
         T(items_are_told_once_each_and_later),
         T(items_for_a_filter_that_has_gone_are_told_to_nobody),
         T(a_filter_that_wakes_itself_for_ever_is_stopped),
