@@ -4,7 +4,7 @@
 
 enum { HEAD, BODY, CHUNK_SIZE, CHUNK_EXTENSION, CHUNK_SIZE_LF, CHUNK_DATA, CHUNK_CR, CHUNK_LF, TAIL, DONE, FAILED };
 enum { TO_END, BY_LENGTH, BY_CHUNKS };
-enum { CHUNK_DIGITS_MAX = 15 };
+enum { CHUNK_DIGITS_MAX = 15, INFORMATIONAL_MAX = 32 };
 
 void sl_http1_init(sl_http1_t *p, bool to_head, size_t max_head_bytes, size_t max_body_bytes) {
     *p = (sl_http1_t){.to_head = to_head};
@@ -138,6 +138,20 @@ static bool parse_length(sl_str_t s, uint64_t *length) {
     return true;
 }
 
+/* Whether a list of tokens holds this one. */
+static bool lists(sl_str_t list, sl_str_t token) {
+    while (list.len != 0) {
+        const char *comma = memchr(list.data, ',', list.len);
+        size_t len = comma != NULL ? (size_t)(comma - list.data) : list.len;
+        if (sl_str_eq_nocase(trim(sl_str(list.data, len)), token)) {
+            return true;
+        }
+        len += comma != NULL;
+        list = sl_str(list.data + len, list.len - len);
+    }
+    return false;
+}
+
 static sl_status_t find_framing(sl_http1_t *p, sl_err_t *err) {
     bool length_known = false;
     p->framing = TO_END;
@@ -156,7 +170,7 @@ static sl_status_t find_framing(sl_http1_t *p, sl_err_t *err) {
                 return bad(p, err, "the transfer-encoding");
             }
             p->framing = BY_CHUNKS;
-        } else if (sl_str_eq_nocase(f->name, SL_STR("connection")) && sl_str_eq_nocase(f->value, SL_STR("close"))) {
+        } else if (sl_str_eq_nocase(f->name, SL_STR("connection")) && lists(f->value, SL_STR("close"))) {
             p->keepalive = false;
         }
     }
@@ -191,7 +205,7 @@ static sl_status_t parse_head(sl_http1_t *p, sl_err_t *err) {
     }
     if (p->status < 200) {
         sl_buf_reset(&p->head); /* the real one follows */
-        return SL_OK;
+        return ++p->informational <= INFORMATIONAL_MAX ? SL_OK : full(p, err, "number of informational responses");
     }
     sl_status_t rc = parse_fields(p, text, &p->fields, &p->n_fields, err);
     if (rc == SL_OK) {

@@ -1,9 +1,9 @@
 /*
  * An incremental reader of one HTTP/1.x response, for calls out. No I/O: bytes are fed as they come. One owner, one thread.
  *
- * Informational responses (1xx) are read over. Bodies end by Content-Length, by the last chunk, or with the connection; responses to HEAD,
- * 204 and 304 have none. Anything that could be read in two ways (several lengths, a length beside an encoding, folded lines, names that
- * are no tokens, line ends without a line feed) is an error. Ceilings are given at init.
+ * Informational responses (1xx) are read over, up to a number of them. Bodies end by Content-Length, by the last chunk, or with the
+ * connection; responses to HEAD, 204 and 304 have none. Anything that could be read in two ways (several lengths, a length beside an
+ * encoding, folded lines, names that are no tokens, line ends without a line feed) is an error. Ceilings are given at init.
  */
 #ifndef SL_HTTP1_H
 #define SL_HTTP1_H
@@ -32,8 +32,9 @@ typedef struct {
     uint64_t rest; /* bytes of the body, or of the chunk, that are still to come */
     uint8_t state;
     uint8_t framing;
-    uint8_t digits; /* of the chunk's size so far */
-    bool to_head;   /* the request was HEAD */
+    uint8_t digits;        /* of the chunk's size so far */
+    uint8_t informational; /* responses before this one */
+    bool to_head;          /* the request was HEAD */
 } sl_http1_t;
 
 /* Allocates nothing. */

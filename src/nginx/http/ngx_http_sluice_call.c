@@ -26,11 +26,8 @@ static void call_free(ngx_http_sluice_call_t *call) {
 }
 
 static void finish(ngx_http_sluice_call_t *call) {
-    if (call->finished) {
-        return;
-    }
     call->finished = 1;
-    ngx_http_sluice_call_close(call);
+    ngx_http_sluice_target_cancel(&call->to);
     if (call->timeout.timer_set) {
         ngx_del_timer(&call->timeout);
     }
@@ -44,14 +41,16 @@ void ngx_http_sluice_call_fail(ngx_http_sluice_call_t *call, ngx_http_sluice_cal
     if (!call->quiet) {
         ngx_log_error(NGX_LOG_ERR, call->log, 0, "[proxy-wasm] dispatch failed: \"%*s\" calls %V: %s",
                       pw_filter_name(pw_root_filter(call->root)).len, pw_filter_name(pw_root_filter(call->root)).data,
-                      call->peer.name != NULL ? call->peer.name : &call->to.host, why);
+                      call->dial.peer.name != NULL ? call->dial.peer.name : &call->to.host, why);
     }
     call->failed = 1;
     call->failure = failure;
+    ngx_http_sluice_call_close(call);
     finish(call);
 }
 
 void ngx_http_sluice_call_answered(ngx_http_sluice_call_t *call) {
+    ngx_http_sluice_call_leave(call);
     finish(call);
 }
 
@@ -65,7 +64,7 @@ static void tell_failure(ngx_http_sluice_call_t *call) {
         {SL_STR(":status"), SL_STR("503")}, {SL_STR("content-type"), SL_STR("text/plain")}, {SL_STR("content-length"), SL_STR("91")}};
     pw_call_response_t response = {.headers = headers, .n_headers = 3};
 
-    if (pw_filter_dialect(pw_root_filter(call->root)) == SL_DIALECT_WASMX) {
+    if (call->wasmx) {
         response = (pw_call_response_t){.failed = true, .failure = failures[call->failure]};
     } else if (call->failure == NGX_HTTP_SLUICE_CALL_TIMEOUT) {
         headers[0].value = SL_STR("504");
@@ -142,6 +141,7 @@ static ngx_http_sluice_call_t *call_new(ngx_sluice_conf_t *scf, const pw_http_ca
     call->log = (ngx_log_t *)ngx_cycle->log;
     call->scf = scf;
     call->root = request->root;
+    call->wasmx = pw_filter_dialect(pw_root_filter(request->root)) == SL_DIALECT_WASMX;
     call->token = request->token;
     call->done.handler = done_handler;
     call->done.data = call;
@@ -184,7 +184,7 @@ static sl_status_t find_and_connect(ngx_http_sluice_call_t *call, sl_str_t upstr
 }
 
 /* The location's, where the call is made for a request and the location says something; else those of wasm{}. */
-static void settings_of(ngx_http_sluice_call_t *call, ngx_http_sluice_ctx_t *ctx) {
+static void settings_of(ngx_http_sluice_call_t *call, ngx_http_sluice_ctx_t *ctx, ngx_msec_t timeout_ms) {
     static const ngx_http_sluice_loc_conf_t none = {.log_dispatch_errors = NGX_CONF_UNSET,
                                                     .socket_connect_timeout = NGX_CONF_UNSET_MSEC,
                                                     .socket_send_timeout = NGX_CONF_UNSET_MSEC,
@@ -193,12 +193,15 @@ static void settings_of(ngx_http_sluice_call_t *call, ngx_http_sluice_ctx_t *ctx
     ngx_sluice_conf_t *scf = call->scf;
     ngx_flag_t log = NGX_CONF_UNSET;
 
-    call->connect_timeout = call->send_timeout = call->read_timeout = NGX_CONF_UNSET_MSEC;
-    ngx_conf_merge_msec_value(call->connect_timeout, slcf->socket_connect_timeout, scf->socket_connect_timeout);
+    call->dial.timeout = call->send_timeout = call->read_timeout = NGX_CONF_UNSET_MSEC;
+    ngx_conf_merge_msec_value(call->dial.timeout, slcf->socket_connect_timeout, scf->socket_connect_timeout);
     ngx_conf_merge_msec_value(call->send_timeout, slcf->socket_send_timeout, scf->socket_send_timeout);
     ngx_conf_merge_msec_value(call->read_timeout, slcf->socket_read_timeout, scf->socket_read_timeout);
     ngx_conf_merge_value(log, slcf->log_dispatch_errors, scf->log_dispatch_errors);
     call->quiet = !log;
+    if (call->wasmx && timeout_ms != 0) { /* WasmX has no time for the whole, but this one for each step */
+        call->dial.timeout = call->send_timeout = call->read_timeout = timeout_ms;
+    }
 }
 
 sl_status_t ngx_http_sluice_http_call(void *worker, void *stream, const pw_http_call_t *request, void **handle) {
@@ -209,7 +212,7 @@ sl_status_t ngx_http_sluice_http_call(void *worker, void *stream, const pw_http_
     if (call == NULL) {
         return SL_NO_MEMORY;
     }
-    settings_of(call, stream);
+    settings_of(call, stream, request->timeout_ms);
     rc = ngx_http_sluice_call_write(call, request);
     sl_http1_init(&call->response, call->to_head, HEAD_BYTES_MAX, BODY_BYTES_MAX);
     if (rc == SL_OK) {
@@ -219,7 +222,7 @@ sl_status_t ngx_http_sluice_http_call(void *worker, void *stream, const pw_http_
         call_free(call);
         return rc;
     }
-    if (request->timeout_ms != 0 && !call->finished) {
+    if (request->timeout_ms != 0 && !call->wasmx && !call->finished) {
         ngx_add_timer(&call->timeout, request->timeout_ms);
     }
     ngx_sluice_call_note(scf, call->root, "http", NGX_SLUICE_CALL_STARTED);

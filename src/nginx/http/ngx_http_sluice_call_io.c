@@ -1,61 +1,82 @@
-/* A call's connection: connect, TLS, write, read. */
+/* A call's exchange: a connection, the request, the answer. */
 #include "ngx_http_sluice_call.h"
 
 #define READ_BYTES 16384
 
-static void write_handler(ngx_event_t *wev);
-static void read_handler(ngx_event_t *rev);
+static void write_all(ngx_http_sluice_call_t *call);
 
 void ngx_http_sluice_call_close(ngx_http_sluice_call_t *call) {
-    ngx_connection_t *c = call->peer.connection;
+    ngx_connection_t *c = call->connection;
 
-    if (c == NULL) {
-        return;
+    ngx_http_sluice_dial_cancel(&call->dial);
+    if (c != NULL) {
+        call->connection = NULL;
+        ngx_http_sluice_connection_close(c);
     }
-    call->peer.connection = NULL;
-#if (NGX_SSL)
-    if (c->ssl != NULL) {
-        c->ssl->no_wait_shutdown = 1;
-        (void)ngx_ssl_shutdown(c);
-    }
-#endif
-    ngx_close_connection(c);
 }
 
-static void retry(ngx_http_sluice_call_t *call, const char *why) {
-    ngx_log_error(NGX_LOG_INFO, call->log, ngx_socket_errno, "[proxy-wasm] call to %V: %s", call->peer.name, why);
+void ngx_http_sluice_call_leave(ngx_http_sluice_call_t *call) {
+    ngx_connection_t *c = call->connection;
+
+    if (c == NULL || !call->keep || !call->response.keepalive || call->response.excess != 0 || call->request->pos != call->request->last) {
+        ngx_http_sluice_call_close(call);
+        return;
+    }
+    call->connection = NULL;
+    ngx_http_sluice_pool_put(call->scf, c, &call->key);
+}
+
+/* The connection does not go on. One that waited may have been closed meanwhile: then another one gets the request, once. */
+static void broken(ngx_http_sluice_call_t *call, const char *why) {
+    if (!call->reused || call->once) {
+        ngx_http_sluice_call_fail(call, NGX_HTTP_SLUICE_CALL_BROKEN, why);
+        return;
+    }
+    call->reused = 0;
     ngx_http_sluice_call_close(call);
-    ngx_http_sluice_call_connect(call);
+    call->request->pos = call->request->start;
+    ngx_http_sluice_dial(&call->dial);
 }
 
 /* ---- reading and writing ------------------------------------------------------------------------------------------------------- */
 
-static void read_all(ngx_http_sluice_call_t *call) {
-    ngx_connection_t *c = call->peer.connection;
-    u_char bytes[READ_BYTES];
+/* What has come was the end of the answer, or it was not one. NGX_AGAIN: more may come. */
+static ngx_int_t take(ngx_http_sluice_call_t *call, u_char *bytes, size_t n) {
     sl_status_t rc;
     sl_err_t err;
+
+    if (n == 0 && call->reused) {
+        broken(call, "the connection was closed");
+        return NGX_DONE;
+    }
+    call->reused = 0;
+    rc = n == 0 ? sl_http1_end(&call->response, &err) : sl_http1_feed(&call->response, (char *)bytes, n, &err);
+    if (rc == SL_AGAIN) {
+        return NGX_AGAIN;
+    }
+    if (rc == SL_OK) {
+        ngx_http_sluice_call_answered(call);
+    } else {
+        ngx_http_sluice_call_fail(call, n == 0 && call->response.status == 0 ? NGX_HTTP_SLUICE_CALL_BROKEN : NGX_HTTP_SLUICE_CALL_READER,
+                                  err.text);
+    }
+    return NGX_DONE;
+}
+
+static void read_all(ngx_http_sluice_call_t *call) {
+    ngx_connection_t *c = call->connection;
+    u_char bytes[READ_BYTES];
     ssize_t n;
 
-    for (;;) {
+    do {
         n = c->recv(c, bytes, sizeof(bytes));
-        if (n == NGX_AGAIN) {
-            break;
-        }
         if (n == NGX_ERROR) {
-            ngx_http_sluice_call_fail(call, NGX_HTTP_SLUICE_CALL_BROKEN, "the connection was reset");
+            broken(call, "the connection was reset");
             return;
         }
-        rc = n == 0 ? sl_http1_end(&call->response, &err) : sl_http1_feed(&call->response, (char *)bytes, (size_t)n, &err);
-        if (rc == SL_OK) {
-            ngx_http_sluice_call_answered(call);
-            return;
-        }
-        if (rc != SL_AGAIN) {
-            ngx_http_sluice_call_fail(
-                call, n == 0 && call->response.status == 0 ? NGX_HTTP_SLUICE_CALL_BROKEN : NGX_HTTP_SLUICE_CALL_READER, err.text);
-            return;
-        }
+    } while (n != NGX_AGAIN && take(call, bytes, (size_t)n) == NGX_AGAIN);
+    if (n != NGX_AGAIN) {
+        return;
     }
     ngx_add_timer(c->read, call->read_timeout);
     if (ngx_handle_read_event(c->read, 0) != NGX_OK) {
@@ -71,253 +92,134 @@ static void read_handler(ngx_event_t *rev) {
         ngx_http_sluice_call_fail(call, NGX_HTTP_SLUICE_CALL_TIMEOUT, "timed out reading");
         return;
     }
-    if (!call->connected) {
-        return; /* errors of connecting come to the write handler */
-    }
     read_all(call);
-}
-
-static void write_all(ngx_http_sluice_call_t *call) {
-    ngx_connection_t *c = call->peer.connection;
-    ngx_buf_t *b = call->request;
-    ssize_t n;
-
-    while (b->pos < b->last) {
-        n = c->send(c, b->pos, (size_t)(b->last - b->pos));
-        if (n == NGX_ERROR) {
-            ngx_http_sluice_call_fail(call, NGX_HTTP_SLUICE_CALL_BROKEN, "cannot write");
-            return;
-        }
-        if (n == NGX_AGAIN) {
-            ngx_add_timer(c->write, call->send_timeout);
-            if (ngx_handle_write_event(c->write, 0) != NGX_OK) {
-                ngx_http_sluice_call_fail(call, NGX_HTTP_SLUICE_CALL_BROKEN, "no event");
-            }
-            return;
-        }
-        b->pos += n;
-    }
-    if (c->write->timer_set) {
-        ngx_del_timer(c->write);
-    }
-    if (ngx_handle_write_event(c->write, 0) != NGX_OK) {
-        ngx_http_sluice_call_fail(call, NGX_HTTP_SLUICE_CALL_BROKEN, "no event");
-        return;
-    }
-    read_all(call);
-}
-
-/* ---- TLS --------------------------------------------------------------------------------------------------------------------------- */
-
-#if (NGX_SSL)
-
-static ngx_ssl_t client_ssl;
-
-static ngx_int_t ssl_make(ngx_sluice_conf_t *scf, ngx_log_t *log) {
-    const char *file = (char *)scf->tls_trusted_certificate.data;
-
-    if (client_ssl.ctx != NULL) {
-        return NGX_OK;
-    }
-    client_ssl.log = (ngx_log_t *)ngx_cycle->log;
-    if (ngx_ssl_create(&client_ssl, NGX_SSL_TLSv1_2 | NGX_SSL_TLSv1_3, NULL) != NGX_OK) {
-        client_ssl.ctx = NULL;
-        return NGX_ERROR;
-    }
-    if (scf->tls_trusted_certificate.len != 0 ? SSL_CTX_load_verify_locations(client_ssl.ctx, file, NULL) != 1
-                                              : SSL_CTX_set_default_verify_paths(client_ssl.ctx) != 1) {
-        ngx_ssl_error(NGX_LOG_ERR, log, 0, "cannot load the trusted certificates of calls");
-    }
-    return NGX_OK;
-}
-
-void ngx_http_sluice_call_tls_free(void) {
-    if (client_ssl.ctx != NULL) {
-        SSL_CTX_free(client_ssl.ctx);
-        client_ssl.ctx = NULL;
-    }
-}
-
-const char *ngx_http_sluice_tls_verify(ngx_sluice_conf_t *scf, ngx_connection_t *c, ngx_str_t *name) {
-    long rc = SSL_get_verify_result(c->ssl->connection);
-
-    if (scf->tls_verify_cert && rc != X509_V_OK) {
-        return X509_verify_cert_error_string(rc);
-    }
-    if (scf->tls_verify_host && ngx_ssl_check_host(c, name) != NGX_OK) {
-        return "the certificate is for another host";
-    }
-    return NULL;
-}
-
-const char *ngx_http_sluice_tls_prepare(ngx_sluice_conf_t *scf, ngx_connection_t *c, ngx_str_t *server_name) {
-    if (ssl_make(scf, c->log) != NGX_OK || ngx_ssl_create_connection(&client_ssl, c, NGX_SSL_BUFFER | NGX_SSL_CLIENT) != NGX_OK) {
-        return "no tls connection";
-    }
-    if (server_name->len != 0 && SSL_set_tlsext_host_name(c->ssl->connection, (char *)server_name->data) == 0) {
-        return "invalid server name";
-    }
-    return NULL;
-}
-
-static void handshaken(ngx_connection_t *c) {
-    ngx_http_sluice_call_t *call = c->data;
-    const char *bad;
-
-    if (!c->ssl->handshaked) {
-        ngx_http_sluice_call_fail(call, c->read->timedout ? NGX_HTTP_SLUICE_CALL_TIMEOUT : NGX_HTTP_SLUICE_CALL_TLS,
-                                  "tls handshake failed");
-        return;
-    }
-    bad = ngx_http_sluice_tls_verify(call->scf, c, call->server_name.len != 0 ? &call->server_name : &call->to.host);
-    if (bad != NULL) {
-        ngx_http_sluice_call_fail(call, NGX_HTTP_SLUICE_CALL_TLS, bad);
-        return;
-    }
-    if (c->read->timer_set) {
-        ngx_del_timer(c->read);
-    }
-    c->read->handler = read_handler;
-    c->write->handler = write_handler;
-    write_all(call);
-}
-
-static void start_tls(ngx_http_sluice_call_t *call) {
-    ngx_connection_t *c = call->peer.connection;
-    const char *bad;
-    ngx_int_t rc;
-
-    bad = ngx_http_sluice_tls_prepare(call->scf, c, &call->server_name);
-    if (bad != NULL) {
-        ngx_http_sluice_call_fail(call, NGX_HTTP_SLUICE_CALL_TLS, bad);
-        return;
-    }
-    rc = ngx_ssl_handshake(c);
-    if (rc == NGX_AGAIN) {
-        ngx_add_timer(c->read, call->connect_timeout);
-        c->ssl->handler = handshaken;
-        return;
-    }
-    handshaken(c);
-}
-
-#else
-
-void ngx_http_sluice_call_tls_free(void) {
-}
-
-const char *ngx_http_sluice_tls_prepare(ngx_sluice_conf_t *scf, ngx_connection_t *c, ngx_str_t *server_name) {
-    return "nginx was built without TLS";
-}
-
-const char *ngx_http_sluice_tls_verify(ngx_sluice_conf_t *scf, ngx_connection_t *c, ngx_str_t *name) {
-    return "nginx was built without TLS";
-}
-
-static void start_tls(ngx_http_sluice_call_t *call) {
-    ngx_http_sluice_call_fail(call, NGX_HTTP_SLUICE_CALL_TLS, "nginx was built without TLS");
-}
-
-#endif
-
-/* ---- connecting ---------------------------------------------------------------------------------------------------------------------- */
-
-static void connected(ngx_http_sluice_call_t *call) {
-    ngx_connection_t *c = call->peer.connection;
-
-    call->connected = 1;
-    if (c->write->timer_set) {
-        ngx_del_timer(c->write);
-    }
-    if (call->to.tls) {
-        start_tls(call);
-        return;
-    }
-    write_all(call);
-}
-
-ngx_int_t ngx_http_sluice_connect_error(ngx_connection_t *c) {
-    socklen_t len = sizeof(int);
-    int err = 0;
-
-    if (getsockopt(c->fd, SOL_SOCKET, SO_ERROR, (void *)&err, &len) == -1) {
-        err = ngx_socket_errno;
-    }
-    if (err != 0) {
-        ngx_set_socket_errno(err);
-        return NGX_ERROR;
-    }
-    return NGX_OK;
 }
 
 static void write_handler(ngx_event_t *wev) {
     ngx_connection_t *c = wev->data;
     ngx_http_sluice_call_t *call = c->data;
 
-    if (call->connected) {
-        if (wev->timedout) {
-            ngx_http_sluice_call_fail(call, NGX_HTTP_SLUICE_CALL_TIMEOUT, "timed out writing");
-            return;
-        }
-        if (call->request->pos < call->request->last) {
-            write_all(call);
-        }
-        return;
-    }
     if (wev->timedout) {
-        ngx_set_socket_errno(NGX_ETIMEDOUT);
-        retry(call, "timed out connecting");
-        return;
+        ngx_http_sluice_call_fail(call, NGX_HTTP_SLUICE_CALL_TIMEOUT, "timed out writing");
+    } else if (call->request->pos < call->request->last) {
+        write_all(call);
     }
-    if (ngx_http_sluice_connect_error(c) != NGX_OK) {
-        retry(call, "cannot connect");
-        return;
-    }
-    connected(call);
 }
 
-static ngx_int_t open_connection(ngx_http_sluice_call_t *call, ngx_http_sluice_peer_t *to) {
-    ngx_peer_connection_t *peer = &call->peer;
-    ngx_connection_t *c;
-    ngx_int_t rc;
+/* NGX_OK: all of it has gone; NGX_AGAIN: the rest goes later. */
+static ngx_int_t send_request(ngx_http_sluice_call_t *call) {
+    ngx_connection_t *c = call->connection;
+    ngx_buf_t *b = call->request;
+    ssize_t n;
 
-    ngx_memzero(peer, sizeof(ngx_peer_connection_t));
-    peer->sockaddr = to->sockaddr;
-    peer->socklen = to->socklen;
-    peer->name = &to->name;
-    peer->get = ngx_event_get_peer;
-    peer->log = call->log;
-    peer->log_error = NGX_ERROR_INFO;
-    rc = ngx_event_connect_peer(peer);
-    if (rc == NGX_ERROR || rc == NGX_BUSY || rc == NGX_DECLINED) {
-        ngx_http_sluice_call_close(call);
-        return NGX_DECLINED;
+    while (b->pos < b->last) {
+        n = c->send(c, b->pos, (size_t)(b->last - b->pos));
+        if (n == NGX_ERROR || n == NGX_AGAIN) {
+            return n;
+        }
+        b->pos += n;
     }
-    c = peer->connection;
-    c->data = call;
-    c->pool = call->pool;
-    c->log = call->log;
-    c->read->log = c->write->log = call->log;
-    c->sendfile = 0;
-    c->read->handler = read_handler;
-    c->write->handler = write_handler;
-    return rc;
+    return NGX_OK;
 }
 
-void ngx_http_sluice_call_connect(ngx_http_sluice_call_t *call) {
-    ngx_http_sluice_peer_t *peers = call->to.peers.elts;
-    ngx_int_t rc = NGX_DECLINED;
+static void write_all(ngx_http_sluice_call_t *call) {
+    ngx_connection_t *c = call->connection;
+    ngx_int_t rc = send_request(call);
 
-    while (rc == NGX_DECLINED && call->to.next_peer < call->to.peers.nelts) {
-        rc = open_connection(call, &peers[call->to.next_peer++]);
-    }
-    if (rc == NGX_DECLINED) {
-        ngx_http_sluice_call_fail(call, NGX_HTTP_SLUICE_CALL_BROKEN, "no peer could be reached");
+    if (rc == NGX_ERROR) {
+        read_all(call); /* who does not want to read all of it may have said why */
         return;
     }
     if (rc == NGX_AGAIN) {
-        ngx_add_timer(call->peer.connection->write, call->connect_timeout);
+        ngx_add_timer(c->write, call->send_timeout);
+    } else if (c->write->timer_set) {
+        ngx_del_timer(c->write);
+    }
+    if (ngx_handle_write_event(c->write, 0) != NGX_OK) {
+        ngx_http_sluice_call_fail(call, NGX_HTTP_SLUICE_CALL_BROKEN, "no event");
         return;
     }
-    connected(call);
+    if (rc == NGX_OK) {
+        read_all(call);
+    }
+}
+
+/* ---- a connection ---------------------------------------------------------------------------------------------------------------------
+ */
+
+static void use(ngx_http_sluice_call_t *call, ngx_connection_t *c) {
+    call->connection = c;
+    c->data = call;
+    c->log = c->pool->log = c->read->log = c->write->log = call->log;
+    c->read->handler = read_handler;
+    c->write->handler = write_handler;
+    write_all(call);
+}
+
+static ngx_int_t make_key(ngx_http_sluice_call_t *call, const ngx_str_t *peer) {
+    const ngx_http_sluice_dial_t *dial = &call->dial;
+    ngx_str_t none = ngx_null_string;
+    const ngx_str_t *sni = call->to.tls ? &dial->server_name : &none, *verify = call->to.tls ? &dial->verify_name : &none;
+
+    call->key.data = ngx_pnalloc(call->pool, peer->len + sni->len + verify->len + 3);
+    if (call->key.data == NULL) {
+        return NGX_ERROR;
+    }
+    call->key.len = (size_t)(ngx_sprintf(call->key.data, "%V %V %V", peer, sni, verify) - call->key.data);
+    if (call->to.tls) {
+        call->key.data[peer->len] = '+';
+    }
+    return NGX_OK;
+}
+
+static void dialled(ngx_http_sluice_dial_t *dial, ngx_connection_t *c) {
+    ngx_http_sluice_call_t *call = dial->data;
+
+    if (make_key(call, dial->peer.name) != NGX_OK) {
+        call->keep = 0;
+    }
+    use(call, c);
+}
+
+static void not_dialled(ngx_http_sluice_dial_t *dial, ngx_http_sluice_dial_failure_e failure, const char *why) {
+    static const ngx_http_sluice_call_failure_e failures[] = {
+        [NGX_HTTP_SLUICE_DIAL_TIMEOUT] = NGX_HTTP_SLUICE_CALL_TIMEOUT,
+        [NGX_HTTP_SLUICE_DIAL_BROKEN] = NGX_HTTP_SLUICE_CALL_BROKEN,
+        [NGX_HTTP_SLUICE_DIAL_TLS] = NGX_HTTP_SLUICE_CALL_TLS,
+    };
+
+    ngx_http_sluice_call_fail(dial->data, failures[failure], why);
+}
+
+static ngx_connection_t *waiting(ngx_http_sluice_call_t *call) {
+    ngx_http_sluice_peer_t *peers = call->to.peers.elts;
+    ngx_uint_t n = call->to.alike ? call->to.peers.nelts : ngx_min(call->to.peers.nelts, 1);
+
+    for (ngx_uint_t i = 0; i < n; i++) {
+        ngx_connection_t *c = make_key(call, &peers[i].name) == NGX_OK ? ngx_http_sluice_pool_take(&call->key) : NULL;
+        if (c != NULL) {
+            call->dial.peer.name = &peers[i].name;
+            return c;
+        }
+    }
+    return NULL;
+}
+
+void ngx_http_sluice_call_connect(ngx_http_sluice_call_t *call) {
+    ngx_connection_t *c;
+
+    call->dial.to = &call->to;
+    call->dial.scf = call->scf;
+    call->dial.log = call->log;
+    call->dial.verify_name = call->dial.server_name.len != 0 ? call->dial.server_name : call->to.host;
+    call->dial.ready = dialled;
+    call->dial.failed = not_dialled;
+    call->dial.data = call;
+    c = call->keep ? waiting(call) : NULL;
+    if (c == NULL) {
+        ngx_http_sluice_dial(&call->dial);
+        return;
+    }
+    call->reused = 1;
+    use(call, c);
 }

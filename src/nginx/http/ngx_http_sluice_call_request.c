@@ -47,16 +47,21 @@ static void put_pairs(sl_buf_t *out, const pw_pair_t *pairs, size_t n) {
     }
 }
 
-static ngx_uint_t says_length(const pw_http_call_t *request, sl_str_t method) {
-    return request->body.len != 0 || sl_str_eq(method, SL_STR("POST")) || sl_str_eq(method, SL_STR("PUT")) ||
+/* WasmX always says a length and asks for the connection to be closed. */
+static ngx_uint_t says_length(const ngx_http_sluice_call_t *call, const pw_http_call_t *request, sl_str_t method) {
+    return request->body.len != 0 || call->wasmx || sl_str_eq(method, SL_STR("POST")) || sl_str_eq(method, SL_STR("PUT")) ||
            sl_str_eq(method, SL_STR("PATCH"));
 }
 
-static void put_request(sl_buf_t *out, const pw_http_call_t *request, sl_str_t method, sl_str_t path, sl_str_t authority) {
-    (void)sl_buf_printf(out, "%.*s %.*s HTTP/1.1\r\nHost: %.*s\r\nConnection: close\r\n", SL_FMT(method), SL_FMT(path), SL_FMT(authority));
+static void put_request(sl_buf_t *out, const ngx_http_sluice_call_t *call, const pw_http_call_t *request, sl_str_t method, sl_str_t path,
+                        sl_str_t authority) {
+    (void)sl_buf_printf(out, "%.*s %.*s HTTP/1.1\r\nHost: %.*s\r\n", SL_FMT(method), SL_FMT(path), SL_FMT(authority));
+    if (!call->keep) {
+        (void)sl_buf_append_cstr(out, "Connection: close\r\n");
+    }
     if (request->n_trailers != 0) {
         (void)sl_buf_append_cstr(out, "Transfer-Encoding: chunked\r\n");
-    } else if (says_length(request, method)) {
+    } else if (says_length(call, request, method)) {
         (void)sl_buf_printf(out, "Content-Length: %zu\r\n", request->body.len);
     }
     put_pairs(out, request->headers, request->n_headers);
@@ -88,13 +93,15 @@ sl_status_t ngx_http_sluice_call_write(ngx_http_sluice_call_t *call, const pw_ht
     }
     call->to.tls = sl_str_eq_nocase(find(request, ":scheme"), SL_STR("https"));
     call->to_head = sl_str_eq(method, SL_STR("HEAD"));
+    call->once = sl_str_eq(method, SL_STR("POST")) || sl_str_eq(method, SL_STR("PATCH"));
+    call->keep = !call->wasmx && call->scf->call_keepalive != 0;
     sl_buf_init(&out, SIZE_MAX / 2);
-    put_request(&out, request, method, path, authority);
+    put_request(&out, call, request, method, path, authority);
     if (!out.failed) {
         call->request = ngx_create_temp_buf(call->pool, out.len);
         if (call->request != NULL) {
             call->request->last = ngx_cpymem(call->request->pos, out.data, out.len);
-            rc = ngx_http_sluice_server_name(call->pool, authority, &call->server_name);
+            rc = ngx_http_sluice_server_name(call->pool, authority, &call->dial.server_name);
         }
     }
     sl_buf_deinit(&out);

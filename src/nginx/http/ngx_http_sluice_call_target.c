@@ -2,7 +2,7 @@
  * Where a call goes: a name that another module knows (the gateway's upstreams), the name of an upstream{} block, an address, or a
  * host that nginx's resolver finds.
  */
-#include "ngx_http_sluice_call.h"
+#include "ngx_http_sluice_dial.h"
 
 ngx_http_sluice_call_name_pt ngx_http_sluice_call_name;
 
@@ -144,6 +144,7 @@ static sl_status_t find_host(ngx_http_sluice_target_t *to, sl_str_t name, in_por
     }
     to->host = u.host;
     to->port = u.port;
+    to->alike = 1;
     if (u.naddrs == 0) {
         return SL_AGAIN;
     }

@@ -73,7 +73,7 @@ static void on_closed(void *user, uint32_t status, sl_str_t text, bool unprocess
     ngx_http_sluice_grpc_call_t *call = user;
 
     call->stream = NULL;
-    if (unprocessed && call->again != NULL && call->session->ready && ask_again(call)) {
+    if (unprocessed && call->again != NULL && call->session->connection != NULL && ask_again(call)) {
         return;
     }
     tell_closed(call, status, text);

@@ -10,7 +10,7 @@
 #ifndef NGX_HTTP_SLUICE_GRPC_H
 #define NGX_HTTP_SLUICE_GRPC_H
 
-#include "ngx_http_sluice_call.h"
+#include "ngx_http_sluice_dial.h"
 
 #include "sl_grpc.h"
 
@@ -21,17 +21,13 @@ typedef struct {
     ngx_sluice_conf_t *scf;
     ngx_str_t key; /* sessions with the same one go to the same peer in the same way */
     ngx_http_sluice_target_t to;
-    ngx_str_t server_name; /* of TLS: SNI; empty: none */
-    ngx_str_t verify_name; /* of TLS: the certificate must be for it */
-    ngx_peer_connection_t peer;
+    ngx_http_sluice_dial_t dial;
+    ngx_connection_t *connection; /* NULL: HTTP/2 cannot go both ways yet */
     sl_grpc_t *http2;
     ngx_event_t run;  /* posted: something waits to be written, or the session to be ended */
     ngx_event_t idle; /* timer: nobody uses it */
     const char *broken;
-
     unsigned listed : 1;
-    unsigned connected : 1; /* TCP */
-    unsigned ready : 1;     /* and TLS: HTTP/2 may go both ways */
 } ngx_http_sluice_grpc_session_t;
 
 typedef struct {

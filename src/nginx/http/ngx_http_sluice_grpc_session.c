@@ -13,26 +13,16 @@ typedef ngx_http_sluice_grpc_session_t session_t;
 static ngx_queue_t sessions = {&sessions, &sessions};
 static ngx_uint_t n_sessions; /* in the list */
 
-static void session_connect(session_t *s);
-static void write_handler(ngx_event_t *wev);
-static void read_handler(ngx_event_t *rev);
-
 /* ---- the end --------------------------------------------------------------------------------------------------------------------- */
 
 static void close_connection(session_t *s) {
-    ngx_connection_t *c = s->peer.connection;
+    ngx_connection_t *c = s->connection;
 
-    if (c == NULL) {
-        return;
+    ngx_http_sluice_dial_cancel(&s->dial);
+    if (c != NULL) {
+        s->connection = NULL;
+        ngx_http_sluice_connection_close(c);
     }
-    s->peer.connection = NULL;
-#if (NGX_SSL)
-    if (c->ssl != NULL) {
-        c->ssl->no_wait_shutdown = 1;
-        (void)ngx_ssl_shutdown(c);
-    }
-#endif
-    ngx_close_connection(c);
 }
 
 static void session_free(session_t *s) {
@@ -65,8 +55,8 @@ static void session_break(session_t *s, const char *why) {
 static void log_broken(session_t *s) {
     ngx_uint_t level = sl_grpc_streams(s->http2) == 0 || s->scf->log_dispatch_errors == 0 ? NGX_LOG_INFO : NGX_LOG_ERR;
 
-    ngx_log_error(level, s->log, 0, "[proxy-wasm] gRPC to %V%s%V: %s", &s->to.host, s->peer.name != NULL ? " at " : "",
-                  s->peer.name != NULL ? s->peer.name : &(ngx_str_t)ngx_null_string, s->broken);
+    ngx_log_error(level, s->log, 0, "[proxy-wasm] gRPC to %V%s%V: %s", &s->to.host, s->dial.peer.name != NULL ? " at " : "",
+                  s->dial.peer.name != NULL ? s->dial.peer.name : &(ngx_str_t)ngx_null_string, s->broken);
 }
 
 /* ---- reading and writing --------------------------------------------------------------------------------------------------------- */
@@ -78,9 +68,6 @@ static void read_handler(ngx_event_t *rev) {
     ssize_t n = 0;
     sl_err_t err;
 
-    if (!s->ready) {
-        return; /* errors of connecting come to the write handler */
-    }
     for (ngx_uint_t i = 0; i < READS_AT_ONCE && s->broken == NULL; i++) {
         n = c->recv(c, bytes, sizeof(bytes));
         if (n == NGX_AGAIN) {
@@ -105,7 +92,7 @@ static void read_handler(ngx_event_t *rev) {
 }
 
 static void write_all(session_t *s) {
-    ngx_connection_t *c = s->peer.connection;
+    ngx_connection_t *c = s->connection;
     sl_str_t out;
     ssize_t n;
 
@@ -148,7 +135,7 @@ static void idle_handler(ngx_event_t *event) {
 static void run_handler(ngx_event_t *event) {
     session_t *s = event->data;
 
-    if (s->broken == NULL && s->ready) {
+    if (s->broken == NULL && s->connection != NULL) {
         write_all(s);
         if (s->broken == NULL && sl_grpc_over(s->http2)) {
             s->broken = "the session is over";
@@ -175,74 +162,15 @@ static void run_handler(ngx_event_t *event) {
 
 /* ---- connecting ------------------------------------------------------------------------------------------------------------------- */
 
-static void session_ready(session_t *s) {
-    ngx_connection_t *c = s->peer.connection;
+static void write_handler(ngx_event_t *wev) {
+    session_t *s = ((ngx_connection_t *)wev->data)->data;
 
-    if (c->read->timer_set) {
-        ngx_del_timer(c->read);
+    if (wev->timedout) {
+        session_break(s, "timed out writing");
+    } else {
+        ngx_http_sluice_grpc_session_post(s);
     }
-    s->ready = 1;
-    c->read->handler = read_handler;
-    c->write->handler = write_handler;
-    ngx_http_sluice_grpc_session_post(s);
-    ngx_post_event(c->read, &ngx_posted_events); /* settings may have come with the handshake */
 }
-
-#if (NGX_SSL)
-
-static const char *check_alpn(ngx_connection_t *c) {
-    const unsigned char *name;
-    unsigned int len;
-
-    SSL_get0_alpn_selected(c->ssl->connection, &name, &len);
-    return len == 2 && ngx_memcmp(name, "h2", 2) == 0 ? NULL : "the peer does not take HTTP/2";
-}
-
-static void handshaken(ngx_connection_t *c) {
-    session_t *s = c->data;
-    const char *bad;
-
-    if (!c->ssl->handshaked) {
-        session_break(s, c->read->timedout ? "timed out in the tls handshake" : "tls handshake failed");
-        return;
-    }
-    bad = ngx_http_sluice_tls_verify(s->scf, c, &s->verify_name);
-    bad = bad == NULL ? check_alpn(c) : bad;
-    if (bad != NULL) {
-        session_break(s, bad);
-        return;
-    }
-    session_ready(s);
-}
-
-static void start_tls(session_t *s) {
-    ngx_connection_t *c = s->peer.connection;
-    const char *bad = ngx_http_sluice_tls_prepare(s->scf, c, &s->server_name);
-    ngx_int_t rc;
-
-    if (bad == NULL && SSL_set_alpn_protos(c->ssl->connection, (const unsigned char *)"\x02h2", 3) != 0) {
-        bad = "no tls connection";
-    }
-    if (bad != NULL) {
-        session_break(s, bad);
-        return;
-    }
-    rc = ngx_ssl_handshake(c);
-    if (rc == NGX_AGAIN) {
-        ngx_add_timer(c->read, s->scf->socket_connect_timeout);
-        c->ssl->handler = handshaken;
-        return;
-    }
-    handshaken(c);
-}
-
-#else
-
-static void start_tls(session_t *s) {
-    session_break(s, "nginx was built without TLS");
-}
-
-#endif
 
 /* A peer that is silently gone is found out by the kernel: HTTP/2 pings are taken amiss by gRPC servers. */
 static void set_keepalive(ngx_connection_t *c) {
@@ -252,96 +180,36 @@ static void set_keepalive(ngx_connection_t *c) {
 #ifdef TCP_KEEPIDLE
     (void)setsockopt(c->fd, IPPROTO_TCP, TCP_KEEPIDLE, &seconds, sizeof(seconds));
 #endif
-    (void)setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 }
 
-static void connected(session_t *s) {
-    ngx_connection_t *c = s->peer.connection;
+static void dialled(ngx_http_sluice_dial_t *dial, ngx_connection_t *c) {
+    session_t *s = dial->data;
 
-    s->connected = 1;
-    if (c->write->timer_set) {
-        ngx_del_timer(c->write);
-    }
-    if (s->peer.sockaddr->sa_family != AF_UNIX) {
+    s->connection = c;
+    if (dial->peer.sockaddr->sa_family != AF_UNIX) {
         set_keepalive(c);
     }
-    if (s->to.tls) {
-        start_tls(s);
-    } else {
-        session_ready(s);
-    }
-}
-
-static void try_next(session_t *s, const char *why) {
-    ngx_log_error(NGX_LOG_INFO, s->log, ngx_socket_errno, "[proxy-wasm] gRPC to %V: %s", s->peer.name, why);
-    close_connection(s);
-    session_connect(s);
-}
-
-static void write_handler(ngx_event_t *wev) {
-    ngx_connection_t *c = wev->data;
-    session_t *s = c->data;
-
-    if (s->connected) {
-        if (wev->timedout) {
-            session_break(s, "timed out writing");
-        } else if (s->ready) {
-            ngx_http_sluice_grpc_session_post(s);
-        }
-        return;
-    }
-    if (wev->timedout) {
-        ngx_set_socket_errno(NGX_ETIMEDOUT);
-        try_next(s, "timed out connecting");
-    } else if (ngx_http_sluice_connect_error(c) != NGX_OK) {
-        try_next(s, "cannot connect");
-    } else {
-        connected(s);
-    }
-}
-
-static ngx_int_t open_connection(session_t *s, ngx_http_sluice_peer_t *to) {
-    ngx_peer_connection_t *peer = &s->peer;
-    ngx_connection_t *c;
-    ngx_int_t rc;
-
-    ngx_memzero(peer, sizeof(ngx_peer_connection_t));
-    peer->sockaddr = to->sockaddr;
-    peer->socklen = to->socklen;
-    peer->name = &to->name;
-    peer->get = ngx_event_get_peer;
-    peer->log = s->log;
-    peer->log_error = NGX_ERROR_INFO;
-    rc = ngx_event_connect_peer(peer);
-    if (rc == NGX_ERROR || rc == NGX_BUSY || rc == NGX_DECLINED) {
-        close_connection(s);
-        return NGX_DECLINED;
-    }
-    c = peer->connection;
     c->data = s;
-    c->pool = s->pool;
-    c->log = s->log;
-    c->read->log = c->write->log = s->log;
-    c->sendfile = 0;
     c->read->handler = read_handler;
     c->write->handler = write_handler;
-    return rc;
+    ngx_http_sluice_grpc_session_post(s);
+    ngx_post_event(c->read, &ngx_posted_events); /* settings may have come with the handshake */
+}
+
+static void not_dialled(ngx_http_sluice_dial_t *dial, ngx_http_sluice_dial_failure_e failure, const char *why) {
+    session_break(dial->data, why);
 }
 
 static void session_connect(session_t *s) {
-    ngx_http_sluice_peer_t *peers = s->to.peers.elts;
-    ngx_int_t rc = NGX_DECLINED;
-
-    while (rc == NGX_DECLINED && s->to.next_peer < s->to.peers.nelts) {
-        rc = open_connection(s, &peers[s->to.next_peer++]);
-    }
-    if (rc == NGX_DECLINED) {
-        session_break(s, "no peer could be reached");
-    } else if (rc == NGX_AGAIN) {
-        ngx_add_timer(s->peer.connection->write, s->scf->socket_connect_timeout);
-    } else {
-        connected(s);
-    }
+    s->dial.to = &s->to;
+    s->dial.scf = s->scf;
+    s->dial.log = s->log;
+    s->dial.alpn = "h2";
+    s->dial.timeout = s->scf->socket_connect_timeout;
+    s->dial.ready = dialled;
+    s->dial.failed = not_dialled;
+    s->dial.data = s;
+    ngx_http_sluice_dial(&s->dial);
 }
 
 static void target_found(ngx_http_sluice_target_t *to, const char *why) {
@@ -387,7 +255,7 @@ static session_t *session_new(ngx_sluice_conf_t *scf) {
 static sl_status_t set_key(session_t *s, sl_status_t found) {
     ngx_http_sluice_peer_t *peers = s->to.peers.elts;
     ngx_str_t *peer = found == SL_OK && s->to.peers.nelts != 0 ? &peers[0].name : &s->to.host;
-    ngx_str_t *name = s->to.tls ? &s->verify_name : &(ngx_str_t)ngx_null_string;
+    ngx_str_t *name = s->to.tls ? &s->dial.verify_name : &(ngx_str_t)ngx_null_string;
 
     s->key.data = ngx_pnalloc(s->pool, peer->len + name->len + NGX_INT_T_LEN + 4);
     if (s->key.data == NULL) {
@@ -400,12 +268,12 @@ static sl_status_t set_key(session_t *s, sl_status_t found) {
 }
 
 static sl_status_t set_names(session_t *s, const pw_grpc_call_t *request) {
-    sl_status_t rc = ngx_http_sluice_server_name(s->pool, request->authority, &s->server_name);
+    sl_status_t rc = ngx_http_sluice_server_name(s->pool, request->authority, &s->dial.server_name);
 
-    if (rc == SL_OK && s->server_name.len == 0) {
-        rc = ngx_http_sluice_server_name(s->pool, ngx_sluice_str(&s->to.host), &s->server_name);
+    if (rc == SL_OK && s->dial.server_name.len == 0) {
+        rc = ngx_http_sluice_server_name(s->pool, ngx_sluice_str(&s->to.host), &s->dial.server_name);
     }
-    s->verify_name = s->server_name.len != 0 ? s->server_name : s->to.host;
+    s->dial.verify_name = s->dial.server_name.len != 0 ? s->dial.server_name : s->to.host;
     return rc;
 }
 

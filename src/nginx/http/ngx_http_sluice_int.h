@@ -215,6 +215,7 @@ void ngx_http_sluice_upstream_tls_keep(ngx_http_sluice_ctx_t *ctx);
 sl_status_t ngx_http_sluice_http_call(void *worker, void *stream, const pw_http_call_t *request, void **handle);
 void ngx_http_sluice_http_call_cancel(void *worker, void *handle);
 sl_status_t ngx_http_sluice_http_call_detach(void *worker, void *handle);
+void ngx_http_sluice_pool_stop(void);     /* closes the connections that wait for calls */
 void ngx_http_sluice_call_tls_free(void); /* what all calls of the worker share */
 
 /* ---- ngx_http_sluice_grpc.c: operations of pw_host_ops_t; ngx_http_sluice_grpc_session.c --------------------------------------------- */

@@ -153,6 +153,12 @@ static void connections_that_end_are_not_kept(void **state) {
     read_text(&r, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: Close\r\n\r\n", false, 1000);
     assert_false(r.p.keepalive);
     sl_http1_deinit(&r.p);
+    read_text(&r, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: x,, close ,y\r\n\r\n", false, 1000);
+    assert_false(r.p.keepalive);
+    sl_http1_deinit(&r.p);
+    read_text(&r, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: closed, enclose\r\n\r\n", false, 1000);
+    assert_true(r.p.keepalive);
+    sl_http1_deinit(&r.p);
 }
 
 static void what_can_be_read_in_two_ways_is_refused(void **state) {
@@ -224,6 +230,19 @@ static void ceilings_hold(void **state) {
     sl_http1_deinit(&r.p);
 }
 
+static void informational_responses_without_end_are_refused(void **state) {
+    (void)state;
+    sl_http1_t p;
+    sl_err_t err;
+    sl_status_t rc = SL_AGAIN;
+    sl_http1_init(&p, false, 4096, 4096);
+    for (int i = 0; i < 1000 && rc == SL_AGAIN; i++) {
+        rc = sl_http1_feed(&p, "HTTP/1.1 100 Continue\r\n\r\n", 25, &err);
+    }
+    assert_int_equal(rc, SL_NO_MEMORY);
+    sl_http1_deinit(&p);
+}
+
 static void memory_that_runs_out_is_said(void **state) {
     (void)state;
     const char *text = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-T: 1\r\n\r\n";
@@ -256,6 +275,7 @@ int main(void) {
         cmocka_unit_test(connections_that_end_are_not_kept),
         cmocka_unit_test(what_can_be_read_in_two_ways_is_refused),
         cmocka_unit_test(ceilings_hold),
+        cmocka_unit_test(informational_responses_without_end_are_refused),
         cmocka_unit_test(memory_that_runs_out_is_said),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
