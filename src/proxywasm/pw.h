@@ -29,11 +29,13 @@ typedef struct pw_stream_s pw_stream_t;
 
 /* Ceilings; zero members mean the default in brackets. */
 typedef struct {
-    uint64_t vm_memory_bytes;  /* what a filter's memory_budget is cut to [4 GiB] */
-    size_t body_buffer_bytes;  /* held for one filter and direction [1 MiB] */
-    size_t log_line_bytes;     /* [4096] */
-    size_t property_bytes;     /* all that filters keep with one stream by set_property [64 KiB] */
-    uint32_t calls_per_stream; /* in flight [64] */
+    uint64_t vm_memory_bytes;      /* what a filter's memory_budget is cut to [4 GiB] */
+    size_t body_buffer_bytes;      /* held for one filter and direction [1 MiB] */
+    size_t log_line_bytes;         /* [4096] */
+    size_t property_bytes;         /* all that filters keep with one stream by set_property [64 KiB] */
+    uint32_t calls_per_stream;     /* in flight [64] */
+    uint32_t instances_per_filter; /* of a filter that isolates requests, in use at once [1024] */
+    const char *image_folder;      /* for images of instances, shared between processes; NULL: memory. Outlives the worker */
 } pw_limits_t;
 
 pw_worker_t *pw_worker_new(const pw_host_ops_t *ops, void *host_worker, const pw_limits_t *limits); /* NULL: no memory */
@@ -191,6 +193,7 @@ void pw_stream_timing(const pw_stream_t *stream, size_t i, pw_timing_t *out); /*
 /* Counters since new. */
 typedef struct {
     uint64_t vms_created, vms_failed, streams, callbacks, calls_started, calls_dropped, grpc_started, grpc_failed;
+    uint64_t instances_created, instances_restored, instances_dropped; /* for isolated requests */
 } pw_stats_t;
 pw_stats_t pw_worker_stats(const pw_worker_t *worker);
 

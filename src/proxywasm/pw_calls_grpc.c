@@ -99,6 +99,9 @@ static uint64_t start(pw_vm_t *vm, pw_call_kind_t kind, sl_str_t upstream, sl_st
     if (make_metadata(w, &target, metadata, request) != SL_OK) {
         return PW_INTERNAL_FAILURE;
     }
+    if (vm->quiet) {
+        return PW_INTERNAL_FAILURE;
+    }
     pw_call_t *call = w->ops->grpc_open != NULL ? pw_call_new(vm, ctx, kind) : NULL;
     if (call == NULL) {
         return PW_INTERNAL_FAILURE;

@@ -42,6 +42,9 @@ pw_call_t *pw_call_new(pw_vm_t *vm, pw_ctx_t *ctx, pw_call_kind_t kind) {
     }
     root->calls = call;
     root->n_calls++;
+    if (root->pool != NULL) { /* the answer comes to this instance */
+        pw_root_ref(root);
+    }
     if (kind == PW_CALL_HTTP && ctx->stream != NULL && !ctx->stream->logging) {
         call->ctx = ctx;
         ctx->n_calls++;
@@ -64,6 +67,20 @@ void pw_call_free(pw_call_t *call) {
     pw_id_map_remove(&root->vm->calls, &call->node);
     sl_buf_deinit(&call->message);
     free(call);
+    if (root->pool != NULL) {
+        pw_root_unref(root);
+    }
+}
+
+void pw_root_cancel_grpc_streams(pw_root_t *root) {
+    const pw_worker_t *w = root->vm->worker;
+    for (pw_call_t *call = root->calls, *next; call != NULL; call = next) {
+        next = call->next;
+        if (call->kind == PW_CALL_GRPC_STREAM) {
+            w->ops->grpc_cancel(w->host, call->handle);
+            pw_call_free(call);
+        }
+    }
 }
 
 void pw_root_cancel_calls(pw_root_t *root) {
@@ -138,6 +155,10 @@ static bool fetch(pw_vm_t *vm, const sl_raw_t *a, pw_http_call_t *call) {
 
 static uint64_t start(pw_vm_t *vm, pw_ctx_t *ctx, pw_http_call_t *request, uint32_t *token) {
     pw_worker_t *w = vm->worker;
+    if (vm->quiet) { /* has been made, and is answered elsewhere */
+        *token = next_token(vm, PW_CALL_HTTP);
+        return PW_OK;
+    }
     pw_call_t *call = w->ops->http_call != NULL ? pw_call_new(vm, ctx, PW_CALL_HTTP) : NULL;
     if (call == NULL) {
         return PW_INTERNAL_FAILURE;
@@ -219,8 +240,8 @@ void pw_http_call_done(pw_root_t *root, uint32_t token, const pw_call_response_t
         return;
     }
     uint32_t ctx_id = call->ctx != NULL ? call->ctx->node.id : 0;
-    pw_call_free(call);
     pw_root_ref(root);
+    pw_call_free(call);
     if (!vm->failed && pw_vm_has(vm, PW_CB_HTTP_CALL_RESPONSE)) {
         tell(root, token, response);
     }

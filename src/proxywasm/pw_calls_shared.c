@@ -61,13 +61,13 @@ uint64_t pw_call_set_shared_data(pw_vm_t *vm, const sl_raw_t *a) {
 
 uint64_t pw_call_register_shared_queue(pw_vm_t *vm, const sl_raw_t *a) {
     pw_worker_t *w = vm->worker;
-    pw_root_t *root = pw_vm_ctx(vm)->root;
+    pw_root_t *root = pw_root_plugin(pw_vm_ctx(vm)->root);
     sl_str_t name;
     uint32_t id = 0;
     if (!pw_guest_in(vm, a[0].u32, a[1].u32, &name) || !pw_guest_ok(vm, a[2].u32, 4)) {
         return PW_INVALID_MEMORY_ACCESS;
     }
-    if (w->ops->queue_register == NULL || root->gone) {
+    if (w->ops->queue_register == NULL || root == NULL || root->gone) {
         return PW_INTERNAL_FAILURE;
     }
     sl_status_t rc = w->ops->queue_register(w->host, vm->vm_id, name, root, &id);

@@ -4,19 +4,34 @@
 
 /* ---- root contexts ---- */
 
+pw_root_t *pw_root_plugin(pw_root_t *root) {
+    return root->pool == NULL ? root : root->filter->root;
+}
+
 pw_root_t *pw_root_ref(pw_root_t *root) {
     root->refs++;
     return root;
 }
 
 static void filter_free(pw_filter_t *filter) {
+    pw_pool_free(filter->pool);
     sl_module_unref(filter->conf.module);
     sl_arena_deinit(&filter->arena);
     free(filter);
 }
 
+void pw_filter_root_gone(pw_filter_t *filter) {
+    if (--filter->roots == 0 && filter->refs == 0) {
+        filter_free(filter);
+    }
+}
+
 void pw_root_unref(pw_root_t *root) {
     if (--root->refs != 0) {
+        return;
+    }
+    if (root->pool != NULL) {
+        pw_pool_give(root);
         return;
     }
     pw_vm_t *vm = root->vm;
@@ -34,9 +49,7 @@ void pw_root_unref(pw_root_t *root) {
     }
     free(root);
     pw_vm_release(vm);
-    if (--filter->roots == 0 && filter->refs == 0) {
-        filter_free(filter);
-    }
+    pw_filter_root_gone(filter);
 }
 
 void pw_root_stop(pw_root_t *root) {
@@ -45,6 +58,10 @@ void pw_root_stop(pw_root_t *root) {
     }
     const pw_worker_t *w = root->vm->worker;
     root->gone = true;
+    if (root->pool != NULL) { /* the host knows it only from its calls */
+        pw_root_cancel_calls(root);
+        return;
+    }
     w->ops->tick_set(w->host, root, &root->timer, 0);
     pw_root_cancel_calls(root);
     if (w->ops->root_gone != NULL) {
@@ -87,13 +104,28 @@ static sl_status_t start_step(pw_root_t *root, pw_cb_t cb, uint32_t arg, bool an
     return SL_OK;
 }
 
-static sl_status_t root_run(pw_root_t *root, sl_err_t *err) {
+sl_status_t pw_root_run(pw_root_t *root, sl_err_t *err) {
     const pw_filter_conf_t *conf = &root->filter->conf;
     sl_status_t rc = start_step(root, PW_CB_CONTEXT_CREATE, 0, false, err);
     if (rc == SL_OK) {
         rc = start_step(root, PW_CB_VM_START, (uint32_t)conf->vm_config.len, true, err);
     }
     return rc == SL_OK ? start_step(root, PW_CB_CONFIGURE, (uint32_t)conf->config.len, true, err) : rc;
+}
+
+/* A new image for the requests to come; those that run keep what they have. */
+static sl_status_t isolate(pw_root_t *root, sl_err_t *err) {
+    pw_filter_t *filter = root->filter;
+    pw_pool_t *pool;
+    if (filter->conf.opts.isolation != SL_ISOLATION_REQUEST) {
+        return SL_OK;
+    }
+    sl_status_t rc = pw_pool_new(root, &pool, err);
+    if (rc == SL_OK) {
+        pw_pool_free(filter->pool);
+        filter->pool = pool;
+    }
+    return rc;
 }
 
 static sl_status_t root_start(pw_filter_t *filter, pw_root_t **out, sl_err_t *err) {
@@ -105,7 +137,10 @@ static sl_status_t root_start(pw_filter_t *filter, pw_root_t **out, sl_err_t *er
             pw_vm_release(vm);
             rc = sl_err_set(err, SL_NO_MEMORY, "out of memory");
         } else {
-            rc = root_run(root, err);
+            rc = pw_root_run(root, err);
+            if (rc == SL_OK) {
+                rc = isolate(root, err);
+            }
             if (rc != SL_OK) {
                 pw_root_unref(root); /* without callbacks: a filter that refused expects none */
             }
@@ -284,4 +319,12 @@ pw_root_t *pw_filter_root(pw_filter_t *filter) {
         return NULL;
     }
     return filter->root;
+}
+
+pw_root_t *pw_filter_enter(pw_filter_t *filter) {
+    pw_root_t *root = pw_filter_root(filter);
+    if (filter->pool != NULL) { /* requests go on while the plugin's own instance cannot be started */
+        return pw_pool_take(filter);
+    }
+    return root != NULL ? pw_root_ref(root) : NULL;
 }

@@ -43,6 +43,7 @@ typedef enum {
 typedef struct pw_vm_s pw_vm_t;
 typedef struct pw_ctx_s pw_ctx_t;
 typedef struct pw_call_s pw_call_t;
+typedef struct pw_pool_s pw_pool_t;
 
 /* ---- ids -> things, intrusive ---- */
 typedef struct pw_id_node_s {
@@ -114,7 +115,8 @@ struct pw_root_s {
     pw_ctx_t ctx;
     pw_vm_t *vm;
     pw_filter_t *filter;
-    pw_root_t *next; /* of the VM */
+    pw_pool_t *pool; /* of an instance for one request at a time; NULL: a plugin's own root context */
+    pw_root_t *next; /* of the VM; of the idle ones of the pool */
     pw_root_t *next_finishing;
     uint32_t refs;     /* the filter or a deferred end, streams, events that are running */
     bool done_pending; /* on_done answered 0 */
@@ -137,6 +139,8 @@ struct pw_root_s {
     uint32_t next_remote_closed;
     uint32_t tick_ms; /* as the guest last set it */
 };
+/* The root context that has the filter's timer and queues; NULL: it does not work now. */
+pw_root_t *pw_root_plugin(pw_root_t *root);
 pw_root_t *pw_root_ref(pw_root_t *root);
 void pw_root_unref(pw_root_t *root);
 
@@ -150,10 +154,30 @@ struct pw_filter_s {
     bool stop_iteration; /* Pause (1) in a headers callback lets body callbacks run */
     uint32_t callbacks;  /* PW_CB_BIT of what the module exports */
     pw_root_t *root;
-    uint64_t retry_ns; /* monotonic: no new attempt before */
+    uint64_t retry_ns;       /* monotonic: no new attempt before */
+    pw_pool_t *pool;         /* isolation of requests; NULL: shared, or never started */
+    uint32_t n_instances;    /* for requests, in use */
+    uint64_t no_instance_ns; /* monotonic: when that was last logged */
 };
+/* on_context_create, on_vm_start, on_configure. */
+sl_status_t pw_root_run(pw_root_t *root, sl_err_t *err);
+/* One root less that points to the filter. */
+void pw_filter_root_gone(pw_filter_t *filter);
 /* A root that works, restarted if its VM has failed; NULL: it does not start now. */
 pw_root_t *pw_filter_root(pw_filter_t *filter);
+/* The root context for a new stream, with a reference: the filter's, or that of an instance for this stream alone. NULL: there is none. */
+pw_root_t *pw_filter_enter(pw_filter_t *filter);
+
+/* ---- instances for requests: pw_pool.c ---- */
+
+/* From the state of a plugin that has just been configured. */
+sl_status_t pw_pool_new(pw_root_t *plugin, pw_pool_t **out, sl_err_t *err);
+void pw_pool_free(pw_pool_t *pool); /* instances in use go when they are given back */
+uint32_t *pw_pool_next_ctx(pw_pool_t *pool);
+/* The root context of an instance that is as it was after on_configure, with one reference; NULL (logged): there is none now. */
+pw_root_t *pw_pool_take(pw_filter_t *filter);
+/* From pw_root_unref: nobody uses it any more. */
+void pw_pool_give(pw_root_t *root);
 
 /* ---- VMs ---- */
 typedef enum { PW_DURING_START = 1, PW_DURING_ALLOC = 2 } pw_during_t;
@@ -168,6 +192,7 @@ struct pw_vm_s {
     pw_worker_t *worker;
     sl_arena_t arena;
     /* the key */
+    const pw_filter_t *owner; /* the only filter in it; NULL: it may have several */
     sl_module_t *module;
     sl_str_t vm_id, config;
     uint64_t memory_budget;   /* bytes */
@@ -178,6 +203,9 @@ struct pw_vm_s {
     sl_str_t starter;        /* filter that made it, for the log */
     sl_instance_t *instance; /* NULL: failed, or not there yet */
     sl_func_t *alloc;
+    sl_func_t *on_reset;    /* sluice_on_reset; NULL: not exported */
+    pw_pool_t *pool;        /* for requests, one at a time; NULL: a plugin's */
+    bool quiet;             /* what it asks the proxy for has been done: timers, queues, calls */
     sl_func_t *cb[PW_CB_N]; /* NULL: not exported */
     pw_abi_version_t abi;
     uint8_t during; /* PW_DURING_*: what may be called is restricted */
@@ -201,6 +229,11 @@ struct pw_vm_s {
 /* Finds a VM with this key that works, or makes one and runs its start functions. */
 sl_status_t pw_vm_get(pw_filter_t *filter, pw_vm_t **out, sl_err_t *err);
 void pw_vm_release(pw_vm_t *vm); /* frees it when no root is left */
+/* A VM of its own for a filter: as the image says, or started when that is NULL. */
+sl_status_t pw_vm_new(pw_filter_t *filter, sl_image_t *image, pw_vm_t **out, sl_err_t *err);
+void pw_vm_free(pw_vm_t *vm);
+/* Calls on_reset; otherwise as pw_vm_call. */
+sl_status_t pw_vm_call_reset(pw_vm_t *vm, pw_ctx_t *ctx, sl_err_t *err);
 /* Gives ctx an id that is free; SL_NO_MEMORY. */
 sl_status_t pw_vm_announce(pw_vm_t *vm, pw_ctx_t *ctx);
 /*
@@ -241,7 +274,8 @@ const char *pw_module_callback(const sl_module_t *module, pw_cb_t cb, pw_abi_ver
 pw_call_t *pw_call_new(pw_vm_t *vm, pw_ctx_t *ctx, pw_call_kind_t kind);
 void pw_call_free(pw_call_t *call);
 void pw_root_cancel_calls(pw_root_t *root);
-void pw_root_stop(pw_root_t *root); /* timers, calls, queues: the host forgets the root */
+void pw_root_cancel_grpc_streams(pw_root_t *root); /* they have no end of their own */
+void pw_root_stop(pw_root_t *root);                /* timers, calls, queues: the host forgets the root */
 
 /* ---- chains ---- */
 struct pw_chain_s {

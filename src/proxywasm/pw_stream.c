@@ -39,9 +39,8 @@ pw_stream_t *pw_stream_new(pw_worker_t *worker, pw_chain_t *chain, void *host_st
     }
     for (size_t i = 0; i < s->n; i++) {
         pw_position_t *at = &s->at[i];
-        pw_root_t *root = pw_filter_root(chain->filters[i]);
         at->filter = chain->filters[i];
-        at->ctx.root = root != NULL ? pw_root_ref(root) : NULL;
+        at->ctx.root = pw_filter_enter(chain->filters[i]);
         at->ctx.stream = s;
         at->ctx.position = (uint32_t)i;
         /* Ceilings are the pipe's business: some held bytes may pass them by one piece. */
@@ -168,6 +167,9 @@ static void position_free(pw_stream_t *s, size_t i) {
     if (at->ctx.n_calls != 0) {
         release_calls(s, at);
         fail_released_calls(root);
+    }
+    if (root->pool != NULL) {
+        pw_root_cancel_grpc_streams(root);
     }
     pw_root_unref(root);
 }

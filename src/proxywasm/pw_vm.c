@@ -66,10 +66,11 @@ void pw_id_map_deinit(pw_id_map_t *map) {
 }
 
 sl_status_t pw_vm_announce(pw_vm_t *vm, pw_ctx_t *ctx) {
+    uint32_t *next = vm->pool != NULL ? pw_pool_next_ctx(vm->pool) : &vm->next_ctx;
     do {
-        vm->next_ctx++;
-    } while (vm->next_ctx == 0 || pw_id_map_find(&vm->contexts, vm->next_ctx) != NULL);
-    ctx->node.id = vm->next_ctx;
+        ++*next;
+    } while (*next == 0 || pw_id_map_find(&vm->contexts, *next) != NULL);
+    ctx->node.id = *next;
     if (!pw_id_map_add(&vm->contexts, &ctx->node)) {
         ctx->node.id = 0;
         return SL_NO_MEMORY;
@@ -121,7 +122,9 @@ static void vm_fail(pw_vm_t *vm) {
             }
         }
     }
-    drop_instance(vm);
+    if (vm->pool == NULL) { /* else it is restored when the request is over */
+        drop_instance(vm);
+    }
 }
 
 static void log_trap(pw_vm_t *vm, const pw_ctx_t *ctx, const char *where, const char *text) {
@@ -186,6 +189,22 @@ sl_status_t pw_vm_call(pw_vm_t *vm, pw_ctx_t *ctx, pw_cb_t cb, sl_raw_t *args, s
     return SL_OK;
 }
 
+sl_status_t pw_vm_call_reset(pw_vm_t *vm, pw_ctx_t *ctx, sl_err_t *err) {
+    sl_raw_t args[1] = {{.u64 = 0}};
+    vm->current = ctx;
+    vm->depth++;
+    sl_status_t rc = sl_instance_call(vm->instance, vm->on_reset, args, err);
+    vm->depth--;
+    pw_log_std_flush(vm);
+    vm->current = vm->effective = NULL;
+    if (rc != SL_OK) {
+        log_trap(vm, ctx, "sluice_on_reset", err->text);
+        vm_fail(vm);
+        return SL_TRAP;
+    }
+    return SL_OK;
+}
+
 /* ---- starting ---- */
 
 /* A start function ends well by returning, or by proc_exit(0) as TinyGo's _start does. */
@@ -230,7 +249,7 @@ static sl_status_t run_start_functions(pw_vm_t *vm, sl_err_t *err) {
     return void_export != NULL && strcmp(void_export->sig, ":i") == 0 ? run_start(vm, "__main_void", ":i", err) : SL_OK;
 }
 
-static sl_status_t link_instance(pw_vm_t *vm, sl_err_t *err) {
+static sl_status_t link_instance(pw_vm_t *vm, sl_image_t *image, sl_err_t *err) {
     const sl_module_info_t *info = sl_module_info(vm->module);
     sl_import_t *imports = calloc(info->n_imports + 1, sizeof(*imports));
     if (imports == NULL) {
@@ -249,7 +268,8 @@ static sl_status_t link_instance(pw_vm_t *vm, sl_err_t *err) {
         sl_instance_limits_t limits = {.max_memory_bytes = vm->memory_budget, .watch = vm->worker->watch};
         sl_instance_t *instance = NULL;
         sl_watch_begin(limits.watch, vm->start_budget_ms);
-        rc = sl_instance_new(vm->module, imports, info->n_imports, &limits, vm, &instance, err);
+        rc = image != NULL ? sl_instance_from_image(image, imports, info->n_imports, &limits, vm, &instance, err)
+                           : sl_instance_new(vm->module, imports, info->n_imports, &limits, vm, &instance, err);
         sl_watch_end(limits.watch);
         vm->instance = rc == SL_OK ? instance : NULL; /* a start section that trapped has left a dead one */
     }
@@ -266,10 +286,14 @@ static sl_status_t resolve(pw_vm_t *vm, const pw_module_facts_t *facts, sl_err_t
             rc = sl_instance_func(vm->instance, name, sig, &vm->cb[cb], err);
         }
     }
+    const sl_extern_t *on_reset = sl_module_export(vm->module, "sluice_on_reset", SL_EXTERN_FUNC);
+    if (rc == SL_OK && on_reset != NULL && strcmp(on_reset->sig, ":") == 0) {
+        rc = sl_instance_func(vm->instance, "sluice_on_reset", ":", &vm->on_reset, err);
+    }
     return rc;
 }
 
-static sl_status_t vm_start(pw_vm_t *vm, sl_err_t *err) {
+static sl_status_t vm_start(pw_vm_t *vm, sl_image_t *image, sl_err_t *err) {
     pw_module_facts_t facts;
     sl_status_t rc = pw_module_facts(vm->module, &facts, err);
     rc = rc == SL_OK ? pw_worker_watch(vm->worker, sl_module_engine(vm->module), err) : rc;
@@ -279,8 +303,8 @@ static sl_status_t vm_start(pw_vm_t *vm, sl_err_t *err) {
     vm->abi = facts.abi;
     vm->running = PW_CB_N;
     vm->during = PW_DURING_START;
-    rc = link_instance(vm, err);
-    if (rc == SL_OK) {
+    rc = link_instance(vm, image, err);
+    if (rc == SL_OK && image == NULL) {
         rc = run_start_functions(vm, err);
     }
     vm->during = 0;
@@ -323,13 +347,20 @@ static bool same_env(const pw_vm_t *vm, const pw_filter_conf_t *conf) {
     return true;
 }
 
-static bool fits(const pw_vm_t *vm, const pw_filter_conf_t *conf) {
-    return !vm->failed && memcmp(sl_module_info(vm->module)->sha256, sl_module_info(conf->module)->sha256, 32) == 0 &&
+/* Only filters that share are in one VM. */
+static const pw_filter_t *owner_of(const pw_filter_t *filter) {
+    return filter->conf.opts.isolation == SL_ISOLATION_SHARED ? NULL : filter;
+}
+
+static bool fits(const pw_vm_t *vm, const pw_filter_t *filter) {
+    const pw_filter_conf_t *conf = &filter->conf;
+    return !vm->failed && vm->owner == owner_of(filter) &&
+           memcmp(sl_module_info(vm->module)->sha256, sl_module_info(conf->module)->sha256, 32) == 0 &&
            sl_str_eq(vm->vm_id, conf->opts.vm_id) && sl_str_eq(vm->config, conf->vm_config) &&
            vm->memory_budget == memory_budget(vm->worker, conf) && same_env(vm, conf);
 }
 
-static void vm_free(pw_vm_t *vm) {
+void pw_vm_free(pw_vm_t *vm) {
     for (pw_vm_t **p = &vm->worker->vms; *p != NULL; p = &(*p)->next) {
         if (*p == vm) {
             *p = vm->next;
@@ -349,38 +380,42 @@ static void vm_free(pw_vm_t *vm) {
 
 void pw_vm_release(pw_vm_t *vm) {
     if (vm->n_roots == 0) {
-        vm_free(vm);
+        pw_vm_free(vm);
     }
 }
 
-static sl_status_t vm_new(pw_filter_t *filter, pw_vm_t **out, sl_err_t *err) {
+sl_status_t pw_vm_new(pw_filter_t *filter, sl_image_t *image, pw_vm_t **out, sl_err_t *err) {
     pw_vm_t *vm = calloc(1, sizeof(*vm));
     if (vm == NULL) {
         return sl_err_set(err, SL_NO_MEMORY, "out of memory");
     }
     vm->worker = filter->worker;
-    vm->next = vm->worker->vms;
-    vm->worker->vms = vm;
+    vm->owner = owner_of(filter);
     sl_arena_init(&vm->arena, 1024, SIZE_MAX / 2);
     sl_buf_init(&vm->std[0], vm->worker->limits.log_line_bytes);
     sl_buf_init(&vm->std[1], vm->worker->limits.log_line_bytes);
     sl_status_t rc =
-        copy_key(vm, &filter->conf) ? vm_start(vm, err) : sl_err_set(err, SL_NO_MEMORY, "out of memory while starting an instance");
+        copy_key(vm, &filter->conf) ? vm_start(vm, image, err) : sl_err_set(err, SL_NO_MEMORY, "out of memory while starting an instance");
     if (rc != SL_OK) {
-        vm_free(vm);
+        pw_vm_free(vm);
         return rc;
     }
-    vm->worker->stats.vms_created++;
+    vm->worker->stats.vms_created += image == NULL;
     *out = vm;
     return SL_OK;
 }
 
 sl_status_t pw_vm_get(pw_filter_t *filter, pw_vm_t **out, sl_err_t *err) {
     for (pw_vm_t *vm = filter->worker->vms; vm != NULL; vm = vm->next) {
-        if (fits(vm, &filter->conf)) {
+        if (fits(vm, filter)) {
             *out = vm;
             return SL_OK;
         }
     }
-    return vm_new(filter, out, err);
+    sl_status_t rc = pw_vm_new(filter, NULL, out, err);
+    if (rc == SL_OK) {
+        (*out)->next = filter->worker->vms;
+        filter->worker->vms = *out;
+    }
+    return rc;
 }

@@ -7,6 +7,7 @@ static void default_limits(pw_limits_t *l) {
     l->body_buffer_bytes = l->body_buffer_bytes != 0 ? l->body_buffer_bytes : (size_t)1 << 20;
     l->log_line_bytes = l->log_line_bytes != 0 ? l->log_line_bytes : 4096;
     l->property_bytes = l->property_bytes != 0 ? l->property_bytes : (size_t)64 << 10;
+    l->instances_per_filter = l->instances_per_filter != 0 ? l->instances_per_filter : 1024;
     l->calls_per_stream = l->calls_per_stream != 0 ? l->calls_per_stream : 64;
 }
 
