@@ -193,7 +193,9 @@ sl_status_t pw_vm_call_reset(pw_vm_t *vm, pw_ctx_t *ctx, sl_err_t *err) {
     sl_raw_t args[1] = {{.u64 = 0}};
     vm->current = ctx;
     vm->depth++;
+    sl_watch_begin(vm->worker->watch, ctx->root->filter->conf.opts.cpu_budget_ms);
     sl_status_t rc = sl_instance_call(vm->instance, vm->on_reset, args, err);
+    sl_watch_end(vm->worker->watch);
     vm->depth--;
     pw_log_std_flush(vm);
     vm->current = vm->effective = NULL;

@@ -42,19 +42,10 @@ static sl_status_t assign(ngx_conf_t *cf, sl_filter_opts_t *opts, const sl_filte
     return rc;
 }
 
-static void warn_isolation(ngx_conf_t *cf, const sl_filter_opts_t *opts, const ngx_str_t *value) {
-    if (opts->isolation != SL_ISOLATION_SHARED) {
-        ngx_conf_log_error(NGX_LOG_WARN, cf, 0, "isolation mode \"%V\" is accepted and behaves like \"none\"", value);
-    }
-}
-
 static ngx_int_t set(ngx_conf_t *cf, sl_filter_opts_t *opts, const sl_filter_opt_t *opt, const ngx_str_t *value) {
     sl_err_t err;
 
     if (assign(cf, opts, opt, ngx_sluice_str(value), &err) == SL_OK) {
-        if (opt == &sl_filter_opts[SL_FOPT_ISOLATION]) {
-            warn_isolation(cf, opts, value);
-        }
         return NGX_OK;
     }
     if (opt == &sl_filter_opts[SL_FOPT_ISOLATION]) {

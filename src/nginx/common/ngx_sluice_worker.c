@@ -73,7 +73,8 @@ sl_engine_t *ngx_sluice_engine(ngx_sluice_conf_t *scf) {
     if (scf->cache_dir.len != 0) {
         scf->cache = sl_cache_new((char *)scf->cache_dir.data, cache_note, scf);
     }
-    ngx_log_error(NGX_LOG_INFO, scf->cycle->log, 0, "[wasm] using %s", sl_engine_name(scf->engine));
+    ngx_log_error(NGX_LOG_INFO, scf->cycle->log, 0, "[wasm] using %s, written pages are found by %s", sl_engine_name(scf->engine),
+                  sl_engine_dirty_name(scf->engine));
     return scf->engine;
 }
 
@@ -158,7 +159,7 @@ static void canary_log(void *ud, uint32_t level, sl_str_t line) {
 }
 
 static pw_limits_t limits(const ngx_sluice_conf_t *scf) {
-    return (pw_limits_t){.vm_memory_bytes = scf->vm_memory_limit};
+    return (pw_limits_t){.vm_memory_bytes = scf->vm_memory_limit, .image_folder = scf->image_dir};
 }
 
 static ngx_int_t try_chain(ngx_sluice_conf_t *scf, const ngx_sluice_chain_t *chain) {
@@ -167,6 +168,7 @@ static ngx_int_t try_chain(ngx_sluice_conf_t *scf, const ngx_sluice_chain_t *cha
 
     for (ngx_uint_t i = 0; i < chain->filters->nelts; i++) {
         pw_filter_conf_t conf = filter_conf(scf, chain, i);
+        lim.image_folder = NULL; /* the folder is the workers' */
         if (mh_canary(&conf, &lim, canary_log, scf, &err) != SL_OK) {
             ngx_sluice_filter_t *filter = (ngx_sluice_filter_t *)chain->filters->elts + i;
             ngx_log_error(NGX_LOG_EMERG, scf->cycle->log, 0, "[proxy-wasm] failed initializing \"%V\" filter in %s:%ui", &filter->name,

@@ -202,6 +202,8 @@ static char *set_gateway(ngx_conf_t *cf, ngx_command_t *cmd, void *conf) {
     snprintf(mcf->plan_path, sizeof(mcf->plan_path), "%s/state/plan", mcf->prefix);
     snprintf(mcf->cache_path, sizeof(mcf->cache_path), "%s/state/cache", mcf->prefix);
     snprintf(mcf->modules_path, sizeof(mcf->modules_path), "%s/state/modules", mcf->prefix);
+    snprintf(mcf->image_path, sizeof(mcf->image_path), "%s/state/images", mcf->prefix);
+    ngx_sluice_conf(cf->cycle)->image_dir = mcf->image_path;
     mcf->filters_path = (char *)(uintptr_t)text_of(o, "filters_path");
     mcf->store_path = text_of(o, "store");
     const char *choose = text_of(o, "wasm_filters");

@@ -35,7 +35,7 @@ enum {
 typedef struct {
     ngx_str_t path; /* of sluice.json; empty: no gateway in this nginx */
     json_t *settings;
-    char prefix[4096], plan_path[4200], cache_path[4200], modules_path[4200];
+    char prefix[4096], plan_path[4200], cache_path[4200], modules_path[4200], image_path[4200];
     char *filters_path;     /* NULL: none */
     const char *store_path; /* of the embedded store; NULL: database off */
     ngx_str_t filters_choose;
