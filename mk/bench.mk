@@ -19,5 +19,7 @@ $(B)/bench/%: bench/%.c $(BENCH_LIBS) | $(WASMTIME_READY)
 	@mkdir -p $(@D)
 	@$(CC) $(BENCH_FLAGS) -o $@.$$$$ $< $(call link_libs,$^) $(EXTERNAL_LIBS) $(TEST_RPATH) && mv $@.$$$$ $@ || { rm -f $@.$$$$; exit 1; }
 
+bench-isolation: $(BENCH_FILTERS) template-rust
+
 $(addprefix bench-,$(filter-out plan_match,$(BENCH_NAMES))): bench-%: $(B)/bench/%
 	@$< $(BENCH_ARGS)

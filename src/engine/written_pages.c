@@ -188,19 +188,21 @@ bool sl_signals_are_used(void) {
 
 /*
  * A page is cold (protected), open (written in this use, and why its list `runs` exists) or hot (always writable, copied back each time).
- * A page that was open in STREAK uses in a row becomes hot. Every AUDIT uses the hot ones are compared before they are copied;
- * who was not written twice in a row becomes cold again. So a request pays for what requests usually write, and the first of a kind
+ * A page that was open STREAK times becomes hot: times that were never more than SELDOM uses apart, or, in runs of many pages, where one
+ * signal is for all of them, of uses in a row. Every AUDIT uses the hot ones are compared before they are copied; who was not written in
+ * MISSES of them in a row becomes cold again. So a request pays for what requests usually write, and the first of a kind
  * for what it writes in addition.
  */
 enum { COLD, OPEN, HOT };
-enum { STREAK = 4, AUDIT = 17, MISSES = 2, RUNS_MAX = 256, RUN_PAGES_MAX = 16, HINT_MAX = 255 };
+enum { STREAK = 4, SELDOM = 16, SHORT_RUN = 4, AUDIT = 17, MISSES = 16, RUNS_MAX = 256, RUN_PAGES_MAX = 16, HINT_MAX = 255 };
 
 typedef struct {
     uint8_t state;
-    uint8_t streak;  /* uses in a row in which it was written */
+    uint8_t streak;  /* times that it was open, close to each other */
     uint8_t last;    /* low bits of the number of the last of them */
     uint8_t misses;  /* hot: audits in a row that found it as it was */
     uint8_t hint;    /* pages that were written from here on, the last time that it was the first of a run */
+    bool faulted;    /* open: written for certain, be it with what was there before */
     bool is_private; /* has been written since it was mapped: takes memory */
 } page_t;
 
@@ -283,6 +285,7 @@ bool sl_pages_open(sl_pages_t *p, size_t offset) {
     for (uint32_t i = 0; i < n; i++) {
         p->pages[first + i].state = OPEN;
     }
+    p->pages[first].faulted = true;
     p->runs[p->n_runs++] = (run_t){first, n};
     return true;
 }
@@ -338,9 +341,9 @@ static bool restore_hot(sl_pages_t *p, uint32_t *n_pages) {
 }
 
 /* Copies one page of a run back; true: it is hot from now on. */
-static bool restore_open(sl_pages_t *p, uint32_t at) {
+static bool restore_open(sl_pages_t *p, uint32_t at, uint32_t apart) {
     page_t *page = &p->pages[at];
-    page->streak = page->last == (uint8_t)(p->uses - 1) ? (uint8_t)(page->streak + 1) : 1;
+    page->streak = (uint8_t)(p->uses - page->last) <= apart ? (uint8_t)(page->streak + 1) : 1;
     page->last = (uint8_t)p->uses;
     copy_page(p, at);
     if (!page->is_private) {
@@ -358,14 +361,15 @@ static bool restore_open(sl_pages_t *p, uint32_t at) {
 
 /* Runs that follow each other were one. `n` becomes what was written of it. */
 static bool restore_run(sl_pages_t *p, run_t run, uint32_t *n_pages) {
-    uint32_t cold_from = run.first, written_to = run.first;
+    uint32_t cold_from = run.first, written_to = run.first, apart = run.n <= SHORT_RUN ? SELDOM : 1;
     for (uint32_t at = run.first; at < run.first + run.n; at++) {
-        if (!differs(p, at)) {
+        if (!p->pages[at].faulted && !differs(p, at)) {
             continue;
         }
+        p->pages[at].faulted = false;
         written_to = at + 1;
         ++*n_pages;
-        if (!restore_open(p, at)) {
+        if (!restore_open(p, at, apart)) {
             continue;
         }
         if (!close_pages(p, cold_from, at - cold_from)) {

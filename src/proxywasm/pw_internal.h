@@ -174,6 +174,9 @@ pw_root_t *pw_filter_enter(pw_filter_t *filter);
 sl_status_t pw_pool_new(pw_root_t *plugin, pw_pool_t **out, sl_err_t *err);
 void pw_pool_free(pw_pool_t *pool); /* instances in use go when they are given back */
 uint32_t *pw_pool_next_ctx(pw_pool_t *pool);
+sl_image_t *pw_pool_image(const pw_pool_t *pool);
+/* From now on a fresh instance for each request, as for a module that has no image. For comparisons. */
+void pw_pool_forget_image(pw_pool_t *pool);
 /* The root context of an instance that is as it was after on_configure, with one reference; NULL (logged): there is none now. */
 pw_root_t *pw_pool_take(pw_filter_t *filter);
 /* From pw_root_unref: nobody uses it any more. */

@@ -23,8 +23,7 @@ enum { IDLE_MAX = 64 };
 struct pw_pool_s {
     pw_worker_t *worker;
     sl_image_t *image; /* NULL: a fresh instance each time */
-    const char *why_not;
-    uint32_t refs; /* the filter, and instances that are in use */
+    uint32_t refs;     /* the filter, and instances that are in use */
     uint32_t n_idle;
     pw_root_t *idle; /* linked by next */
     uint32_t root_id;
@@ -114,14 +113,20 @@ static bool restore(pw_root_t *root) {
 
 /* ---- the pool ---- */
 
-static void pool_unref(pw_pool_t *pool) {
-    if (--pool->refs != 0) {
-        return;
-    }
+static void idle_free(pw_pool_t *pool) {
     for (pw_root_t *root = pool->idle, *next; root != NULL; root = next) {
         next = root->next;
         instance_free(root);
     }
+    pool->idle = NULL;
+    pool->n_idle = 0;
+}
+
+static void pool_unref(pw_pool_t *pool) {
+    if (--pool->refs != 0) {
+        return;
+    }
+    idle_free(pool);
     sl_image_unref(pool->image);
     free(pool->metrics);
     free(pool);
@@ -172,6 +177,16 @@ void pw_pool_free(pw_pool_t *pool) {
 
 uint32_t *pw_pool_next_ctx(pw_pool_t *pool) {
     return &pool->next_ctx;
+}
+
+sl_image_t *pw_pool_image(const pw_pool_t *pool) {
+    return pool->image;
+}
+
+void pw_pool_forget_image(pw_pool_t *pool) {
+    idle_free(pool);
+    sl_image_unref(pool->image);
+    pool->image = NULL;
 }
 
 /* The guest may draw new random seeds: those of its start are the same in every request. */

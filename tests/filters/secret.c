@@ -18,7 +18,7 @@ static void set_number(pw_str_t name, uint64_t number) {
     (void)pw_header_set(PW_MAP_RESPONSE_HEADERS, name, pw_str(line.data, line.len));
 }
 
-PW_EXPORT void sluice_on_reset(void) {
+PW_EXPORT_AS("sluice_on_reset") void sluice_on_reset(void) {
     resets++;
 }
 
@@ -34,8 +34,8 @@ PW_EXPORT void proxy_on_tick(uint32_t root_id) {
     pw_line_t line;
     (void)root_id;
     pw_line_init(&line);
+    pw_line_str(&line, PW_STR("tick number "));
     pw_line_u64(&line, ++ticks);
-    pw_log(PW_LOG_INFO, PW_STR("tick"));
     pw_log(PW_LOG_INFO, pw_str(line.data, line.len));
 }
 

@@ -73,8 +73,7 @@ sl_engine_t *ngx_sluice_engine(ngx_sluice_conf_t *scf) {
     if (scf->cache_dir.len != 0) {
         scf->cache = sl_cache_new((char *)scf->cache_dir.data, cache_note, scf);
     }
-    ngx_log_error(NGX_LOG_INFO, scf->cycle->log, 0, "[wasm] using %s, written pages are found by %s", sl_engine_name(scf->engine),
-                  sl_engine_dirty_name(scf->engine));
+    ngx_log_error(NGX_LOG_INFO, scf->cycle->log, 0, "[wasm] using %s", sl_engine_name(scf->engine));
     return scf->engine;
 }
 
@@ -211,6 +210,10 @@ pw_worker_t *ngx_sluice_worker(ngx_sluice_conf_t *scf) {
     if (scf->worker == NULL) {
         ngx_sluice_state_start(scf);
         scf->worker = pw_worker_new(&ngx_sluice_ops, scf, &lim);
+        if (ngx_sluice_engine(scf) != NULL) {
+            ngx_log_error(NGX_LOG_INFO, scf->cycle->log, 0, "[wasm] isolation of requests: written pages are found by %s",
+                          sl_engine_dirty_name(scf->engine));
+        }
     }
     return scf->worker;
 }
