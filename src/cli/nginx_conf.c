@@ -117,6 +117,68 @@ static void wasm_line(sl_buf_t *b, const settings_t *s, const char *name) {
     }
 }
 
+static bool begins(const char *text, const char *with, const char **rest) {
+    size_t len = strlen(with);
+    *rest = text + len;
+    return strncmp(text, with, len) == 0 && **rest != '\0';
+}
+
+/* Kong's way to name a zone is in the name of the setting: nginx_wasm_shm_kv_<zone> = <size>. So are flags of the engine. */
+static void wasm_injected_line(void *ud, const char *directive, const char *value) {
+    const char *rest;
+    if (begins(directive, "shm_kv_", &rest)) {
+        sl_buf_printf(ud, "    shm_kv %s %s;\n", rest, value);
+    } else if (begins(directive, "shm_queue_", &rest)) {
+        sl_buf_printf(ud, "    shm_queue %s %s;\n", rest, value);
+    } else if (strcmp(directive, "shm_kv") == 0 || strcmp(directive, "shm_queue") == 0) {
+        sl_buf_printf(ud, "    %s * %s;\n", directive, value);
+    } else if (begins(directive, "wasmtime_", &rest)) {
+        sl_buf_printf(ud, "    wasmtime { flag %s %s; }\n", rest, value);
+    } else {
+        injected_line(ud, directive, value);
+    }
+}
+
+static void look_for(void *ud, const char *directive, const char *value) {
+    (void)value;
+    const char **name = ud;
+    if (*name != NULL && strcmp(*name, directive) == 0) {
+        *name = NULL;
+    }
+}
+
+static bool injects(const settings_t *s, const char *directive) {
+    const char *name = directive;
+    settings_injected(s, "wasm", look_for, &name);
+    return name == NULL;
+}
+
+/* Zones, and how calls go out; what is injected counts more. */
+static void wasm_settings(sl_buf_t *b, const settings_t *s) {
+    if (!injects(s, "shm_kv")) {
+        sl_buf_printf(b, "    shm_kv * %s eviction=%s;\n", settings_get(s, "wasm_shm_kv_size"), settings_get(s, "wasm_shm_kv_eviction"));
+    }
+    if (!injects(s, "shm_queue")) {
+        sl_buf_printf(b, "    shm_queue * %s;\n", settings_get(s, "wasm_shm_queue_size"));
+    }
+    sl_buf_printf(b, "    metrics { slab_size %s; }\n", settings_get(s, "wasm_shm_metrics_size"));
+    if (!injects(s, "call_keepalive")) {
+        sl_buf_printf(b, "    call_keepalive %s;\n", settings_get(s, "wasm_call_keepalive"));
+    }
+    if (settings_get(s, "wasm_tls_trusted_certificate") != NULL && !injects(s, "tls_trusted_certificate")) {
+        sl_buf_append_cstr(b, "    tls_trusted_certificate ");
+        word(b, settings_get(s, "wasm_tls_trusted_certificate"));
+        sl_buf_append_cstr(b, ";\n");
+    }
+    if (settings_get(s, "wasm_tls_verify") != NULL && !injects(s, "tls_verify_cert") && !injects(s, "tls_verify_host")) {
+        const char *verify = settings_on(s, "wasm_tls_verify") ? "on" : "off";
+        sl_buf_printf(b, "    tls_verify_cert %s;\n    tls_verify_host %s;\n", verify, verify);
+    }
+    if (!injects(s, "resolver")) {
+        resolver(b, s);
+    }
+}
+
 /* How filters and chains are run where their entries say nothing. */
 static void wasm_block(sl_buf_t *b, const settings_t *s) {
     static const char *const of_chains[] = {"response_order", "request_body_limit", "response_body_limit", "over_limit"};
@@ -127,6 +189,8 @@ static void wasm_block(sl_buf_t *b, const settings_t *s) {
     for (size_t i = 0; i < sizeof(of_chains) / sizeof(of_chains[0]); i++) {
         wasm_line(b, s, of_chains[i]);
     }
+    wasm_settings(b, s);
+    settings_injected(s, "wasm", wasm_injected_line, b);
     sl_buf_append_cstr(b, "}\n");
 }
 

@@ -56,6 +56,13 @@ static const property_t properties[] = {
     {"wasm_request_body_limit", NULL, SIZE, NULL, NULL},
     {"wasm_response_body_limit", NULL, SIZE, NULL, NULL},
     {"wasm_over_limit", NULL, ENUM, "fail,pass", NULL},
+    {"wasm_shm_kv_size", "1m", SIZE, NULL, NULL},
+    {"wasm_shm_kv_eviction", "slru", ENUM, "slru,lru,none", NULL},
+    {"wasm_shm_queue_size", "1m", SIZE, NULL, NULL},
+    {"wasm_shm_metrics_size", "5m", SIZE, NULL, NULL},
+    {"wasm_call_keepalive", "16", NUMBER, NULL, NULL},
+    {"wasm_tls_trusted_certificate", NULL, PATH, NULL, NULL},
+    {"wasm_tls_verify", NULL, BOOL, NULL, NULL},
 #define SL_FILTER_OPT(id, field, name, kind, def, values, min, max) {"wasm_" name, NULL, OPTION, NULL, NULL},
 #include "sl_filter_opts.def"
 #undef SL_FILTER_OPT

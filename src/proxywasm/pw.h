@@ -42,6 +42,9 @@ pw_worker_t *pw_worker_new(const pw_host_ops_t *ops, void *host_worker, const pw
 /* Shuts down: on_done and on_delete of every root context, then frees. All streams, chains and filters must be gone. */
 void pw_worker_free(pw_worker_t *worker);
 void *pw_worker_host(const pw_worker_t *worker);
+/* The alarm that was asked for (pw_host.h). Starts filters again that have trapped, so that their ticks and queues go on without streams.
+ */
+void pw_worker_alarm(pw_worker_t *worker);
 /* Inside an operation of the host (pw_host.h): the dialect of the filter that asks for it. Envoy's while no filter asks. */
 sl_dialect_t pw_worker_dialect(const pw_worker_t *worker);
 

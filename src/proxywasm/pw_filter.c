@@ -130,6 +130,7 @@ static sl_status_t isolate(pw_root_t *root, sl_err_t *err) {
 
 static sl_status_t root_start(pw_filter_t *filter, pw_root_t **out, sl_err_t *err) {
     pw_vm_t *vm;
+    filter->started_ns = filter->worker->ops->now_ns(filter->worker->host, true);
     sl_status_t rc = pw_vm_get(filter, &vm, err);
     if (rc == SL_OK) {
         pw_root_t *root = root_new(filter, vm);
@@ -269,6 +270,79 @@ sl_status_t pw_filter_new(pw_worker_t *worker, const pw_filter_conf_t *conf, pw_
     return SL_OK;
 }
 
+/* ---- starting again ---- */
+
+static void not_broken(pw_filter_t *filter) {
+    pw_filter_t **p = &filter->worker->broken;
+    while (*p != NULL && *p != filter) {
+        p = &(*p)->next_broken;
+    }
+    if (*p != NULL) {
+        *p = filter->next_broken;
+    }
+    filter->broken = false;
+}
+
+static void set_alarm(pw_worker_t *w, uint64_t now) {
+    uint64_t first = UINT64_MAX;
+    for (const pw_filter_t *f = w->broken; f != NULL; f = f->next_broken) {
+        first = f->restart_ns < first ? f->restart_ns : first;
+    }
+    if (first != UINT64_MAX) {
+        w->ops->alarm_set(w->host, first > now ? (uint32_t)((first - now) / 1000000 + 1) : 1);
+    }
+}
+
+static void back_off(pw_filter_t *filter, uint64_t now) {
+    bool steady = filter->backoff_ms == 0 || now - filter->started_ns >= PW_STEADY_NS;
+    uint32_t twice = filter->backoff_ms < PW_BACKOFF_MAX_MS / 2 ? filter->backoff_ms * 2 : PW_BACKOFF_MAX_MS;
+    filter->backoff_ms = steady ? PW_BACKOFF_MIN_MS : twice;
+    filter->restart_ns = now + (uint64_t)filter->backoff_ms * 1000000;
+}
+
+void pw_filter_broken(pw_filter_t *filter) {
+    pw_worker_t *w = filter->worker;
+    if (w->ops->alarm_set == NULL || filter->refs == 0) {
+        return;
+    }
+    uint64_t now = w->ops->now_ns(w->host, true);
+    back_off(filter, now);
+    if (!filter->broken) {
+        filter->broken = true;
+        filter->next_broken = w->broken;
+        w->broken = filter;
+    }
+    set_alarm(w, now);
+}
+
+/* One that is due, or NULL. Those that streams have started meanwhile leave. */
+static pw_filter_t *next_due(pw_worker_t *w, uint64_t now) {
+    for (pw_filter_t *f = w->broken, *next; f != NULL; f = next) {
+        next = f->next_broken;
+        if (f->root != NULL && !f->root->vm->failed) {
+            not_broken(f);
+        } else if (f->restart_ns <= now) {
+            return f;
+        }
+    }
+    return NULL;
+}
+
+void pw_worker_alarm(pw_worker_t *w) {
+    uint64_t now = w->ops->now_ns(w->host, true);
+    for (pw_filter_t *f = next_due(w, now); f != NULL; f = next_due(w, now)) {
+        not_broken(f);
+        if (pw_filter_root(f) == NULL) {
+            f->started_ns = now;
+            pw_filter_broken(f);
+        }
+    }
+    set_alarm(w, now);
+    pw_worker_settle(w);
+}
+
+/* ---- references ---- */
+
 pw_filter_t *pw_filter_ref(pw_filter_t *filter) {
     filter->refs++;
     return filter;
@@ -280,6 +354,7 @@ void pw_filter_unref(pw_filter_t *filter) {
     }
     pw_worker_t *worker = filter->worker;
     pw_root_t *root = filter->root;
+    not_broken(filter);
     filter->root = NULL;
     if (root != NULL) {
         root_end(root); /* the filter's struct goes with its last root */

@@ -89,6 +89,9 @@ typedef struct pw_host_ops_s {
     /* * Period of a root context's tick; 0 cancels, another value replaces at once. The proxy calls pw_root_tick() each period,
      *   re-armed after it returned. Called with 0 before a root goes. `timer` is a slot for the proxy's own pointer. */
     void (*tick_set)(void *worker, pw_root_t *root, void **timer, uint32_t period_ms);
+    /* Call pw_worker_alarm() once, in so many ms, from the event loop; replaces an alarm that is set, 0 cancels it. NULL: what waits for
+     * it (filters that have trapped and have to be started again) is done with the next stream instead. */
+    void (*alarm_set)(void *worker, uint32_t ms);
 
     /* ---- a stream: header maps 0..3 ---- */
     /* SL_NOT_FOUND from any of these: the message has no such map (not received yet, or never). */

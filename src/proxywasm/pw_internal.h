@@ -39,6 +39,9 @@ typedef enum {
 #define PW_REMOTE_CLOSED_MAX 16             /* tokens of gRPC streams that may still be closed */
 #define PW_METRICS_MAX 65536                /* handles of one VM */
 #define PW_RESTART_NS 1000000000u           /* between attempts to start a filter that does not start */
+#define PW_BACKOFF_MIN_MS 1000              /* before a filter that trapped is started without a stream that needs it; doubles */
+#define PW_BACKOFF_MAX_MS 60000
+#define PW_STEADY_NS 10000000000u /* who ran so long begins with the least again */
 
 typedef struct pw_vm_s pw_vm_t;
 typedef struct pw_ctx_s pw_ctx_t;
@@ -70,6 +73,7 @@ struct pw_worker_s {
     sl_watch_t *watch;        /* of CPU budgets; made with the first VM */
     pw_vm_t *vms;             /* all, also those that failed */
     pw_root_t *finishing;     /* roots to be deleted once no guest runs */
+    pw_filter_t *broken;      /* filters to be started again at an alarm */
     struct pw_stream_s *pool; /* streams of few filters, for use again */
     uint32_t n_pool;
     bool timed;                         /* callbacks of streams are timed */
@@ -158,11 +162,16 @@ struct pw_filter_s {
     pw_pool_t *pool;         /* isolation of requests; NULL: shared, or never started */
     uint32_t n_instances;    /* for requests, in use */
     uint64_t no_instance_ns; /* monotonic: when that was last logged */
+    bool broken;             /* in worker->broken: */
+    pw_filter_t *next_broken;
+    uint64_t started_ns, restart_ns; /* monotonic; the latest start, the next one without a stream */
+    uint32_t backoff_ms;
 };
 /* on_context_create, on_vm_start, on_configure. */
 sl_status_t pw_root_run(pw_root_t *root, sl_err_t *err);
 /* One root less that points to the filter. */
 void pw_filter_root_gone(pw_filter_t *filter);
+void pw_filter_broken(pw_filter_t *filter); /* its VM has failed: it is started again in time */
 /* A root that works, restarted if its VM has failed; NULL: it does not start now. */
 pw_root_t *pw_filter_root(pw_filter_t *filter);
 /* The root context for a new stream, with a reference: the filter's, or that of an instance for this stream alone. NULL: there is none. */

@@ -113,6 +113,9 @@ static void vm_fail(pw_vm_t *vm) {
     vm->worker->stats.vms_failed++;
     for (pw_root_t *root = vm->roots; root != NULL; root = root->next) {
         pw_root_stop(root);
+        if (root->filter->root == root) {
+            pw_filter_broken(root->filter);
+        }
     }
     for (uint32_t i = 0; i < vm->contexts.n_buckets; i++) {
         for (pw_id_node_t *node = vm->contexts.buckets[i]; node != NULL; node = node->next) {

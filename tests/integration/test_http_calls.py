@@ -162,6 +162,34 @@ def test_a_client_that_leaves_while_a_call_runs(calls, client, upstream):
     nginx.wait_log("answered-", 5)
 
 
+def test_a_call_of_wasmx_ends_with_its_stream(calls, client, upstream):
+    nginx = calls("call_response: log answered-$n", extra="proxy_wasm_dialect wasmx;")
+    assert client.get(port(nginx, client), "/bytes/5", probe.do("request_headers: http_call named a /hang 5000")).status == 200
+    assert upstream.gone.wait(10)
+    client.get(port(nginx, client), "/bytes/5", probe.do("request_headers: http_call named a /bytes/1 5000", "request_headers: pause"))
+    assert len(nginx.log_lines("on_http_call_response")) == 1
+
+
+def test_the_timeout_of_wasmx_is_one_of_each_step(calls, client, upstream):
+    nginx = calls("call_response: note x-size $size", extra="proxy_wasm_dialect wasmx;")
+    response = client.get(port(nginx, client), "/bytes/5", probe.do("request_headers: http_call named a /slow/8/100 500", "request_headers: pause"))
+    assert response.get("x-size") == str(8 * len("piece-0\n"))
+
+
+@pytest.mark.parametrize("trap", ["tick: trap", "call_response: trap", "queue_ready: trap"])
+def test_a_filter_that_traps_between_streams_comes_back_by_itself(calls, upstream, trap):
+    events = ("configure: tick 30", "configure: queue_register q", "configure: enqueue item", "configure: http_call named a /bytes/1 5000")
+    nginx = calls(*events, trap)
+    nginx.wait_log("on_configure", 2 * nginx.workers + 1)
+    nginx.wait_log("trap in", 2 * nginx.workers)
+
+
+def test_a_call_from_the_log_callback_is_answered_to_the_root(calls, client, upstream):
+    nginx = calls("call_response: log answered-$n")
+    client.get(port(nginx, client), "/bytes/5", probe.do("log: http_call named a /slow/3/20 5000"))
+    nginx.wait_log("answered-")
+
+
 def test_a_root_context_calls_on_tick(calls, upstream):
     nginx = calls("quiet", "configure: tick 50", "tick@1: http_call named a /bytes/7 5000", "call_response: log got-$size")
     nginx.wait_log("got-7")

@@ -182,6 +182,7 @@ void ngx_sluice_log_error(ngx_uint_t level, ngx_log_t *log, const char *text);
 /* ---- ngx_sluice_timer.c ---------------------------------------------------------------------------------------------------- */
 
 void ngx_sluice_tick_set(void *worker, pw_root_t *root, void **timer, uint32_t period_ms);
+void ngx_sluice_alarm_set(void *worker, uint32_t ms);
 
 static ngx_inline sl_str_t ngx_sluice_str(const ngx_str_t *s) {
     return sl_str(s->data, s->len);

@@ -1,6 +1,6 @@
 /*
  * Ticks of root contexts as nginx timers. None keeps an exiting worker alive by itself; they go on as long as there are streams, which
- * may be waiting for them.
+ * may be waiting for them. And the alarm of the core.
  */
 #include "ngx_sluice.h"
 
@@ -84,4 +84,30 @@ void ngx_sluice_tick_set(void *worker, pw_root_t *root, void **timer, uint32_t p
     if (!tick->running && !ends(tick->scf)) {
         ngx_add_timer(&tick->event, tick->period);
     }
+}
+
+/* ---- the alarm ------------------------------------------------------------------------------------------------------------- */
+
+static ngx_event_t alarm_event;
+
+static void alarm_handler(ngx_event_t *event) {
+    ngx_sluice_conf_t *scf = ngx_sluice_conf((ngx_cycle_t *)ngx_cycle);
+
+    if (!ngx_exiting && scf->worker != NULL) {
+        pw_worker_alarm(scf->worker);
+    }
+}
+
+void ngx_sluice_alarm_set(void *worker, uint32_t ms) {
+    if (alarm_event.timer_set) {
+        ngx_del_timer(&alarm_event);
+    }
+    if (ms == 0 || ngx_exiting) {
+        return;
+    }
+    alarm_event.handler = alarm_handler;
+    alarm_event.data = &no_connection;
+    alarm_event.log = ngx_cycle->log;
+    alarm_event.cancelable = 1;
+    ngx_add_timer(&alarm_event, ms);
 }

@@ -37,6 +37,7 @@ pw_host_ops_t ngx_sluice_ops = {
     .log = worker_log,
     .log_level = worker_log_level,
     .tick_set = ngx_sluice_tick_set,
+    .alarm_set = ngx_sluice_alarm_set,
     .shared_get = ngx_sluice_shared_get,
     .shared_set = ngx_sluice_shared_set,
     .queue_register = ngx_sluice_queue_register,
@@ -298,6 +299,7 @@ void ngx_sluice_stop(ngx_sluice_conf_t *scf) {
     }
     pw_worker_free(scf->worker);
     scf->worker = NULL;
+    ngx_sluice_alarm_set(scf, 0);
     ngx_sluice_state_stop(scf);
 }
 

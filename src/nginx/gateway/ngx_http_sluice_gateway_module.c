@@ -1,6 +1,7 @@
 /* Directives of the generated nginx.conf: sluice_gateway, sluice_proxy, sluice_error, sluice_admin, sluice_status, sluice_balancer. */
 #include "ngx_http_sluice_gw.h"
 
+#include "ngx_http_sluice.h"
 #include "ngx_http_sluice_gw_observe.h"
 #include "ngx_sluice.h"
 
@@ -312,6 +313,7 @@ static ngx_int_t init_process(ngx_cycle_t *cycle) {
         return NGX_OK;
     }
     ngx_http_sluice_gw_observe_init_worker(cycle);
+    ngx_http_sluice_call_name = ngx_http_sluice_gw_call_name;
     return ngx_http_sluice_gw_init_worker(cycle, mcf);
 }
 

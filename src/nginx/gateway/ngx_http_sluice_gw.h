@@ -72,6 +72,13 @@ void ngx_http_sluice_gw_gen_unref(ngx_http_sluice_gw_gen_t *gen);
 const gw_plan_t *ngx_http_sluice_gw_gen_plan(const ngx_http_sluice_gw_gen_t *gen);
 pw_chain_t *ngx_http_sluice_gw_gen_chain(const ngx_http_sluice_gw_gen_t *gen, int32_t index); /* borrowed; NULL: none */
 
+/* Of the generation that is served, or whose filters are being started. NULL: nothing yet. */
+const gw_plan_t *ngx_http_sluice_gw_naming_plan(void);
+/* For call outs; a ngx_http_sluice_call_name_pt (ngx_http_sluice_gw_call.c). */
+ngx_int_t ngx_http_sluice_gw_call_name(ngx_pool_t *pool, sl_str_t name, ngx_array_t *places, bool *tls);
+/* Of the hosts file: *address has room for an address and is shortened to it. NGX_DECLINED: not there. */
+ngx_int_t ngx_http_sluice_gw_hosts_find(sl_str_t name, ngx_str_t *address);
+
 /* The node as a thread may use it (installed filters are scanned anew by nd_filters_scan in that thread). */
 void ngx_http_sluice_gw_node(ngx_http_sluice_gw_main_conf_t *mcf, nd_node_t *node);
 

@@ -291,13 +291,23 @@ static sl_status_t build_chain(ngx_http_sluice_gw_gen_t *gen, const ngx_http_slu
     return SL_OK;
 }
 
+/* While filters of it are being started: they may call what only this generation knows. */
+static const gw_plan_t *starting;
+
 sl_status_t ngx_http_sluice_gw_gen_build(ngx_http_sluice_gw_gen_t *gen, const ngx_http_sluice_gw_gen_t *previous, sl_err_t *err) {
     if (gen->built == gen->n_chains) {
         return SL_NOT_FOUND;
     }
     size_t n = gw_plan_chain(gen->plan, (uint32_t)gen->built);
     pw_filter_t **list = calloc(n + 1, sizeof(*list));
+    starting = gen->plan;
     sl_status_t rc = list != NULL ? build_chain(gen, previous, list, n, err) : no_memory(err);
+    starting = NULL;
     free(list);
     return rc;
+}
+
+const gw_plan_t *ngx_http_sluice_gw_naming_plan(void) {
+    ngx_http_sluice_gw_gen_t *current = ngx_http_sluice_gw_current();
+    return starting != NULL ? starting : current != NULL ? ngx_http_sluice_gw_gen_plan(current) : NULL;
 }

@@ -180,6 +180,25 @@ ngx_int_t ngx_http_sluice_gw_resolve(ngx_http_request_t *r, ngx_http_sluice_gw_c
     return ask_resolver(r, ctx, host);
 }
 
+ngx_int_t ngx_http_sluice_gw_hosts_find(sl_str_t name, ngx_str_t *address) {
+    ngx_http_sluice_gw_main_conf_t *mcf = ngx_http_cycle_get_module_main_conf(ngx_cycle, ngx_http_sluice_gateway_module);
+    host_t *h = mcf->hosts.elts;
+    for (ngx_uint_t i = 0; i < mcf->hosts.nelts; i++) {
+        if (h[i].name.len != name.len || ngx_strncasecmp(h[i].name.data, (u_char *)name.data, name.len) != 0) {
+            continue;
+        }
+        unsigned six = h[i].addr.any.sa_family != AF_INET;
+        size_t n = ngx_sock_ntop(&h[i].addr.any, h[i].socklen, address->data + six, address->len - 2 * six, 0);
+        if (six) {
+            address->data[0] = '[';
+            address->data[n + 1] = ']';
+        }
+        address->len = n + 2 * six;
+        return NGX_OK;
+    }
+    return NGX_DECLINED;
+}
+
 /* ---- balancer ------------------------------------------------------------------------------------------------------------------ */
 
 /*

@@ -47,11 +47,15 @@ const pw_stream_t *ngx_http_sluice_stream(ngx_http_request_t *r);
 /* Whether the answer was made by a filter, and not by the upstream or nginx. */
 ngx_uint_t ngx_http_sluice_replied(ngx_http_request_t *r);
 
-/*
- * Names of call outs that a module knows. NGX_OK: *host is `host[:port]`, an address or the name of an upstream{} (bytes in the pool or
- * static), *tls how to speak to it. NGX_DECLINED: not mine.
- */
-typedef ngx_int_t (*ngx_http_sluice_call_name_pt)(ngx_pool_t *pool, sl_str_t name, sl_str_t *host, bool *tls);
+/* A place where a name can be called: `host[:port]`, or the name of an upstream{} if it is the only one. Bytes in the pool or static. */
+typedef struct {
+    sl_str_t host;
+    ngx_uint_t weight; /* > 0 */
+} ngx_http_sluice_place_t;
+
+/* Names of call outs that a module knows. NGX_OK: `places`, an empty array of the above, has been filled, and *tls says how to speak to
+ * them. NGX_DECLINED: not mine. */
+typedef ngx_int_t (*ngx_http_sluice_call_name_pt)(ngx_pool_t *pool, sl_str_t name, ngx_array_t *places, bool *tls);
 extern ngx_http_sluice_call_name_pt ngx_http_sluice_call_name;
 
 /* The worker's objects; made at the first use. NULL: logged why not. */

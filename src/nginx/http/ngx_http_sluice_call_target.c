@@ -1,6 +1,6 @@
 /*
- * Where a call goes: a name that another module knows (the gateway's upstreams), the name of an upstream{} block, an address, or a
- * host that nginx's resolver finds.
+ * Where a call goes: a name that another module knows (the gateway's upstreams and services), the name of an upstream{} block, an address,
+ * or a host that nginx's resolver finds.
  */
 #include "ngx_http_sluice_dial.h"
 
@@ -86,6 +86,35 @@ static sl_status_t add_servers(ngx_http_sluice_target_t *to, const ngx_http_upst
 
 /* ---- host[:port] ------------------------------------------------------------------------------------------------------------------ */
 
+static sl_status_t add_address(ngx_http_sluice_target_t *to, sl_str_t host, in_port_t default_port, ngx_url_t *u) {
+    ngx_memzero(u, sizeof(ngx_url_t));
+    if (ngx_http_sluice_copy(to->pool, host, &u->url) != SL_OK) {
+        return SL_NO_MEMORY;
+    }
+    u->default_port = default_port;
+    u->no_resolve = 1;
+    if (ngx_parse_url(to->pool, u) != NGX_OK || u->host.len == 0) {
+        return SL_INVALID;
+    }
+    for (ngx_uint_t i = 0; i < u->naddrs; i++) {
+        if (add_peer(to, u->addrs[i].sockaddr, u->addrs[i].socklen, &u->addrs[i].name) != SL_OK) {
+            return SL_NO_MEMORY;
+        }
+    }
+    return u->naddrs == 0 ? SL_AGAIN : SL_OK;
+}
+
+static sl_status_t add_others(ngx_http_sluice_target_t *to) {
+    const ngx_http_sluice_place_t *places = to->others.elts;
+    sl_status_t rc = SL_OK;
+    ngx_url_t u;
+
+    for (ngx_uint_t i = 0; i < to->others.nelts && rc != SL_NO_MEMORY; i++) {
+        rc = add_address(to, places[i].host, to->default_port, &u);
+    }
+    return rc == SL_NO_MEMORY ? rc : SL_OK;
+}
+
 static void resolved(ngx_resolver_ctx_t *ctx) {
     ngx_http_sluice_target_t *to = ctx->data;
     const char *why = ctx->state ? ngx_resolver_strerror(ctx->state) : NULL;
@@ -96,6 +125,9 @@ static void resolved(ngx_resolver_ctx_t *ctx) {
     }
     to->resolving = NULL;
     ngx_resolve_name_done(ctx);
+    if (add_others(to) == SL_OK && to->peers.nelts != 0) {
+        why = NULL;
+    }
     to->found(to, why);
 }
 
@@ -132,52 +164,90 @@ void ngx_http_sluice_target_cancel(ngx_http_sluice_target_t *to) {
 }
 
 static sl_status_t find_host(ngx_http_sluice_target_t *to, sl_str_t name, in_port_t default_port) {
-    ngx_url_t u = {0};
+    ngx_url_t u;
+    sl_status_t rc = add_address(to, name, default_port, &u);
 
-    if (ngx_http_sluice_copy(to->pool, name, &u.url) != SL_OK) {
-        return SL_NO_MEMORY;
+    if (rc == SL_OK || rc == SL_AGAIN) {
+        to->host = u.host;
+        to->port = u.port;
+        to->alike = 1;
     }
-    u.default_port = default_port;
-    u.no_resolve = 1;
-    if (ngx_parse_url(to->pool, &u) != NGX_OK || u.host.len == 0) {
-        return SL_INVALID;
+    return rc;
+}
+
+/* A place of weight n gets n turns; the others follow, for when it cannot be reached. */
+static sl_status_t find_places(ngx_http_sluice_target_t *to, ngx_array_t *places, in_port_t default_port) {
+    static ngx_uint_t turn;
+    ngx_http_sluice_place_t *place = places->elts, *other;
+    ngx_uint_t total = 0, first = 0, at;
+    sl_status_t rc;
+
+    for (ngx_uint_t i = 0; i < places->nelts; i++) {
+        total += place[i].weight;
     }
-    to->host = u.host;
-    to->port = u.port;
-    to->alike = 1;
-    if (u.naddrs == 0) {
-        return SL_AGAIN;
+    if (total == 0) {
+        return SL_OK; /* known, but nowhere */
     }
-    for (ngx_uint_t i = 0; i < u.naddrs; i++) {
-        if (add_peer(to, u.addrs[i].sockaddr, u.addrs[i].socklen, &u.addrs[i].name) != SL_OK) {
+    for (at = turn++ % total; at >= place[first].weight; first++) {
+        at -= place[first].weight;
+    }
+    for (ngx_uint_t i = 1; i < places->nelts; i++) {
+        other = ngx_array_push(&to->others);
+        if (other == NULL) {
             return SL_NO_MEMORY;
         }
+        *other = place[(first + i) % places->nelts];
     }
-    return SL_OK;
+    to->default_port = default_port;
+    rc = find_host(to, place[first].host, default_port);
+    to->alike = places->nelts == 1;
+    return rc == SL_OK ? add_others(to) : rc;
 }
 
 /* ------------------------------------------------------------------------------------------------------------------------------------- */
 
 ngx_int_t ngx_http_sluice_target_init(ngx_http_sluice_target_t *to, ngx_pool_t *pool) {
     to->pool = pool;
+    if (ngx_array_init(&to->others, pool, 1, sizeof(ngx_http_sluice_place_t)) != NGX_OK) {
+        return NGX_ERROR;
+    }
     return ngx_array_init(&to->peers, pool, 2, sizeof(ngx_http_sluice_peer_t));
 }
 
-sl_status_t ngx_http_sluice_target_find(ngx_http_sluice_target_t *to, sl_str_t upstream, in_port_t default_port) {
-    ngx_http_upstream_srv_conf_t *us;
-    sl_str_t host = upstream;
-    bool tls = to->tls;
+/* Of an upstream{}, or host[:port]. */
+static sl_status_t find_name(ngx_http_sluice_target_t *to, sl_str_t name, in_port_t default_port) {
+    ngx_http_upstream_srv_conf_t *us = find_upstream(name);
 
-    if (ngx_http_sluice_call_name != NULL && ngx_http_sluice_call_name(to->pool, upstream, &host, &tls) == NGX_OK) {
-        to->tls = tls;
-        return find_host(to, host, default_port != 0 ? default_port : tls ? 443 : 80);
-    }
-    us = find_upstream(upstream);
     if (us == NULL) {
-        return find_host(to, upstream, default_port != 0 ? default_port : tls ? 443 : 80);
+        return find_host(to, name, default_port);
     }
     to->host = us->host;
     return add_servers(to, us, 0) == SL_OK && add_servers(to, us, 1) == SL_OK ? SL_OK : SL_NO_MEMORY;
+}
+
+sl_status_t ngx_http_sluice_target_find(ngx_http_sluice_target_t *to, sl_str_t upstream, in_port_t default_port) {
+    ngx_array_t places;
+    bool tls = to->tls;
+    ngx_int_t rc = NGX_DECLINED;
+
+    if (ngx_http_sluice_call_name != NULL) {
+        if (ngx_array_init(&places, to->pool, 4, sizeof(ngx_http_sluice_place_t)) != NGX_OK) {
+            return SL_NO_MEMORY;
+        }
+        rc = ngx_http_sluice_call_name(to->pool, upstream, &places, &tls);
+    }
+    if (rc == NGX_ERROR) {
+        return SL_NO_MEMORY;
+    }
+    to->tls = tls;
+    default_port = default_port != 0 ? default_port : tls ? 443 : 80;
+    if (rc == NGX_DECLINED) {
+        return find_name(to, upstream, default_port);
+    }
+    if (to->host.len == 0 && ngx_http_sluice_copy(to->pool, upstream, &to->host) != SL_OK) {
+        return SL_NO_MEMORY;
+    }
+    return find_places(to, &places, default_port);
 }
 
 sl_status_t ngx_http_sluice_server_name(ngx_pool_t *pool, sl_str_t authority, ngx_str_t *name) {

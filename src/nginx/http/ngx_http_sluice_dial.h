@@ -25,9 +25,10 @@ typedef struct ngx_http_sluice_target_s ngx_http_sluice_target_t;
 struct ngx_http_sluice_target_s {
     ngx_pool_t *pool;
     ngx_str_t host; /* as it was asked for, without the port; for SNI when there is no authority */
-    in_port_t port;
+    in_port_t port, default_port;
     ngx_array_t peers; /* of ngx_http_sluice_peer_t */
     ngx_uint_t next_peer;
+    ngx_array_t others; /* of ngx_http_sluice_place_t: tried after what the resolver answers, or when it does not; addresses only */
     ngx_resolver_ctx_t *resolving;
     void (*found)(ngx_http_sluice_target_t *to, const char *why);
     void *data;

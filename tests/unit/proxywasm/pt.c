@@ -313,6 +313,10 @@ static void op_tick_set(void *worker, pw_root_t *root, void **timer, uint32_t pe
     *timer = period_ms != 0 ? worker : NULL;
 }
 
+static void op_alarm_set(void *worker, uint32_t ms) {
+    ((pt_t *)worker)->alarm_ms = ms;
+}
+
 static sl_str_t dup(sl_str_t s) {
     char *p = malloc(s.len + 1);
     assert_non_null(p);
@@ -470,6 +474,7 @@ static const pw_host_ops_t ops = {
     .log = op_log,
     .log_level = op_log_level,
     .tick_set = op_tick_set,
+    .alarm_set = op_alarm_set,
     .map_each = op_map_each,
     .map_get = op_map_get,
     .map_edit = op_map_edit,

@@ -52,7 +52,7 @@ struct pt_s {
     uint32_t log_level;
     uint32_t wakes[2];
     uint64_t now_ns;
-    uint32_t tick_ms;
+    uint32_t tick_ms, alarm_ms;
     uint32_t roots_gone;
     pt_call_t calls[PT_MAX_CALLS];
     size_t n_calls; /* so far; calls[] has room for those that are live */

@@ -370,6 +370,108 @@ static void a_tick_set_by_a_stream_is_its_roots_and_ends_with_it(void **state) {
     pt_free(t);
 }
 
+/* ---- starting again without a stream ---- */
+
+static void pass_ms(pt_t *t, uint32_t ms) {
+    t->now_ns += (uint64_t)ms * 1000000;
+    pw_worker_alarm(t->worker);
+}
+
+static uint32_t note_configure(pt_t *t, uint32_t ctx, uint32_t a1, uint32_t a2) {
+    (void)a1;
+    (void)a2;
+    pt_trace(t, "configure(%u) ", ctx);
+    return 1;
+}
+
+static bool works(const pt_t *t, size_t i) {
+    return t->filters[i]->root != NULL && !t->filters[i]->root->vm->failed;
+}
+
+static void trap_on_tick(pt_t *t) {
+    t->on[PW_CB_TICK] = do_trap;
+    pw_root_tick(t->filters[0]->root);
+}
+
+static void a_filter_that_traps_between_streams_is_started_again_after_a_second(void **state) {
+    (void)state;
+    pt_t *t = pt_new(NULL);
+    pt_filters(t, 2); /* of one VM */
+    t->on[PW_CB_CONFIGURE] = note_configure;
+    trap_on_tick(t);
+    assert_in_range(t->alarm_ms, 1000, 1001);
+    pass_ms(t, 500);
+    assert_false(works(t, 0));
+    assert_in_range(t->alarm_ms, 500, 501);
+    pass_ms(t, 500);
+    assert_true(works(t, 0));
+    assert_true(works(t, 1));
+    assert_string_equal(t->trace, "configure(1) configure(2) ");
+    pt_free(t);
+}
+
+static void one_that_goes_on_trapping_waits_longer_each_time(void **state) {
+    (void)state;
+    pt_t *t = pt_new(NULL);
+    pt_filters(t, 1);
+    for (uint32_t ms = 1000; ms <= 32000; ms *= 2) {
+        trap_on_tick(t);
+        assert_in_range(t->alarm_ms, ms, ms + 1);
+        pass_ms(t, ms);
+        assert_true(works(t, 0));
+    }
+    trap_on_tick(t);
+    assert_in_range(t->alarm_ms, 60000, 60001);
+    pass_ms(t, 60000);
+    t->now_ns += 20000000000u;
+    trap_on_tick(t);
+    assert_in_range(t->alarm_ms, 1000, 1001);
+    pt_free(t);
+}
+
+static void one_that_does_not_start_is_tried_again(void **state) {
+    (void)state;
+    pt_t *t = pt_new(NULL);
+    pt_filters(t, 1);
+    t->on[PW_CB_CONFIGURE] = answer_0;
+    trap_on_tick(t);
+    pass_ms(t, 1000);
+    assert_false(works(t, 0));
+    assert_in_range(t->alarm_ms, 2000, 2001);
+    t->on[PW_CB_CONFIGURE] = note_configure;
+    pass_ms(t, 2000);
+    assert_true(works(t, 0));
+    pt_free(t);
+}
+
+static void a_stream_need_not_wait_for_that(void **state) {
+    (void)state;
+    pt_t *t = pt_new(NULL);
+    pt_filters(t, 1);
+    trap_on_tick(t);
+    pw_stream_free(pw_stream_new(t->worker, t->chain, t));
+    assert_true(works(t, 0));
+    pw_root_t *root = t->filters[0]->root;
+    pass_ms(t, 1000);
+    assert_ptr_equal(t->filters[0]->root, root);
+    pt_free(t);
+}
+
+static void one_that_has_gone_is_not_started_again(void **state) {
+    (void)state;
+    pt_t *t = pt_new(NULL);
+    pt_filters(t, 2);
+    pw_chain_unref(t->chain);
+    t->chain = NULL;
+    trap_on_tick(t);
+    pw_filter_unref(t->filters[0]);
+    t->on[PW_CB_CONFIGURE] = note_configure;
+    t->filters[0] = t->filters[--t->n_filters];
+    pass_ms(t, 1000);
+    assert_string_equal(t->trace, "configure(1) ");
+    pt_free(t);
+}
+
 /* ---- replies, resets ---- */
 
 static uint32_t reply_403(pt_t *t, uint32_t ctx, uint32_t a1, uint32_t a2) {
@@ -565,6 +667,11 @@ int main(void) {
         cmocka_unit_test(a_trap_fails_the_stream_and_the_next_stream_gets_a_new_instance),
         cmocka_unit_test(a_trap_wakes_and_fails_the_other_streams_of_the_instance),
         cmocka_unit_test(a_filter_that_does_not_start_again_is_tried_once_a_second),
+        cmocka_unit_test(a_filter_that_traps_between_streams_is_started_again_after_a_second),
+        cmocka_unit_test(one_that_goes_on_trapping_waits_longer_each_time),
+        cmocka_unit_test(one_that_does_not_start_is_tried_again),
+        cmocka_unit_test(a_stream_need_not_wait_for_that),
+        cmocka_unit_test(one_that_has_gone_is_not_started_again),
         cmocka_unit_test(in_wasmx_a_trap_of_the_response_lets_it_pass),
         cmocka_unit_test(a_root_may_put_its_end_off_until_proxy_done),
         cmocka_unit_test(a_root_that_never_says_done_goes_with_the_worker),
