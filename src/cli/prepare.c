@@ -275,15 +275,16 @@ static sl_status_t write_json(const settings_t *s, const prepared_t *p, sl_err_t
     char host[256] = "localhost", store[4200];
     snprintf(store, sizeof(store), "%s/state/sluice.db", p->prefix);
     gethostname(host, sizeof(host) - 1);
-    json_t *o = json_pack("{s:b, s:s, s:s, s:s?, s:o, s:b, s:s, s:s, s:s, s:s, s:s, s:s, s:s?, s:s, s:b, s:o}", "time_filters",
-                          strcmp(settings_get(s, "proxy_access_log_format"), "json") == 0, "metrics_memory",
-                          settings_get(s, "metrics_memory"), "prefix", p->prefix, "store", prepare_has_store(s) ? store : NULL,
-                          "filters_path", path_json(settings_get(s, "wasm_filters_path")), "wasm", settings_on(s, "wasm"), "wasm_filters",
-                          settings_get(s, "wasm_filters") != NULL ? settings_get(s, "wasm_filters") : "", "router_flavor",
-                          settings_get(s, "router_flavor"), "node_id", p->node_id, "version", SLUICE_VERSION, "hostname", host, "headers",
-                          settings_get(s, "headers") != NULL ? settings_get(s, "headers") : "off", "trusted_ips",
-                          settings_get(s, "trusted_ips"), "error_default_type", settings_get(s, "error_default_type"), "wasm_backtraces",
-                          settings_on(s, "wasm_backtraces"), "configuration", settings_json(s));
+    json_t *o =
+        json_pack("{s:b, s:b, s:s, s:s, s:s?, s:o, s:b, s:s, s:s, s:s, s:s, s:s, s:s, s:s?, s:s, s:b, s:o}", "time_filters",
+                  strcmp(settings_get(s, "proxy_access_log_format"), "json") == 0, "allow_debug_header",
+                  settings_on(s, "allow_debug_header"), "metrics_memory", settings_get(s, "metrics_memory"), "prefix", p->prefix, "store",
+                  prepare_has_store(s) ? store : NULL, "filters_path", path_json(settings_get(s, "wasm_filters_path")), "wasm",
+                  settings_on(s, "wasm"), "wasm_filters", settings_get(s, "wasm_filters") != NULL ? settings_get(s, "wasm_filters") : "",
+                  "router_flavor", settings_get(s, "router_flavor"), "node_id", p->node_id, "version", SLUICE_VERSION, "hostname", host,
+                  "headers", settings_get(s, "headers") != NULL ? settings_get(s, "headers") : "off", "trusted_ips",
+                  settings_get(s, "trusted_ips"), "error_default_type", settings_get(s, "error_default_type"), "wasm_backtraces",
+                  settings_on(s, "wasm_backtraces"), "configuration", settings_json(s));
     char *text = o != NULL ? json_dumps(o, JSON_INDENT(2) | JSON_PRESERVE_ORDER) : NULL;
     char path[4200];
     snprintf(path, sizeof(path), "%s/sluice.json%s", p->prefix, p->draft ? DRAFT : "");

@@ -68,6 +68,7 @@ static const property_t properties[] = {
 #undef SL_FILTER_OPT
     {"router_flavor", "traditional_compatible", ENUM, "traditional,traditional_compatible", NULL},
     {"headers", "server_tokens, latency_tokens, x-kong-request-id", TEXT, NULL, NULL},
+    {"allow_debug_header", "off", BOOL, NULL, NULL},
     {"error_default_type", "text/plain", ENUM, "text/plain,text/html,application/json,application/xml", NULL},
     {"trusted_ips", NULL, TEXT, NULL, NULL},
     {"real_ip_header", "X-Real-IP", TOKEN, NULL, NULL},

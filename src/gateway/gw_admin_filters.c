@@ -19,7 +19,7 @@ static void answer_conflict(gw_admin_t *a, const gw_filters_t *f) {
     json_t *fields;
     switch (f->fault) {
     case GW_FILTERS_REFERENCED:
-        fields = json_pack("{s:s}", "@referenced_by", "filter_chains");
+        fields = json_pack("{s:s}", "@referenced_by", f->field != NULL ? f->field : "filter_chains");
         gw_admin_error(a, fields != NULL ? gw_error_object(GW_ERR_FOREIGN_KEY, f->err.text, fields) : NULL);
         json_decref(fields);
         break;

@@ -194,7 +194,7 @@ static json_t *typed_list(const gw_field_t *field, const json_t *value) {
     char position[24];
     const gw_field_t *element = field != NULL ? field->elements : NULL;
     json_t *list = json_array();
-    int rc = json_is_string(value) && json_string_length(value) > 0 ? json_array_append_new(list, typed(element, value)) : 0;
+    int rc = json_is_string(value) ? json_array_append_new(list, typed(element, value)) : 0;
     for (size_t i = 1; rc == 0 && json_is_object(value) && i <= json_object_size(value); i++) {
         snprintf(position, sizeof(position), "%zu", i);
         rc = json_array_append_new(list, typed(element, json_object_get(value, position)));
@@ -248,6 +248,9 @@ static json_t *typed_text(const gw_field_t *field, const json_t *value) {
 static json_t *typed(const gw_field_t *field, const json_t *value) {
     gw_type_t type = field != NULL ? field->type : GW_TYPE_JSON;
     if (value == NULL) {
+        return json_null();
+    }
+    if (json_is_string(value) && json_string_length(value) == 0) {
         return json_null();
     }
     bool list = type == GW_TYPE_ARRAY || type == GW_TYPE_SET;

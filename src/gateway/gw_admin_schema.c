@@ -154,27 +154,44 @@ void gw_admin_schema(gw_admin_t *a) {
     gw_admin_json(a, 200, json_pack("{s:o,s:o}", "fields", describe_fields(a, kind->fields), "entity_checks", checks));
 }
 
-void gw_admin_schema_plugin(gw_admin_t *a) {
-    answer_unknown(a, "P", a->segments[2]);
+/* The schema of a filter's configuration with `$schema`; NULL: there is no such filter, or no memory. */
+static json_t *filter_schema(gw_admin_t *a, sl_str_t name) {
+    const gw_validate_env_t *env = &a->env->validate;
+    if (!env->wasm_enabled || env->has_filter == NULL || !env->has_filter(env->ud, name)) {
+        return NULL;
+    }
+    sl_str_t text = env->filter_schema != NULL ? env->filter_schema(env->ud, name) : SL_STR_NULL;
+    json_t *schema =
+        text.len == 0 ? json_pack("{s:s,s:[s,s]}", "$schema", DRAFT_4, "type", "string", "null") : json_loadb(text.data, text.len, 0, NULL);
+    a->failed = a->failed || schema == NULL;
+    if (schema != NULL && json_object_get(schema, "$schema") == NULL) {
+        put(a, schema, "$schema", json_string(DRAFT_4));
+    }
+    return schema;
 }
 
 void gw_admin_schema_filter(gw_admin_t *a) {
-    const gw_validate_env_t *env = &a->env->validate;
-    sl_str_t name = a->segments[2];
-    if (!env->wasm_enabled || env->has_filter == NULL || !env->has_filter(env->ud, name)) {
-        answer_unknown(a, "F", name);
+    json_t *schema = filter_schema(a, a->segments[2]);
+    if (schema == NULL) {
+        answer_unknown(a, "F", a->segments[2]);
         return;
-    }
-    sl_str_t text = env->filter_schema != NULL ? env->filter_schema(env->ud, name) : SL_STR_NULL;
-    if (text.len == 0) {
-        gw_admin_json(a, 200, json_pack("{s:s,s:[s,s]}", "$schema", DRAFT_4, "type", "string", "null"));
-        return;
-    }
-    json_t *schema = json_loadb(text.data, text.len, 0, NULL);
-    if (json_object_get(schema, "$schema") == NULL) {
-        put(a, schema, "$schema", json_string(DRAFT_4));
     }
     gw_admin_json(a, 200, schema);
+}
+
+/* What is the filter's own of a plugin entity; only filters are plugins. */
+void gw_admin_schema_plugin(gw_admin_t *a) {
+    const gw_field_t *fields = gw_entity_find(SL_STR("plugins"))->fields;
+    json_t *schema = filter_schema(a, a->segments[2]);
+    if (schema == NULL) {
+        answer_unknown(a, "P", a->segments[2]);
+        return;
+    }
+    json_t *config = json_pack("{s:s,s:o}", "type", "json", "json_schema", schema);
+    gw_admin_json(a, 200,
+                  json_pack("{s:[{s:o},{s:{s:s,s:s,s:n}},{s:o}],s:[]}", "fields", "protocols",
+                            describe(a, gw_field_find(fields, "protocols")), "consumer", "type", "foreign", "reference", "consumers", "eq",
+                            "config", config, "entity_checks"));
 }
 
 /* Without look-ups: a reference by name is taken as it is. */

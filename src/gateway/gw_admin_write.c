@@ -200,6 +200,55 @@ static bool try_filters(gw_admin_t *a, const gw_entity_t *kind, const json_t *en
     return rc == SL_OK;
 }
 
+static bool share_one(const json_t *list, const json_t *other) {
+    size_t i, k;
+    const json_t *a, *b;
+    json_array_foreach(list, i, a) {
+        json_array_foreach(other, k, b) {
+            if (json_equal(a, b)) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* A service without routes takes a plugin of any protocol. */
+static bool fits_routes(const json_t *routes, const json_t *protocols) {
+    size_t i;
+    const json_t *route;
+    json_array_foreach(routes, i, route) {
+        if (share_one(protocols, json_object_get(route, "protocols"))) {
+            return true;
+        }
+    }
+    return json_array_size(routes) == 0;
+}
+
+/* A plugin whose protocols no route has would never run. false: answered. */
+static bool check_plugin_protocols(gw_admin_t *a, const gw_entity_t *kind, const json_t *plugin) {
+    const char *service = json_string_value(json_object_get(json_object_get(plugin, "service"), "id"));
+    const char *route_id = json_string_value(json_object_get(json_object_get(plugin, "route"), "id"));
+    const json_t *protocols = json_object_get(plugin, "protocols");
+    if (strcmp(kind->name, "plugins") != 0) {
+        return true;
+    }
+    json_t *route = route_id != NULL ? gw_admin_load(a, "routes", sl_cstr(route_id), NULL) : NULL;
+    json_t *routes = service != NULL ? gw_admin_children(a, "routes", "service", service) : NULL;
+    const char *problem = NULL;
+    if (route != NULL && !share_one(protocols, json_object_get(route, "protocols"))) {
+        problem = "must match the associated route's protocols";
+    } else if (routes != NULL && !fits_routes(routes, protocols)) {
+        problem = "must match the protocols of at least one route pointing to this Plugin's service";
+    }
+    json_decref(route);
+    json_decref(routes);
+    if (problem != NULL) {
+        answer_problem(a, "protocols", json_string(problem));
+    }
+    return problem == NULL && !a->failed && !a->storage_failed;
+}
+
 /* Faults are the client's to know, anything else is a failure. */
 static bool stored(gw_admin_t *a, sl_status_t rc, const json_t *entity) {
     if (rc != SL_CONFLICT && rc != SL_INVALID) {
@@ -215,7 +264,8 @@ static bool store(gw_admin_t *a, const gw_entity_t *kind, json_t *entity, uint64
     if (names != NULL) {
         json_object_del(entity, "snis");
     }
-    bool good = try_filters(a, kind, entity) && stored(a, a->data->ops->put(a->data, kind->name, entity, revision), entity);
+    bool good = check_plugin_protocols(a, kind, entity) && try_filters(a, kind, entity) &&
+                stored(a, a->data->ops->put(a->data, kind->name, entity, revision), entity);
     if (good && json_is_array(names)) {
         good = write_snis(a, json_string_value(json_object_get(entity, "id")), names);
     }

@@ -723,11 +723,18 @@ static const gw_entity_check_t consumer_checks[] = {
     END_OF_CHECKS,
 };
 
-/* No plugin is loaded by this gateway. */
+/* Filters are the only plugins there are. */
 static bool check_plugin_name(const gw_validate_env_t *env, sl_str_t value, sl_err_t *err) {
-    (void)env;
+    if (env->wasm_enabled && env->has_filter != NULL && env->has_filter(env->ud, value)) {
+        return true;
+    }
     sl_err_set(err, SL_INVALID, "plugin '%.*s' not enabled; add it to the 'plugins' configuration property", SL_FMT(value));
     return false;
+}
+
+static json_t *check_plugin_config(gw_validation_t *v, const json_t *plugin, const json_t *value) {
+    bool known = v->env->has_filter != NULL; /* else the name is the error */
+    return known ? check_filter_config(v, plugin, value) : NULL;
 }
 
 static const gw_field_t plugin_fields[] = {
@@ -737,7 +744,7 @@ static const gw_field_t plugin_fields[] = {
     {.name = "route", .type = GW_TYPE_FOREIGN, .reference = "routes", .on_delete_cascade = true},
     {.name = "service", .type = GW_TYPE_FOREIGN, .reference = "services", .on_delete_cascade = true},
     {.name = "consumer", .type = GW_TYPE_FOREIGN, .reference = "consumers", .on_delete_cascade = true},
-    {.name = "config", .type = GW_TYPE_JSON},
+    {.name = "config", .type = GW_TYPE_JSON, .check_json = check_plugin_config},
     {.name = "protocols",
      .type = GW_TYPE_SET,
      .required = true,
@@ -747,6 +754,24 @@ static const gw_field_t plugin_fields[] = {
     {.name = "enabled", .type = GW_TYPE_BOOLEAN, .required = true, .def = "true"},
     FIELD_TAGS,
     END_OF_FIELDS,
+};
+
+/* A filter belongs to one service or route, never to a consumer or to everything. */
+static void check_plugin_place(gw_validation_t *v, const json_t *plugin, json_t *errors) {
+    bool service = !gw_is_empty(json_object_get(plugin, "service")), route = !gw_is_empty(json_object_get(plugin, "route"));
+    if (!gw_is_empty(json_object_get(plugin, "consumer"))) {
+        gw_error_add(v, errors, "consumer", json_string("value must be null"));
+    }
+    if (service && route) {
+        gw_error_add_entity(v, errors, "only one or none of these fields must be set: 'service', 'route'");
+    } else if (!service && !route) {
+        gw_error_add_entity(v, errors, "at least one of these fields must be non-empty: 'service', 'route'");
+    }
+}
+
+static const gw_entity_check_t plugin_checks[] = {
+    {.kind = GW_CHECK_CUSTOM, .fields = NAMES("name", "service", "route", "consumer"), .run = check_plugin_place},
+    END_OF_CHECKS,
 };
 
 static const gw_field_t certificate_sni_element = {.type = GW_TYPE_STRING, .check = gw_check_sni_wildcard};
@@ -888,7 +913,8 @@ const gw_entity_t gw_entities[] = {
      .singular = "plugin",
      .endpoint_key = "instance_name",
      .cache_key = NAMES("name", "route", "service", "consumer"),
-     .fields = plugin_fields},
+     .fields = plugin_fields,
+     .checks = plugin_checks},
     {.name = "filter_chains",
      .path = "filter-chains",
      .singular = "filter_chain",

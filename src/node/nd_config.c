@@ -283,15 +283,23 @@ static sl_status_t start_once(trial_t *t, const nd_filter_t *f, sl_str_t config,
     return rc;
 }
 
+/* The name, else the id, of the service or route that a chain or plugin belongs to; *kind says which it is. */
+static const char *owner_of(const trial_t *t, const json_t *entity, sl_str_t *kind) {
+    bool of_route = json_is_object(json_object_get(entity, "route"));
+    const char *id = json_string_value(json_object_get(json_object_get(entity, of_route ? "route" : "service"), "id"));
+    const char *name =
+        json_string_value(json_object_get(json_object_get(json_object_get(t->entities, of_route ? "routes" : "services"), id), "name"));
+    *kind = of_route ? SL_STR("route") : SL_STR("service");
+    return name != NULL ? name : id;
+}
+
 /* "filter chain 'name' of route 'r', filters[0] (hello): "; chains seldom have names, so their owner is what tells them apart. */
 static void prefix_place(const trial_t *t, const json_t *chain, size_t i, const char *filter) {
-    bool of_route = json_is_object(json_object_get(chain, "route"));
-    const char *id = json_string_value(json_object_get(json_object_get(chain, of_route ? "route" : "service"), "id"));
-    const char *owner =
-        json_string_value(json_object_get(json_object_get(json_object_get(t->entities, of_route ? "routes" : "services"), id), "name"));
+    sl_str_t kind;
+    const char *owner = owner_of(t, chain, &kind);
     const char *name = json_string_value(json_object_get(chain, "name"));
-    sl_err_prefix(t->err, "filter chain %s%s%sof %s '%s', filters[%zu] (%s): ", name != NULL ? "'" : "", name != NULL ? name : "",
-                  name != NULL ? "' " : "", of_route ? "route" : "service", owner != NULL ? owner : id, i, filter);
+    sl_err_prefix(t->err, "filter chain %s%s%sof %.*s '%s', filters[%zu] (%s): ", name != NULL ? "'" : "", name != NULL ? name : "",
+                  name != NULL ? "' " : "", SL_FMT(kind), owner, i, filter);
 }
 
 /* Entries that name another version go on with it, whatever is current. */
@@ -339,17 +347,32 @@ static sl_status_t try_chain(trial_t *t, const json_t *chain) {
     return SL_OK;
 }
 
-static sl_status_t try_all(trial_t *t) {
-    sl_status_t rc = SL_OK;
+/* A filter that was configured as a plugin. */
+static sl_status_t try_plugin(trial_t *t, const json_t *plugin) {
+    sl_status_t rc = try_entry(t, plugin, json_is_true(json_object_get(plugin, "enabled")));
+    if (rc != SL_OK) {
+        sl_str_t kind;
+        const char *owner = owner_of(t, plugin, &kind);
+        sl_err_prefix(t->err, "plugin '%s' of %.*s '%s': ", json_string_value(json_object_get(plugin, "name")), SL_FMT(kind), owner);
+    }
+    return rc == SL_OK || rc == SL_NO_MEMORY ? rc : SL_INVALID;
+}
+
+static sl_status_t try_each(trial_t *t, const char *collection, sl_status_t (*try)(trial_t *t, const json_t *entity)) {
     const char *id;
-    json_t *chain;
-    json_t *chains = json_object_get(t->entities, "filter_chains");
-    json_object_foreach(chains, id, chain) {
-        rc = try_chain(t, chain);
+    json_t *entity;
+    json_object_foreach(json_object_get(t->entities, collection), id, entity) {
+        sl_status_t rc = try(t, entity);
         if (rc != SL_OK) {
-            break;
+            return rc;
         }
     }
+    return SL_OK;
+}
+
+static sl_status_t try_all(trial_t *t) {
+    sl_status_t rc = try_each(t, "filter_chains", try_chain);
+    rc = rc == SL_OK ? try_each(t, "plugins", try_plugin) : rc;
     free(t->tried.digests);
     return rc;
 }

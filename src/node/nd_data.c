@@ -259,10 +259,11 @@ void nd_data_init(nd_data_t *d, st_store_t *store) {
 
 /* ---- one exchange --------------------------------------------------------------------------------------------------------- */
 
-/* The filters of a chain, and whether they start. */
+/* The filters of a chain, or that of a plugin, and whether they start. */
 typedef struct {
-    json_t *filters; /* what decides: the list and whether the chain is on */
-    json_t *chain;
+    json_t *filters;        /* what decides: the list and whether it is on */
+    const char *collection; /* of `entity` */
+    json_t *entity;
     bool tried;
     sl_status_t rc;
     sl_err_t err;
@@ -283,7 +284,7 @@ static trial_t *find_trial(trials_t *t, const json_t *filters) {
 }
 
 /* Takes `filters`. */
-static sl_status_t add_trial(trials_t *t, json_t *filters, const json_t *chain) {
+static sl_status_t add_trial(trials_t *t, json_t *filters, const char *collection, const json_t *entity) {
     if (t->n == t->cap) {
         size_t cap = t->cap == 0 ? 8 : 2 * t->cap;
         trial_t *list = realloc(t->list, cap * sizeof(*list));
@@ -294,22 +295,25 @@ static sl_status_t add_trial(trials_t *t, json_t *filters, const json_t *chain) 
         t->list = list;
         t->cap = cap;
     }
-    t->list[t->n++] = (trial_t){.filters = filters, .chain = json_incref((json_t *)(uintptr_t)chain)};
+    t->list[t->n++] = (trial_t){.filters = filters, .collection = collection, .entity = json_incref((json_t *)(uintptr_t)entity)};
     return SL_AGAIN;
 }
 
 static sl_status_t try_filters(void *ud, const char *collection, const json_t *entity, sl_err_t *err) {
     trials_t *t = ud;
-    if (strcmp(collection, "filter_chains") != 0) {
+    bool plugin = strcmp(collection, "plugins") == 0;
+    if (!plugin && strcmp(collection, "filter_chains") != 0) {
         return SL_OK;
     }
-    json_t *filters = json_pack("[O,O]", json_object_get(entity, "filters"), json_object_get(entity, "enabled"));
+    json_t *filters = plugin ? json_pack("[[{s:O,s:O}],O]", "name", json_object_get(entity, "name"), "config",
+                                         json_object_get(entity, "config"), json_object_get(entity, "enabled"))
+                             : json_pack("[O,O]", json_object_get(entity, "filters"), json_object_get(entity, "enabled"));
     if (filters == NULL) {
         return SL_NO_MEMORY;
     }
     trial_t *trial = find_trial(t, filters);
     if (trial == NULL) {
-        return add_trial(t, filters, entity);
+        return add_trial(t, filters, plugin ? "plugins" : "filter_chains", entity);
     }
     json_decref(filters);
     if (!trial->tried) {
@@ -325,7 +329,7 @@ static void run_trials(const nd_node_t *node, trials_t *t) {
         if (trial->tried) {
             continue;
         }
-        json_t *entities = json_pack("{s:{s:O}}", "filter_chains", "new", trial->chain);
+        json_t *entities = json_pack("{s:{s:O}}", trial->collection, "new", trial->entity);
         trial->rc = entities != NULL ? nd_config_try(node, entities, &trial->err) : SL_NO_MEMORY;
         trial->tried = true;
         json_decref(entities);
@@ -335,7 +339,7 @@ static void run_trials(const nd_node_t *node, trials_t *t) {
 static void free_trials(trials_t *t) {
     for (size_t i = 0; i < t->n; i++) {
         json_decref(t->list[i].filters);
-        json_decref(t->list[i].chain);
+        json_decref(t->list[i].entity);
     }
     free(t->list);
 }

@@ -15,19 +15,22 @@ typedef struct {
 
 /* ---- files that have changed ------------------------------------------------------------------------------------------ */
 
-/* Whether the chain, as the plan has it, has an entry of this name that leaves the version open. */
+/* Whether the chain, as the plan has it, has an entry of this name that leaves the version open. What no entry names is a plugin, which
+ * always does. */
 static bool runs_current(const gw_plan_t *plan, sl_str_t chain_id, sl_str_t name) {
     size_t i;
     json_t *entry;
-    bool found = false;
+    bool found = false, named = false;
     sl_str_t text = gw_plan_entity(plan, SL_STR("filter_chains"), chain_id);
     json_t *chain = text.len != 0 ? json_loadb(text.data, text.len, JSON_ALLOW_NUL, NULL) : NULL;
     json_array_foreach(json_object_get(chain, "filters"), i, entry) {
         nd_filter_ref_t ref = nd_filter_ref(entry);
-        found = found || (sl_str_eq(ref.name, name) && ref.version.len == 0 && ref.sha256.len == 0);
+        bool same = sl_str_eq(ref.name, name);
+        named = named || same;
+        found = found || (same && ref.version.len == 0 && ref.sha256.len == 0);
     }
     json_decref(chain);
-    return found;
+    return found || !named;
 }
 
 /* true: this name is new to the list. */

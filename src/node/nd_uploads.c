@@ -206,13 +206,17 @@ typedef struct {
     nd_node_t node; /* with `filters` */
     nd_filters_t *filters;
     sl_str_t name;
-    json_t *users; /* {"filter_chains": {...}}: those with an entry of this name */
+    json_t *users; /* {"filter_chains": {...}, "plugins": {...}}: those with an entry of this name, or of it */
     uint64_t revision;
 } change_t;
 
+/* `chain`: a chain, or a plugin, which is an entry itself. */
 static bool uses(const json_t *chain, sl_str_t name) {
     size_t i;
     json_t *entry;
+    if (json_object_get(chain, "filters") == NULL) {
+        return sl_str_eq(nd_filter_ref(chain).name, name);
+    }
     json_array_foreach(json_object_get(chain, "filters"), i, entry) {
         if (sl_str_eq(nd_filter_ref(entry).name, name)) {
             return true;
@@ -233,17 +237,15 @@ static sl_status_t add_users(change_t *c, json_t *chains, const json_t *page) {
     return SL_OK;
 }
 
-static sl_status_t load_users(change_t *c, st_tx_t *tx) {
+static sl_status_t load_users_of(change_t *c, st_tx_t *tx, const char *collection) {
     char after[SL_UUID_TEXT_SIZE + 1] = "";
     st_page_t page = {.limit = 1000};
     bool more = true;
-    json_t *chains = json_object();
-    c->users = json_pack("{s:o}", "filter_chains", chains);
-    sl_status_t rc = c->users != NULL ? SL_OK : no_memory(c->u);
+    sl_status_t rc = SL_OK;
     while (rc == SL_OK && more) {
         json_t *part = NULL;
-        rc = st_tx_list(tx, SL_STR("filter_chains"), &page, &part, &more, &c->u->base.err);
-        rc = rc == SL_OK ? add_users(c, chains, part) : rc;
+        rc = st_tx_list(tx, sl_cstr(collection), &page, &part, &more, &c->u->base.err);
+        rc = rc == SL_OK ? add_users(c, json_object_get(c->users, collection), part) : rc;
         const char *last = json_string_value(json_object_get(json_array_get(part, json_array_size(part) - 1), "id"));
         snprintf(after, sizeof(after), "%s", last != NULL ? last : "");
         more = more && last != NULL;
@@ -251,6 +253,12 @@ static sl_status_t load_users(change_t *c, st_tx_t *tx) {
         json_decref(part);
     }
     return rc;
+}
+
+static sl_status_t load_users(change_t *c, st_tx_t *tx) {
+    c->users = json_pack("{s:{},s:{}}", "filter_chains", "plugins");
+    sl_status_t rc = c->users != NULL ? load_users_of(c, tx, "filter_chains") : no_memory(c->u);
+    return rc == SL_OK ? load_users_of(c, tx, "plugins") : rc;
 }
 
 static void close_change(change_t *c) {
@@ -279,7 +287,7 @@ static sl_status_t open_change(change_t *c, nd_uploads_t *u, sl_str_t name) {
 }
 
 /* Is every entry that would get `current` fine with its schema? */
-static sl_status_t check_entry(change_t *c, const char *id, const json_t *entry) {
+static sl_status_t check_entry(change_t *c, const char *kind, const char *id, const json_t *entry) {
     const nd_filter_t *f;
     sl_err_t text;
     if (!sl_str_eq(nd_filter_ref(entry).name, c->name)) {
@@ -287,7 +295,8 @@ static sl_status_t check_entry(change_t *c, const char *id, const json_t *entry)
     }
     if (nd_filter_of(&c->node, entry, &f, &text) != SL_OK) {
         c->u->base.fault = GW_FILTERS_REFERENCED;
-        return sl_err_set(&c->u->base.err, SL_CONFLICT, "an existing 'filter_chains' entity references this 'filters' entity");
+        c->u->base.field = kind[0] == 'p' ? "plugins" : "filter_chains";
+        return sl_err_set(&c->u->base.err, SL_CONFLICT, "an existing '%ss' entity references this 'filters' entity", kind);
     }
     json_t *schema = f->current && f->schema.len != 0 ? json_loadb(f->schema.data, f->schema.len, 0, NULL) : NULL;
     const json_t *config = json_object_get(entry, "config");
@@ -295,7 +304,8 @@ static sl_status_t check_entry(change_t *c, const char *id, const json_t *entry)
     sl_status_t rc = schema != NULL ? gw_json_schema_validate(schema, config != NULL ? config : null, &text) : SL_OK;
     json_decref(schema);
     if (rc == SL_INVALID) {
-        sl_err_set(&c->u->base.err, rc, "the configuration in filter chain '%s' does not fit its schema: %.400s", id, text.text);
+        sl_err_set(&c->u->base.err, rc, "the configuration in %s '%s' does not fit its schema: %.400s",
+                   kind[0] == 'p' ? kind : "filter chain", id, text.text);
         return wrong(c->u, "schema");
     }
     return rc;
@@ -308,10 +318,16 @@ static sl_status_t try_change(change_t *c) {
     json_t *chain, *entry;
     json_object_foreach(json_object_get(c->users, "filter_chains"), id, chain) {
         json_array_foreach(json_object_get(chain, "filters"), i, entry) {
-            sl_status_t rc = check_entry(c, id, entry);
+            sl_status_t rc = check_entry(c, "filter_chain", id, entry);
             if (rc != SL_OK) {
                 return rc;
             }
+        }
+    }
+    json_object_foreach(json_object_get(c->users, "plugins"), id, entry) {
+        sl_status_t rc = check_entry(c, "plugin", id, entry);
+        if (rc != SL_OK) {
+            return rc;
         }
     }
     if (nd_filters_find(c->filters, c->name) == NULL) {

@@ -210,6 +210,7 @@ static char *set_gateway(ngx_conf_t *cf, ngx_command_t *cmd, void *conf) {
     const char *choose = text_of(o, "wasm_filters");
     mcf->filters_choose = dup_text(cf, choose != NULL ? choose : "", "");
     mcf->time_filters = json_is_true(json_object_get(o, "time_filters"));
+    mcf->debug_header = json_is_true(json_object_get(o, "allow_debug_header"));
     mcf->wasm = json_is_true(json_object_get(o, "wasm"));
     const char *flavor = text_of(o, "router_flavor");
     mcf->traditional = flavor != NULL && ngx_strcmp(flavor, "traditional") == 0;

@@ -45,6 +45,7 @@ typedef struct {
     unsigned wasm : 1;
     unsigned time_filters : 1; /* the access log says what filters take */
     unsigned traditional : 1;
+    unsigned debug_header : 1; /* Kong-Debug is answered */
     ngx_shm_zone_t *zone;
     ngx_array_t hosts;    /* ngx_http_sluice_gw_host_t: the hosts file */
     ngx_array_t *trusted; /* ngx_cidr_t, NULL: nobody */

@@ -74,6 +74,25 @@ static ngx_int_t own_headers(ngx_http_request_t *r, ngx_http_sluice_gw_main_conf
     return (mcf->tokens & NGX_HTTP_SLUICE_GW_LATENCY) ? add_ms(r, "X-Kong-Response-Latency", since_start(r)) : NGX_OK;
 }
 
+static ngx_int_t add_text(ngx_http_request_t *r, const char *name, sl_str_t text) {
+    ngx_str_t value = {text.len, (u_char *)(uintptr_t)text.data};
+    return text.len != 0 ? ngx_http_sluice_gw_add_header(r, name, value) : NGX_OK;
+}
+
+/* For a client that asks with Kong-Debug; the texts are the plan's, which the request keeps. */
+static ngx_int_t debug_headers(ngx_http_request_t *r, const ngx_http_sluice_gw_ctx_t *ctx) {
+    if (!ctx->matched || ngx_http_sluice_gw_request_header(r, SL_STR("kong-debug"), 0) == NULL) {
+        return NGX_OK;
+    }
+    ngx_int_t rc = add_text(r, "Kong-Route-Id", ctx->route.id);
+    rc = rc == NGX_OK ? add_text(r, "Kong-Route-Name", ctx->route.name) : rc;
+    if (!ctx->route.has_service) {
+        return rc;
+    }
+    rc = rc == NGX_OK ? add_text(r, "Kong-Service-Id", ctx->service.id) : rc;
+    return rc == NGX_OK ? add_text(r, "Kong-Service-Name", ctx->service.name) : rc;
+}
+
 static ngx_int_t header_filter(ngx_http_request_t *r) {
     ngx_http_sluice_gw_ctx_t *ctx = r == r->main ? ngx_http_sluice_gw_ctx(r) : NULL;
     if (ctx == NULL || ctx->tokens_done || r->headers_out.status < NGX_HTTP_OK) {
@@ -87,6 +106,7 @@ static ngx_int_t header_filter(ngx_http_request_t *r) {
     if (rc == NGX_OK && (mcf->tokens & NGX_HTTP_SLUICE_GW_REQUEST_ID)) {
         rc = ngx_http_sluice_gw_add_header(r, "X-Kong-Request-Id", ctx->request_id);
     }
+    rc = rc == NGX_OK && mcf->debug_header ? debug_headers(r, ctx) : rc;
     return rc == NGX_OK ? next_header_filter(r) : NGX_ERROR;
 }
 

@@ -440,6 +440,25 @@ static void test_plugins_are_refused_by_name(void **state) {
     assert_errors("plugins", "{name: cors}", "{\"name\":\"plugin 'cors' not enabled; add it to the 'plugins' configuration property\"}");
 }
 
+static void test_a_filter_may_be_configured_as_a_plugin(void **state) {
+    (void)state;
+    assert_errors("plugins", "{name: add}", "{\"@entity\":[\"at least one of these fields must be non-empty: 'service', 'route'\"]}");
+    assert_errors("plugins", "{name: typed, route: {id: 5d9ba7ac-6ac6-4e5f-a2e0-2e2ee1c9b2a1}, config: {n: x}}",
+                  "{\"config\":\"property n validation failed: wrong type: expected integer, got string\"}");
+    assert_errors("plugins", "{name: typed, route: {id: 5d9ba7ac-6ac6-4e5f-a2e0-2e2ee1c9b2a1}}",
+                  "{\"config\":\"wrong type: expected object, got null\"}");
+}
+
+static void test_a_filter_as_a_plugin_has_one_place_and_no_consumer(void **state) {
+    (void)state;
+    const char *id = "{id: 5d9ba7ac-6ac6-4e5f-a2e0-2e2ee1c9b2a1}";
+    char text[256];
+    snprintf(text, sizeof(text), "{name: add, route: %s, consumer: %s}", id, id);
+    assert_errors("plugins", text, "{\"consumer\":\"value must be null\"}");
+    snprintf(text, sizeof(text), "{name: add, route: %s, service: %s}", id, id);
+    assert_errors("plugins", text, "{\"@entity\":[\"only one or none of these fields must be set: 'service', 'route'\"]}");
+}
+
 /* ---- the document --------------------------------------------------------------------------------------------------------- */
 
 static void assert_document_errors(const char *text, const char *expected) {
@@ -707,6 +726,8 @@ int main(void) {
         cmocka_unit_test(test_the_same_target_twice_collides),
         cmocka_unit_test(test_a_consumer_has_a_name_or_a_custom_id),
         cmocka_unit_test(test_plugins_are_refused_by_name),
+        cmocka_unit_test(test_a_filter_may_be_configured_as_a_plugin),
+        cmocka_unit_test(test_a_filter_as_a_plugin_has_one_place_and_no_consumer),
         cmocka_unit_test(test_the_format_version_is_a_known_text),
         cmocka_unit_test(test_unknown_and_refused_keys_are_named),
         cmocka_unit_test(test_a_field_called_like_the_place_of_entity_errors_is_unknown),
