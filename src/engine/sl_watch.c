@@ -48,6 +48,9 @@ void sl_watch_arm(sl_watch_t *watch) {
 static void tick(watch_t *w) {
     unsigned calls = atomic_load_explicit(&w->head.calls, memory_order_relaxed);
     uint32_t budget_ms = sl_watch_budget_ms(&w->head);
+    if (budget_ms != 0) {
+        atomic_store_explicit(&w->head.ticked, true, memory_order_relaxed);
+    }
     if (calls != w->timed) {
         w->timed = calls;
         w->since_ns = cpu_now_ns();

@@ -21,6 +21,7 @@ struct sl_watch_s {
     atomic_uint calls;     /* that began so far */
     atomic_bool armed;
     atomic_bool expired; /* the call that runs is over its budget */
+    atomic_bool ticked;  /* the timer has fired while a call with a budget ran; for whoever puts it back */
 };
 
 /*

@@ -132,6 +132,9 @@ void gw_admin_status(gw_admin_t *a) {
     } else {
         put(a, status, "database", json_pack("{s:b}", "reachable", is_reachable(a)));
     }
+    if (a->env->info.filters != NULL) {
+        put(a, status, "filters", json_incref(a->env->info.filters));
+    }
     gw_admin_json(a, 200, status);
 }
 

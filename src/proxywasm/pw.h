@@ -11,7 +11,8 @@
  *
  * What a guest asks for while it runs (resume, close, local reply) is recorded and takes effect after the outermost guest call has
  * returned: for the direction that the proxy is just driving through the verdict, else through wake() and pw_stream_resume().
- * A trap is an ordinary outcome: that VM is finished, every stream in it fails at its next event, the next stream gets a new VM.
+ * A trap is an ordinary outcome: that VM is finished, every stream in it meets the fail policy of its filter at its next event, the next
+ * stream gets a new VM. A filter that traps too often is kept out for a while by its breaker.
  */
 #ifndef PW_H
 #define PW_H
@@ -171,8 +172,10 @@ typedef struct {
     pw_dir_t dir;         /* where: a reply from the request side passes the response callbacks, one from the response side does not */
 } pw_reply_t;
 const pw_reply_t *pw_stream_reply(const pw_stream_t *stream); /* valid until pw_stream_free; NULL: none */
-/* 500 after a trap, 413 or 502 over a ceiling; 0 when nothing failed. */
+/* 500 after a trap, 503 while a breaker is open, 413 or 502 over a ceiling; 0 when nothing failed. */
 uint32_t pw_stream_failure(const pw_stream_t *stream);
+/* With 503: what Retry-After should say, in seconds; else 0. */
+uint32_t pw_stream_retry_after(const pw_stream_t *stream);
 
 /* The proxy made the response itself or the connection is gone: no more request callbacks, nothing stays paused. */
 void pw_stream_abort_request(pw_stream_t *stream);
@@ -199,5 +202,7 @@ typedef struct {
     uint64_t instances_created, instances_restored, instances_dropped; /* for isolated requests */
 } pw_stats_t;
 pw_stats_t pw_worker_stats(const pw_worker_t *worker);
+/* Of the filters with this name, since new. */
+uint64_t pw_worker_number(const pw_worker_t *worker, sl_str_t filter, pw_number_t which);
 
 #endif

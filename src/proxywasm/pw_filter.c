@@ -257,9 +257,12 @@ sl_status_t pw_filter_new(pw_worker_t *worker, const pw_filter_conf_t *conf, pw_
     f->worker = worker;
     f->refs = 1;
     sl_arena_init(&f->arena, 1024, SIZE_MAX / 2);
-    sl_status_t rc = conf_copy(f, conf) ? filter_facts(f, err) : sl_err_set(err, SL_NO_MEMORY, "out of memory");
+    sl_status_t rc = conf_copy(f, conf) && pw_health_init(f) ? filter_facts(f, err) : sl_err_set(err, SL_NO_MEMORY, "out of memory");
     if (rc == SL_OK) {
         rc = root_start(f, &f->root, err);
+        if (rc != SL_OK) {
+            pw_number_add(f->numbers, PW_N_TRAPS_START, 1);
+        }
     }
     pw_worker_settle(worker);
     if (rc != SL_OK) {
@@ -298,6 +301,9 @@ static void back_off(pw_filter_t *filter, uint64_t now) {
     uint32_t twice = filter->backoff_ms < PW_BACKOFF_MAX_MS / 2 ? filter->backoff_ms * 2 : PW_BACKOFF_MAX_MS;
     filter->backoff_ms = steady ? PW_BACKOFF_MIN_MS : twice;
     filter->restart_ns = now + (uint64_t)filter->backoff_ms * 1000000;
+    if (filter->breaker.state == PW_BREAKER_OPEN && filter->breaker.until_ns > filter->restart_ns) {
+        filter->restart_ns = filter->breaker.until_ns;
+    }
 }
 
 void pw_filter_broken(pw_filter_t *filter) {
@@ -356,6 +362,7 @@ void pw_filter_unref(pw_filter_t *filter) {
     pw_root_t *root = filter->root;
     not_broken(filter);
     filter->root = NULL;
+    pw_health_forget(filter);
     if (root != NULL) {
         root_end(root); /* the filter's struct goes with its last root */
     } else if (filter->roots == 0) {
@@ -372,13 +379,11 @@ sl_dialect_t pw_filter_dialect(const pw_filter_t *filter) {
     return (sl_dialect_t)filter->conf.opts.dialect;
 }
 
-pw_root_t *pw_filter_root(pw_filter_t *filter) {
-    pw_root_t *old = filter->root;
-    if (__builtin_expect(old != NULL && !old->vm->failed, 1)) {
-        return old;
-    }
+static pw_root_t *restart(pw_filter_t *filter) {
     pw_worker_t *w = filter->worker;
     uint64_t now = w->ops->now_ns(w->host, true);
+    pw_root_t *old = filter->root;
+    sl_err_t err;
     if (now < filter->retry_ns) {
         return NULL;
     }
@@ -386,14 +391,23 @@ pw_root_t *pw_filter_root(pw_filter_t *filter) {
     if (old != NULL) {
         pw_root_unref(old);
     }
-    sl_err_t err;
     if (root_start(filter, &filter->root, &err) != SL_OK) {
         filter->root = NULL;
         filter->retry_ns = now + PW_RESTART_NS;
+        pw_health_failed(filter, PW_N_TRAPS_START);
         pw_log_filter(w, NULL, filter->conf.name, 0, PW_LOG_ERROR, "could not be started again, next try in a second: %s", err.text);
         return NULL;
     }
+    pw_number_add(filter->numbers, PW_N_RESTARTED, 1);
     return filter->root;
+}
+
+pw_root_t *pw_filter_root(pw_filter_t *filter) {
+    pw_root_t *old = filter->root;
+    if (__builtin_expect(old != NULL && !old->vm->failed, 1)) {
+        return old;
+    }
+    return restart(filter);
 }
 
 pw_root_t *pw_filter_enter(pw_filter_t *filter) {

@@ -15,6 +15,14 @@
 
 typedef struct pw_root_s pw_root_t; /* a root context: pw.h */
 
+/* What is counted for each filter: pw_numbers.def. */
+typedef enum {
+#define PW_NUMBER(id, kind, metric, label, help) PW_N_##id,
+#include "pw_numbers.def"
+#undef PW_NUMBER
+    PW_NUMBERS
+} pw_number_t;
+
 typedef struct {
     sl_str_t key, value;
 } pw_pair_t;
@@ -158,6 +166,12 @@ typedef struct pw_host_ops_s {
     sl_status_t (*metric_add)(void *worker, uint32_t id, int64_t delta);
     sl_status_t (*metric_record)(void *worker, uint32_t id, uint64_t value);
     sl_status_t (*metric_get)(void *worker, uint32_t id, uint64_t *value);
+
+    /* ---- for operators ---- */
+    /* A number of the filters with this name has changed. *id is 0 at first and the proxy's to keep. value: see pw_numbers.def. */
+    void (*number)(void *worker, sl_str_t filter, pw_number_t which, uint32_t *id, uint64_t value);
+    /* A guest has just returned from a call that took some milliseconds of CPU time, at least now and then. */
+    void (*guest_was_long)(void *worker);
 } pw_host_ops_t;
 
 #endif

@@ -13,6 +13,7 @@
 #define PW_INTERNAL_H
 
 #include "pw.h"
+#include "pw_breaker.h"
 #include "sl_arena.h"
 #include "sl_watch.h"
 
@@ -63,14 +64,30 @@ void pw_id_map_remove(pw_id_map_t *map, pw_id_node_t *node);
 pw_id_node_t *pw_id_map_find(const pw_id_map_t *map, uint32_t id);
 void pw_id_map_deinit(pw_id_map_t *map);
 
+/* ---- numbers of filters, by name; as long as the worker ---- */
+typedef struct pw_numbers_s {
+    struct pw_numbers_s *next;
+    pw_worker_t *worker;
+    sl_str_t name;
+    uint64_t values[PW_NUMBERS];
+    uint32_t ids[PW_NUMBERS]; /* the host's */
+    uint32_t breakers[3];     /* of filters with this name, by state; closed ones are not counted */
+    char text[];
+} pw_numbers_t;
+pw_numbers_t *pw_numbers_get(pw_worker_t *w, sl_str_t name); /* NULL: no memory */
+void pw_numbers_free_all(pw_worker_t *w);
+void pw_number_add(pw_numbers_t *n, pw_number_t which, uint64_t delta);
+void pw_number_set(pw_numbers_t *n, pw_number_t which, uint64_t value);
+
 /* ---- worker ---- */
 struct pw_worker_s {
     const pw_host_ops_t *ops;
     void *host;
     pw_limits_t limits;
     pw_stats_t stats;
-    sl_dialect_t dialect;     /* of the filter that runs, or is asked about */
-    sl_watch_t *watch;        /* of CPU budgets; made with the first VM */
+    sl_dialect_t dialect; /* of the filter that runs, or is asked about */
+    sl_watch_t *watch;    /* of CPU budgets; made with the first VM */
+    pw_numbers_t *numbers;
     pw_vm_t *vms;             /* all, also those that failed */
     pw_root_t *finishing;     /* roots to be deleted once no guest runs */
     pw_filter_t *broken;      /* filters to be started again at an alarm */
@@ -158,7 +175,9 @@ struct pw_filter_s {
     bool stop_iteration; /* Pause (1) in a headers callback lets body callbacks run */
     uint32_t callbacks;  /* PW_CB_BIT of what the module exports */
     pw_root_t *root;
-    uint64_t retry_ns;       /* monotonic: no new attempt before */
+    uint64_t retry_ns; /* monotonic: no new attempt before */
+    pw_breaker_t breaker;
+    pw_numbers_t *numbers;
     pw_pool_t *pool;         /* isolation of requests; NULL: shared, or never started */
     uint32_t n_instances;    /* for requests, in use */
     uint64_t no_instance_ns; /* monotonic: when that was last logged */
@@ -176,6 +195,20 @@ void pw_filter_broken(pw_filter_t *filter); /* its VM has failed: it is started 
 pw_root_t *pw_filter_root(pw_filter_t *filter);
 /* The root context for a new stream, with a reference: the filter's, or that of an instance for this stream alone. NULL: there is none. */
 pw_root_t *pw_filter_enter(pw_filter_t *filter);
+
+/* ---- how filters fare: pw_health.c ---- */
+
+bool pw_health_init(pw_filter_t *filter); /* false: no memory */
+void pw_health_forget(pw_filter_t *filter);
+bool pw_health_admit_slowly(pw_filter_t *filter, bool *probe);
+/* Whether a stream may enter; *probe: its end is to be told. */
+static inline bool pw_health_admit(pw_filter_t *filter, bool *probe) {
+    *probe = false;
+    return __builtin_expect(filter->breaker.state == PW_BREAKER_CLOSED, 1) || pw_health_admit_slowly(filter, probe);
+}
+void pw_health_probed(pw_filter_t *filter, bool ran);
+void pw_health_failed(pw_filter_t *filter, pw_number_t reason); /* PW_N_TRAPS* */
+uint32_t pw_health_retry_after(const pw_filter_t *filter);      /* seconds, at least 1 */
 
 /* ---- instances for requests: pw_pool.c ---- */
 
@@ -340,6 +373,9 @@ typedef struct {
     pw_filter_t *filter;
     bool skip[2];         /* direction: as if it exported nothing */
     bool known;           /* on_context_create has run */
+    bool refused;         /* its breaker was open when the stream began */
+    bool probe;           /* this stream tries whether it works again */
+    bool bypassed;        /* by its own fail policy, or that of one before it */
     uint32_t n_callbacks; /* and what they took; only while the worker is timed */
     uint64_t spent_ns;
     pw_stage_t stage[2];
@@ -382,8 +418,9 @@ struct pw_stream_s {
     bool logged;
     bool gone; /* nobody reads request or response any more */
     uint32_t failure;
-    bool failed;       /* PW_FAIL was told */
-    pw_reply_t *reply; /* the latest */
+    uint32_t retry_after; /* seconds, with a failure of 503 */
+    bool failed;          /* PW_FAIL was told */
+    pw_reply_t *reply;    /* the latest */
     struct pw_reply_block_s *replies;
     pw_property_t *properties;
     size_t property_bytes;

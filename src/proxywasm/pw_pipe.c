@@ -23,6 +23,7 @@ static const pw_cb_t trailers_cb[2] = {PW_CB_REQUEST_TRAILERS, PW_CB_RESPONSE_TR
 static const pw_map_t headers_map[2] = {PW_MAP_REQUEST_HEADERS, PW_MAP_RESPONSE_HEADERS};
 static const pw_map_t trailers_map[2] = {PW_MAP_REQUEST_TRAILERS, PW_MAP_RESPONSE_TRAILERS};
 
+static void ask_resume(pw_stream_t *s, pw_dir_t dir, pw_stage_t *st);
 static void run_headers(pw_stream_t *s, pw_dir_t dir, size_t k, bool eos);
 static void run_body(pw_stream_t *s, pw_dir_t dir, size_t k, pw_chunk_t c, bool eos);
 static void run_trailers(pw_stream_t *s, pw_dir_t dir, size_t k);
@@ -56,15 +57,54 @@ static void fail(pw_stream_t *s, uint32_t status) {
 
 typedef enum { CALLED, SKIPPED, HALTED } pw_called_t;
 
-/* The VM does not work. The stream fails once; after that, and in WasmX's response phase, the filter counts as absent. */
-static pw_called_t stage_failed(pw_stream_t *s, pw_dir_t dir, pw_position_t *at) {
-    bool open = at->filter->conf.opts.dialect == SL_DIALECT_WASMX && dir == PW_DIR_RESPONSE;
+/* WasmX lets responses go on, unless somebody says otherwise. */
+static sl_fail_t policy(const pw_position_t *at, pw_dir_t dir) {
+    const sl_filter_opts_t *opts = &at->filter->conf.opts;
+    bool wasmx = opts->dialect == SL_DIALECT_WASMX && dir == PW_DIR_RESPONSE && (opts->set & SL_FOPT_BIT(FAIL)) == 0;
+    return wasmx ? SL_FAIL_OPEN : (sl_fail_t)opts->fail;
+}
+
+/* As if it were not there, in both directions and to the end; what it holds goes on. */
+static void bypass(pw_stream_t *s, pw_position_t *at) {
+    if (at->bypassed) {
+        return;
+    }
+    at->bypassed = at->skip[PW_DIR_REQUEST] = at->skip[PW_DIR_RESPONSE] = true;
+    pw_number_add(at->filter->numbers, PW_N_BYPASSED, 1);
+    for (int dir = 0; dir < 2; dir++) {
+        if (!s->flow[dir].over && stopped(&at->stage[dir])) {
+            ask_resume(s, (pw_dir_t)dir, &at->stage[dir]);
+            if (s->flow[dir].out == NULL) {
+                s->worker->ops->wake(s->host, (pw_dir_t)dir);
+            }
+        }
+    }
+}
+
+static void fail_closed(pw_stream_t *s, pw_position_t *at) {
+    if (at->refused) {
+        s->retry_after = pw_health_retry_after(at->filter);
+    }
+    pw_number_add(at->filter->numbers, at->refused ? PW_N_REFUSED : PW_N_FAILED, 1);
+    fail(s, at->refused ? 503 : 500);
+}
+
+/* The VM does not work, or may not be entered. A stream fails once; after that the filter counts as absent. */
+static pw_called_t stage_failed(pw_stream_t *s, pw_dir_t dir, size_t k) {
+    pw_position_t *at = &s->at[position(s, dir, k)];
+    sl_fail_t how = policy(at, dir);
     at->skip[dir] = true;
-    if (open || s->failed) {
+    if (s->failed) {
         return SKIPPED;
     }
-    fail(s, 500);
-    return HALTED;
+    if (how == SL_FAIL_CLOSED) {
+        fail_closed(s, at);
+        return HALTED;
+    }
+    for (size_t n = how == SL_FAIL_OPEN ? k + 1 : s->n; k < n; k++) {
+        bypass(s, &s->at[position(s, dir, k)]);
+    }
+    return SKIPPED;
 }
 
 static bool has_callback(const pw_position_t *at, pw_dir_t dir, pw_cb_t cb) {
@@ -79,14 +119,14 @@ static pw_called_t stage_call(pw_stream_t *s, pw_dir_t dir, size_t k, pw_cb_t cb
         return SKIPPED;
     }
     if (!pw_stream_context(s, position(s, dir, k))) {
-        return stage_failed(s, dir, at);
+        return stage_failed(s, dir, k);
     }
     sl_raw_t args[3] = {{.u32 = at->ctx.node.id}, {.u32 = a1}, {.u32 = a2}};
     st->running = true;
     sl_status_t rc = pw_stream_halted(s) ? SL_OK : pw_vm_call(at->ctx.root->vm, &at->ctx, cb, args, NULL);
     st->running = false;
     if (rc != SL_OK) {
-        return stage_failed(s, dir, at);
+        return stage_failed(s, dir, k);
     }
     *action = args[0].u32;
     return pw_stream_halted(s) ? HALTED : CALLED;
@@ -338,7 +378,7 @@ static void check_failed(pw_stream_t *s, pw_dir_t dir) {
         pw_position_t *at = &s->at[position(s, dir, k)];
         pw_stage_t *st = &at->stage[dir];
         bool dead = at->ctx.root == NULL || at->ctx.root->vm->failed;
-        if (dead && !at->skip[dir] && stopped(st) && stage_failed(s, dir, at) == SKIPPED) {
+        if (dead && !at->skip[dir] && stopped(st) && stage_failed(s, dir, k) == SKIPPED) {
             ask_resume(s, dir, st);
         }
     }
@@ -638,7 +678,7 @@ static pw_verdict_t deliver(pw_stream_t *s, pw_dir_t dir, pw_out_t *out) {
     }
     if (s->fail_new) {
         s->fail_new = s->reply_new = false;
-        s->failed |= s->failure == 500;
+        s->failed |= s->failure == 500 || s->failure == 503;
         close_flow(s, dir);
         if (dir == PW_DIR_RESPONSE) {
             close_flow(s, PW_DIR_REQUEST);

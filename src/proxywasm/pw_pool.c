@@ -221,6 +221,7 @@ pw_root_t *pw_pool_take(pw_filter_t *filter) {
         log_no_instance(filter, "too many requests at once are in it");
         return NULL;
     } else if (make(filter, pool, &root, &err) != SL_OK) {
+        pw_health_failed(filter, PW_N_TRAPS_START);
         log_no_instance(filter, err.text);
         return NULL;
     }

@@ -25,6 +25,11 @@ static pw_stream_t *stream_alloc(pw_worker_t *w, size_t n) {
     return s;
 }
 
+static void enter(pw_position_t *at) {
+    at->refused = !pw_health_admit(at->filter, &at->probe);
+    at->ctx.root = at->refused ? NULL : pw_filter_enter(at->filter);
+}
+
 pw_stream_t *pw_stream_new(pw_worker_t *worker, pw_chain_t *chain, void *host_stream) {
     pw_stream_t *s = stream_alloc(worker, chain->n);
     if (s == NULL) {
@@ -40,7 +45,7 @@ pw_stream_t *pw_stream_new(pw_worker_t *worker, pw_chain_t *chain, void *host_st
     for (size_t i = 0; i < s->n; i++) {
         pw_position_t *at = &s->at[i];
         at->filter = chain->filters[i];
-        at->ctx.root = pw_filter_enter(chain->filters[i]);
+        enter(at);
         at->ctx.stream = s;
         at->ctx.position = (uint32_t)i;
         /* Ceilings are the pipe's business: some held bytes may pass them by one piece. */
@@ -52,8 +57,20 @@ pw_stream_t *pw_stream_new(pw_worker_t *worker, pw_chain_t *chain, void *host_st
     return s;
 }
 
+/* Its VM has trapped before it knew anything of this stream: nothing is lost. */
+static void enter_again(pw_position_t *at) {
+    pw_root_t *old = at->ctx.root;
+    if (old->pool == NULL) {
+        at->ctx.root = pw_filter_enter(at->filter);
+        pw_root_unref(old);
+    }
+}
+
 bool pw_stream_context(pw_stream_t *s, size_t i) {
     pw_position_t *at = &s->at[i];
+    if (at->ctx.root != NULL && at->ctx.root->vm->failed && at->ctx.node.id == 0) {
+        enter_again(at);
+    }
     pw_root_t *root = at->ctx.root;
     if (root == NULL || root->vm->failed) {
         return false;
@@ -87,7 +104,7 @@ static uint32_t end_call(pw_position_t *at, pw_cb_t cb) {
 /* A filter that would like to log gets a context for that, even if it has seen nothing of the stream. */
 static bool end_context(pw_stream_t *s, size_t i) {
     pw_position_t *at = &s->at[i];
-    return at->ctx.node.id != 0 || ((at->filter->callbacks & PW_CB_STREAM) != 0 && pw_stream_context(s, i));
+    return at->ctx.node.id != 0 || (!at->bypassed && (at->filter->callbacks & PW_CB_STREAM) != 0 && pw_stream_context(s, i));
 }
 
 static void log_all(pw_stream_t *s, pw_cb_t cb, sl_dialect_t dialect) {
@@ -164,6 +181,11 @@ static void position_free(pw_stream_t *s, size_t i) {
     pw_root_t *root = at->ctx.root;
     if (at->ctx.node.id != 0) {
         end_call(at, PW_CB_DELETE);
+    }
+    if (at->probe) {
+        pw_health_probed(at->filter, at->known && root != NULL && !root->vm->failed);
+    }
+    if (at->ctx.node.id != 0) {
         pw_id_map_remove(&root->vm->contexts, &at->ctx.node);
     }
     sl_buf_deinit(&at->stage[0].buf);
@@ -284,6 +306,10 @@ const pw_reply_t *pw_stream_reply(const pw_stream_t *s) {
 
 uint32_t pw_stream_failure(const pw_stream_t *s) {
     return s->failure;
+}
+
+uint32_t pw_stream_retry_after(const pw_stream_t *s) {
+    return s->retry_after;
 }
 
 pw_stage_t *pw_stream_stage(pw_ctx_t *ctx, pw_dir_t dir) {

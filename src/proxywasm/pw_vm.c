@@ -138,18 +138,36 @@ static void log_trap(pw_vm_t *vm, const pw_ctx_t *ctx, const char *where, const 
 
 /* ---- calling ---- */
 
+static bool starts(const pw_ctx_t *ctx, pw_cb_t cb) {
+    return cb == PW_CB_CONFIGURE || cb == PW_CB_VM_START || cb == PW_CB_VALIDATE || (cb == PW_CB_CONTEXT_CREATE && ctx->stream == NULL);
+}
+
 /* CPU time that a callback has; what starts a filter has a budget of its own. */
 static uint32_t budget_ms(const pw_ctx_t *ctx, pw_cb_t cb) {
     const sl_filter_opts_t *opts = &ctx->root->filter->conf.opts;
-    bool starts =
-        cb == PW_CB_CONFIGURE || cb == PW_CB_VM_START || cb == PW_CB_VALIDATE || (cb == PW_CB_CONTEXT_CREATE && ctx->stream == NULL);
-    return __builtin_expect(starts, 0) ? opts->start_budget_ms : opts->cpu_budget_ms;
+    return __builtin_expect(starts(ctx, cb), 0) ? opts->start_budget_ms : opts->cpu_budget_ms;
+}
+
+/* A call has ended with a trap. Whoever starts a filter counts it as a failed start. */
+static void trapped(pw_vm_t *vm, const pw_ctx_t *ctx, const char *where, bool over_budget, bool start, const sl_err_t *err) {
+    log_trap(vm, ctx, where, err->text);
+    if (!start) {
+        pw_health_failed(ctx->root->filter, over_budget ? PW_N_TRAPS_CPU : PW_N_TRAPS);
+    }
+    vm_fail(vm);
 }
 
 /* 0: nobody wants to know what callbacks of this context take. */
 static inline uint64_t pw_vm_clock(const pw_vm_t *vm, const pw_ctx_t *ctx) {
     const pw_worker_t *w = vm->worker;
     return __builtin_expect(w->timed, 0) && ctx->stream != NULL ? w->ops->now_ns(w->host, true) : 0;
+}
+
+static void was_long(const pw_worker_t *w) {
+    atomic_store_explicit(&w->watch->ticked, false, memory_order_relaxed);
+    if (w->ops->guest_was_long != NULL) {
+        w->ops->guest_was_long(w->host);
+    }
 }
 
 sl_status_t pw_vm_call(pw_vm_t *vm, pw_ctx_t *ctx, pw_cb_t cb, sl_raw_t *args, sl_err_t *err) {
@@ -170,7 +188,11 @@ sl_status_t pw_vm_call(pw_vm_t *vm, pw_ctx_t *ctx, pw_cb_t cb, sl_raw_t *args, s
     uint64_t start = pw_vm_clock(vm, ctx);
     sl_watch_begin(vm->worker->watch, budget_ms(ctx, cb));
     sl_status_t rc = sl_instance_call(vm->instance, vm->cb[cb], args, err);
+    bool over_budget = sl_watch_expired(vm->worker->watch);
     sl_watch_end(vm->worker->watch);
+    if (__builtin_expect(atomic_load_explicit(&vm->worker->watch->ticked, memory_order_relaxed), 0)) {
+        was_long(vm->worker);
+    }
     if (__builtin_expect(start != 0, 0)) {
         pw_position_t *at = &ctx->stream->at[ctx->position];
         at->spent_ns += pw_vm_clock(vm, ctx) - start;
@@ -185,8 +207,7 @@ sl_status_t pw_vm_call(pw_vm_t *vm, pw_ctx_t *ctx, pw_cb_t cb, sl_raw_t *args, s
     vm->running = running;
     vm->worker->dialect = dialect;
     if (__builtin_expect(rc != SL_OK, 0)) {
-        log_trap(vm, ctx, pw_cb_name(cb), err->text);
-        vm_fail(vm);
+        trapped(vm, ctx, pw_cb_name(cb), over_budget, starts(ctx, cb), err);
         return SL_TRAP;
     }
     return SL_OK;
@@ -198,13 +219,13 @@ sl_status_t pw_vm_call_reset(pw_vm_t *vm, pw_ctx_t *ctx, sl_err_t *err) {
     vm->depth++;
     sl_watch_begin(vm->worker->watch, ctx->root->filter->conf.opts.cpu_budget_ms);
     sl_status_t rc = sl_instance_call(vm->instance, vm->on_reset, args, err);
+    bool over_budget = sl_watch_expired(vm->worker->watch);
     sl_watch_end(vm->worker->watch);
     vm->depth--;
     pw_log_std_flush(vm);
     vm->current = vm->effective = NULL;
     if (rc != SL_OK) {
-        log_trap(vm, ctx, "sluice_on_reset", err->text);
-        vm_fail(vm);
+        trapped(vm, ctx, "sluice_on_reset", over_budget, false, err);
         return SL_TRAP;
     }
     return SL_OK;

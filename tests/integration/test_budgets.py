@@ -74,7 +74,8 @@ def test_nobody_else_fails_while_a_filter_spins_all_the_time(nginx):
         stop.set()
         for thread in threads:
             thread.join()
-    assert set(statuses) == {500}
+    assert statuses[0] == 500
+    assert set(statuses) <= {500, 503}  # the breaker opens
 
 
 def test_a_tick_that_spins_is_ended(one_worker):

@@ -5,6 +5,7 @@
 
 #define DEFAULT_KV_SIZE (1024 * 1024)
 #define DEFAULT_QUEUE_SIZE (1024 * 1024)
+#define NUMBERS_SIZE (512 * 1024)
 #define METRIC_ROWS_MAX 64
 
 const char *const ngx_sluice_zone_kinds[NGX_SLUICE_ZONE_KINDS] = {"kv", "queue", "metrics"};
@@ -144,7 +145,7 @@ static unsigned is_default(const ngx_str_t *name) {
 
 /* Those of the directives; then the ones that must be there. */
 static ngx_int_t add_zones(ngx_sluice_conf_t *scf) {
-    static ngx_str_t all = ngx_string("*");
+    static ngx_str_t all = ngx_string("*"), filters = ngx_string("filters");
     ngx_sluice_state_t *st = scf->state;
     ngx_sluice_shm_t *shm = scf->shms.elts;
 
@@ -163,7 +164,8 @@ static ngx_int_t add_zones(ngx_sluice_conf_t *scf) {
     st->kv = st->kv != NULL ? st->kv : zone_add(scf, NGX_SLUICE_ZONE_KV, &all, DEFAULT_KV_SIZE, SH_EVICT_SLRU);
     st->queues = st->queues != NULL ? st->queues : zone_add(scf, NGX_SLUICE_ZONE_QUEUE, &all, DEFAULT_QUEUE_SIZE, SH_EVICT_NONE);
     st->metrics = zone_add(scf, NGX_SLUICE_ZONE_METRICS, &all, (size_t)scf->metrics_slab_size, SH_EVICT_NONE);
-    return st->kv != NULL && st->queues != NULL && st->metrics != NULL ? NGX_OK : NGX_ERROR;
+    st->numbers = zone_add(scf, NGX_SLUICE_ZONE_METRICS, &filters, NUMBERS_SIZE, SH_EVICT_NONE);
+    return st->kv != NULL && st->queues != NULL && st->metrics != NULL && st->numbers != NULL ? NGX_OK : NGX_ERROR;
 }
 
 ngx_int_t ngx_sluice_state_declare(ngx_sluice_conf_t *scf) {
@@ -267,6 +269,7 @@ sl_status_t ngx_sluice_metric_get(void *worker, uint32_t id, uint64_t *value) {
 void ngx_sluice_state_start(ngx_sluice_conf_t *scf) {
     if (scf->state != NULL) {
         sh_metrics_slot(&scf->state->metrics->metrics, (uint32_t)ngx_worker);
+        ngx_sluice_numbers_start(scf);
         ngx_sluice_queues_start(scf->state);
     }
 }

@@ -34,6 +34,8 @@ sl_status_t ngx_sluice_metric_define(void *worker, uint32_t type, sl_str_t filte
 sl_status_t ngx_sluice_metric_add(void *worker, uint32_t id, int64_t delta);
 sl_status_t ngx_sluice_metric_record(void *worker, uint32_t id, uint64_t value);
 sl_status_t ngx_sluice_metric_get(void *worker, uint32_t id, uint64_t *value);
+void ngx_sluice_number(void *worker, sl_str_t filter, pw_number_t which, uint32_t *id, uint64_t value);
+void ngx_sluice_guest_was_long(void *worker);
 
 /* Calls out of a filter, counted over all workers. */
 typedef enum { NGX_SLUICE_CALL_STARTED, NGX_SLUICE_CALL_ENDED, NGX_SLUICE_CALL_FAILED } ngx_sluice_call_note_e;
@@ -50,5 +52,11 @@ sl_status_t ngx_sluice_state_render_with(ngx_sluice_conf_t *scf, sh_prometheus_s
  */
 sl_status_t ngx_sluice_state_list_data(ngx_sluice_conf_t *scf, uint64_t offset, size_t n, sl_buf_t *out);
 sl_status_t ngx_sluice_state_list_queues(ngx_sluice_conf_t *scf, uint64_t offset, size_t n, sl_buf_t *out);
+
+/* What is counted about filters: metric "sluice_filter_traps_total", label `reason="cpu"` or nothing. No filter: of the worker. */
+typedef void (*ngx_sluice_number_each_pt)(void *ud, sl_str_t filter, sl_str_t metric, sl_str_t label, uint64_t value);
+void ngx_sluice_numbers_each(ngx_sluice_conf_t *scf, ngx_sluice_number_each_pt each, void *ud);
+void ngx_sluice_numbers_render(ngx_sluice_conf_t *scf, sl_buf_t *out);
+void ngx_sluice_numbers_start(ngx_sluice_conf_t *scf);
 
 #endif

@@ -29,6 +29,7 @@ typedef struct {
 struct ngx_sluice_state_s {
     ngx_array_t zones;                        /* of ngx_sluice_zone_t * */
     ngx_sluice_zone_t *kv, *queues, *metrics; /* "*" */
+    ngx_sluice_zone_t *numbers;               /* of filters, as the host counts them */
     ngx_uint_t n_named_kv;
     ngx_queue_t listeners; /* listener_t */
     uint32_t serial;

@@ -221,6 +221,7 @@ sl_status_t ngx_sluice_state_render_with(ngx_sluice_conf_t *scf, sh_prometheus_s
     }
     rc = sh_prometheus_render_with(&scf->state->metrics->metrics, split, ud, out);
     render_calls(&scf->state->metrics->metrics, out);
+    ngx_sluice_numbers_render(scf, out);
     render_zones(scf->state, out);
     render_queues(scf->state, out);
     return rc == SL_OK && out->failed ? SL_NO_MEMORY : rc;

@@ -49,6 +49,8 @@ pw_host_ops_t ngx_sluice_ops = {
     .metric_add = ngx_sluice_metric_add,
     .metric_record = ngx_sluice_metric_record,
     .metric_get = ngx_sluice_metric_get,
+    .number = ngx_sluice_number,
+    .guest_was_long = ngx_sluice_guest_was_long,
 };
 
 /* ---- engine and modules ------------------------------------------------------------------------------------------------------ */

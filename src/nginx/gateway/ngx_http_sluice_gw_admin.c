@@ -32,6 +32,7 @@ typedef struct {
     uint64_t revision;     /* that the thread committed to the store; 0: none */
     sl_err_t err;          /* of the store, for the log */
     sl_err_t scan_err;     /* why the installed filters are not known, "" when they are */
+    json_t *numbers;       /* of filters; NULL: none */
     unsigned written : 1;
     ngx_event_t wait;
     ngx_msec_t waiting_since;
@@ -145,6 +146,7 @@ static void exchange_free(exchange_t *x) {
     sl_buf_deinit(&x->response.body);
     sl_buf_deinit(&x->response.headers);
     nd_filters_free(x->filters);
+    json_decref(x->numbers);
     free(x);
 }
 
@@ -190,6 +192,49 @@ static void fill_request(ngx_http_request_t *r, exchange_t *x) {
     };
 }
 
+/* "sluice_filter_traps_total" of reason="cpu" -> filters.<name>.traps.cpu; states of workers are by their numbers. */
+static void add_number(void *ud, sl_str_t filter, sl_str_t metric, sl_str_t label, uint64_t value) {
+    const sl_str_t prefix = SL_STR("sluice_filter_"), suffix = SL_STR("_total");
+    json_t *filters = ud, *of, *group;
+    char name[64];
+    if (filter.len == 0 || !sl_str_starts(metric, prefix) || metric.len - prefix.len >= sizeof(name)) {
+        return;
+    }
+    sl_str_t short_name = sl_str(metric.data + prefix.len, metric.len - prefix.len);
+    if (short_name.len > suffix.len && memcmp(short_name.data + short_name.len - suffix.len, suffix.data, suffix.len) == 0) {
+        short_name.len -= suffix.len;
+    }
+    ngx_cpystrn((u_char *)name, (u_char *)short_name.data, short_name.len + 1);
+    of = json_object_getn(filters, filter.data, filter.len);
+    if (of == NULL) {
+        of = json_object();
+        (void)json_object_setn_new(filters, filter.data, filter.len, of);
+    }
+    const char *from = label.len != 0 ? memchr(label.data, '"', label.len) : NULL;
+    if (from == NULL) {
+        (void)json_object_set_new(of, name, json_integer((json_int_t)value));
+        return;
+    }
+    group = json_object_get(of, name);
+    if (group == NULL) {
+        group = json_object();
+        (void)json_object_set_new(of, name, group);
+    }
+    (void)json_object_setn_new(group, from + 1, (size_t)(label.data + label.len - from) - 2, json_integer((json_int_t)value));
+}
+
+static json_t *filter_numbers(void) {
+    json_t *filters = json_object();
+    if (filters != NULL) {
+        ngx_sluice_numbers_each(ngx_sluice_conf((ngx_cycle_t *)ngx_cycle), add_number, filters);
+    }
+    if (json_object_size(filters) == 0) {
+        json_decref(filters);
+        return NULL;
+    }
+    return filters;
+}
+
 static void fill_info(ngx_http_sluice_gw_main_conf_t *mcf, exchange_t *x) {
     gw_admin_info_t *i = &x->env.info;
     i->version = json_string_value(json_object_get(mcf->settings, "version"));
@@ -199,6 +244,7 @@ static void fill_info(ngx_http_sluice_gw_main_conf_t *mcf, exchange_t *x) {
     i->wasm_enabled = mcf->wasm;
     i->db_less = mcf->store_path == NULL;
     i->configuration = json_object_get(mcf->settings, "configuration");
+    i->filters = x->numbers = sl_str_eq(x->request.path, SL_STR("/status")) ? filter_numbers() : NULL;
     i->worker_pids = x->pids;
     i->n_workers = ngx_http_sluice_gw_worker_pids(x->pids, NGX_HTTP_SLUICE_GW_MAX_WORKERS);
     i->master_pid = (int64_t)ngx_parent;

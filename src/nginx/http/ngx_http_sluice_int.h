@@ -169,6 +169,8 @@ void ngx_http_sluice_reply_send(ngx_http_sluice_ctx_t *ctx);
 ngx_int_t ngx_http_sluice_upstream_close(ngx_http_request_t *r);
 /* The rest of the request's body will not be read: this connection cannot take another request. */
 void ngx_http_sluice_body_unread(ngx_http_request_t *r);
+/* While a breaker is open, the answer says when to come again. */
+void ngx_http_sluice_retry_after(ngx_http_sluice_ctx_t *ctx);
 /* Ends a request from an event, whoever else holds it. */
 void ngx_http_sluice_abort(ngx_http_request_t *r, ngx_int_t rc);
 

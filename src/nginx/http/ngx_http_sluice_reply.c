@@ -176,6 +176,17 @@ ngx_int_t ngx_http_sluice_status_headers(ngx_http_sluice_ctx_t *ctx, ngx_uint_t 
 
 /* ---- ends ------------------------------------------------------------------------------------------------------------------------ */
 
+void ngx_http_sluice_retry_after(ngx_http_sluice_ctx_t *ctx) {
+    static const sl_str_t name = {"Retry-After", sizeof("Retry-After") - 1};
+    ngx_list_t *headers = &ctx->request->headers_out.headers;
+    uint32_t seconds = ctx->stream.pw != NULL ? pw_stream_retry_after(ctx->stream.pw) : 0;
+    u_char text[NGX_INT_T_LEN];
+
+    if (seconds != 0 && ctx->failed && ngx_http_sluice_list_find(headers, name) == NULL) {
+        (void)ngx_http_sluice_list_add(ctx->request, headers, name, sl_str(text, (size_t)(ngx_sprintf(text, "%uD", seconds) - text)));
+    }
+}
+
 void ngx_http_sluice_body_unread(ngx_http_request_t *r) {
     ngx_http_request_body_t *rb = r->request_body;
 

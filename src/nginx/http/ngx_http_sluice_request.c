@@ -178,6 +178,7 @@ static ngx_int_t failure_code(ngx_http_sluice_ctx_t *ctx) {
     ctx->failed = 1;
     ctx->req = NGX_HTTP_SLUICE_REQ_RELEASED;
     ngx_http_sluice_body_unread(ctx->request);
+    ngx_http_sluice_retry_after(ctx);
     return code >= NGX_HTTP_BAD_REQUEST ? code : NGX_HTTP_INTERNAL_SERVER_ERROR;
 }
 

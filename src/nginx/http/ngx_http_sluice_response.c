@@ -52,6 +52,7 @@ static ngx_int_t replace(ngx_http_sluice_ctx_t *ctx, ngx_uint_t status) {
     r->header_only = 0;
     r->expect_trailers = 0;
     ctx->resp_drop = 1;
+    ngx_http_sluice_retry_after(ctx);
     rc = status != 0 ? ngx_http_sluice_status_headers(ctx, status, &body) : ngx_http_sluice_reply_headers(ctx, &body);
     if (rc != NGX_OK) {
         return NGX_ERROR;
@@ -190,6 +191,7 @@ static ngx_int_t headers_failed(ngx_http_sluice_ctx_t *ctx) {
     }
     ngx_http_clean_header(r);
     r->allow_ranges = 0;
+    ngx_http_sluice_retry_after(ctx);
     return (ngx_int_t)status;
 }
 

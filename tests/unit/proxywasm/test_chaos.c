@@ -111,7 +111,8 @@ static void take(side_t *side, pw_dir_t dir, pw_verdict_t v, const pw_out_t *out
         assert_int_equal(pw_stream_reply(side->s)->n_headers, 1);
         break;
     case PW_FAIL:
-        assert_true(pw_stream_failure(side->s) == 500 || pw_stream_failure(side->s) == 413 || pw_stream_failure(side->s) == 502);
+        assert_true(pw_stream_failure(side->s) == 500 || pw_stream_failure(side->s) == 413 || pw_stream_failure(side->s) == 502 ||
+                    (pw_stream_failure(side->s) == 503 && pw_stream_retry_after(side->s) > 0));
         break;
     case PW_CONTINUE:
     case PW_WAIT:
@@ -215,6 +216,8 @@ static void chaos(uint64_t seed) {
     for (size_t i = 0; i < n; i++) {
         pw_filter_conf_t conf = {.opts.vm_id = sl_cstr(ids[dice(2)]),
                                  .opts.headers_stop_iteration = dice(2) == 0,
+                                 .opts.fail = (uint8_t)(dice(2) == 0 ? dice(3) : SL_FAIL_CLOSED),
+                                 .opts.breaker_traps = 1 + dice(4),
                                  .opts.dialect = dice(4) == 0 ? SL_DIALECT_WASMX : SL_DIALECT_ENVOY};
         assert_int_equal(pt_filter(t, &conf, &err), SL_OK);
     }
