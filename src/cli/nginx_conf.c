@@ -25,8 +25,47 @@ static void path_word(sl_buf_t *b, const prepared_t *p, const char *path) {
     word(b, full);
 }
 
+/* An empty value and NONE only take the line away that would be there without. */
+static bool is_none(const char *value) {
+    return value[0] == '\0' || strcmp(value, "NONE") == 0;
+}
+
 static void injected_line(void *ud, const char *directive, const char *value) {
-    sl_buf_printf(ud, "    %s %s;\n", directive, value);
+    if (!is_none(value)) {
+        sl_buf_printf(ud, "    %s %s;\n", directive, value);
+    }
+}
+
+static void look_for(void *ud, const char *directive, const char *value) {
+    (void)value;
+    const char **name = ud;
+    if (*name != NULL && strcmp(*name, directive) == 0) {
+        *name = NULL;
+    }
+}
+
+static bool injects(const settings_t *s, const char *block, const char *directive) {
+    const char *name = directive;
+    settings_injected(s, block, look_for, &name);
+    return name == NULL;
+}
+
+/* Whether nginx takes the directive more than once in a block. */
+static bool repeats(const char *directive) {
+    return strcmp(directive, "proxy_set_header") == 0 || strcmp(directive, "proxy_pass_header") == 0 ||
+           strcmp(directive, "error_page") == 0;
+}
+
+/* Lines of a block, but for those whose directive is injected into it. */
+static void defaults(sl_buf_t *b, const settings_t *s, const char *block, const char *text) {
+    char directive[64];
+    for (const char *end; (end = strchr(text, '\n')) != NULL; text = end + 1) {
+        const char *word = text + strspn(text, " ");
+        snprintf(directive, sizeof(directive), "%.*s", (int)strcspn(word, " ;\n"), word);
+        if (repeats(directive) || !injects(s, block, directive)) {
+            sl_buf_append(b, text, (size_t)(end - text) + 1);
+        }
+    }
 }
 
 /* "logs/x.log", "off", or nginx's own syntax ("syslog:server=... "); the value as a whole becomes the first argument. */
@@ -126,6 +165,9 @@ static bool begins(const char *text, const char *with, const char **rest) {
 /* Kong's way to name a zone is in the name of the setting: nginx_wasm_shm_kv_<zone> = <size>. So are flags of the engine. */
 static void wasm_injected_line(void *ud, const char *directive, const char *value) {
     const char *rest;
+    if (is_none(value)) {
+        return;
+    }
     if (begins(directive, "shm_kv_", &rest)) {
         sl_buf_printf(ud, "    shm_kv %s %s;\n", rest, value);
     } else if (begins(directive, "shm_queue_", &rest)) {
@@ -139,42 +181,28 @@ static void wasm_injected_line(void *ud, const char *directive, const char *valu
     }
 }
 
-static void look_for(void *ud, const char *directive, const char *value) {
-    (void)value;
-    const char **name = ud;
-    if (*name != NULL && strcmp(*name, directive) == 0) {
-        *name = NULL;
-    }
-}
-
-static bool injects(const settings_t *s, const char *directive) {
-    const char *name = directive;
-    settings_injected(s, "wasm", look_for, &name);
-    return name == NULL;
-}
-
 /* Zones, and how calls go out; what is injected counts more. */
 static void wasm_settings(sl_buf_t *b, const settings_t *s) {
-    if (!injects(s, "shm_kv")) {
+    if (!injects(s, "wasm", "shm_kv")) {
         sl_buf_printf(b, "    shm_kv * %s eviction=%s;\n", settings_get(s, "wasm_shm_kv_size"), settings_get(s, "wasm_shm_kv_eviction"));
     }
-    if (!injects(s, "shm_queue")) {
+    if (!injects(s, "wasm", "shm_queue")) {
         sl_buf_printf(b, "    shm_queue * %s;\n", settings_get(s, "wasm_shm_queue_size"));
     }
     sl_buf_printf(b, "    metrics { slab_size %s; }\n", settings_get(s, "wasm_shm_metrics_size"));
-    if (!injects(s, "call_keepalive")) {
+    if (!injects(s, "wasm", "call_keepalive")) {
         sl_buf_printf(b, "    call_keepalive %s;\n", settings_get(s, "wasm_call_keepalive"));
     }
-    if (settings_get(s, "wasm_tls_trusted_certificate") != NULL && !injects(s, "tls_trusted_certificate")) {
+    if (settings_get(s, "wasm_tls_trusted_certificate") != NULL && !injects(s, "wasm", "tls_trusted_certificate")) {
         sl_buf_append_cstr(b, "    tls_trusted_certificate ");
         word(b, settings_get(s, "wasm_tls_trusted_certificate"));
         sl_buf_append_cstr(b, ";\n");
     }
-    if (settings_get(s, "wasm_tls_verify") != NULL && !injects(s, "tls_verify_cert") && !injects(s, "tls_verify_host")) {
+    if (settings_get(s, "wasm_tls_verify") != NULL && !injects(s, "wasm", "tls_verify_cert") && !injects(s, "wasm", "tls_verify_host")) {
         const char *verify = settings_on(s, "wasm_tls_verify") ? "on" : "off";
         sl_buf_printf(b, "    tls_verify_cert %s;\n    tls_verify_host %s;\n", verify, verify);
     }
-    if (!injects(s, "resolver")) {
+    if (!injects(s, "wasm", "resolver")) {
         resolver(b, s);
     }
 }
@@ -204,7 +232,7 @@ static void events_block(sl_buf_t *b, const settings_t *s) {
     } else {
         sl_buf_printf(b, "    worker_connections %s;\n", given);
     }
-    sl_buf_append_cstr(b, "    multi_accept on;\n");
+    defaults(b, s, "events", "    multi_accept on;\n");
     settings_injected(s, "events", injected_line, b);
     sl_buf_append_cstr(b, "}\n");
 }
@@ -301,7 +329,7 @@ static void proxy_server(sl_buf_t *b, const settings_t *s, const prepared_t *p) 
     sl_buf_append_cstr(b, "        error_page 400 404 405 408 411 412 413 414 417 500 502 503 504 $sluice_error_page;\n"
                           "        error_page 494 =494 $sluice_error_page;\n");
     settings_injected(s, "proxy", injected_line, b);
-    sl_buf_append_cstr(b, proxy_location);
+    defaults(b, s, "location", proxy_location);
     settings_injected(s, "location", injected_line, b);
     sl_buf_append_cstr(b, proxy_pass);
     sl_buf_append_cstr(b, "    }\n");
@@ -362,18 +390,21 @@ sl_status_t nginx_conf_render(const settings_t *s, const prepared_t *p, sl_buf_t
            "\"$http_user_agent\" kong_request_id: \"$sluice_request_id\"';\n"
            "    log_format sluice_json escape=none '$sluice_access_json';\n"
            "    client_body_temp_path tmp/client_body;\n    proxy_temp_path tmp/proxy;\n    fastcgi_temp_path tmp/fastcgi;\n"
-           "    uwsgi_temp_path tmp/uwsgi;\n    scgi_temp_path tmp/scgi;\n"
-           "    server_tokens off;\n    underscores_in_headers on;\n    sendfile on;\n    tcp_nopush on;\n    keepalive_requests 10000;\n"
-           "    proxy_headers_hash_max_size 1024;\n    variables_hash_max_size 2048;\n    large_client_header_buffers 4 16k;\n");
+           "    uwsgi_temp_path tmp/uwsgi;\n    scgi_temp_path tmp/scgi;\n");
+    defaults(b, s, "http",
+             "    server_tokens off;\n    underscores_in_headers on;\n    sendfile on;\n    tcp_nopush on;\n    keepalive_requests 10000;\n"
+             "    proxy_headers_hash_max_size 1024;\n    variables_hash_max_size 2048;\n    large_client_header_buffers 4 16k;\n");
     sl_buf_printf(b, "    client_max_body_size %s;\n    client_body_buffer_size %s;\n", settings_get(s, "nginx_http_client_max_body_size"),
                   settings_get(s, "nginx_http_client_body_buffer_size"));
     resolver(b, s);
     trusted(b, s);
     settings_injected(s, "http", injected_line, b);
+    char keep[256];
     sl_buf_append_cstr(b, "    upstream sluice {\n        server 0.0.0.1;\n        sluice_balancer;\n");
-    sl_buf_printf(b, "        keepalive %s;\n        keepalive_requests %s;\n        keepalive_timeout %ss;\n",
-                  settings_get(s, "upstream_keepalive_pool_size"), settings_get(s, "upstream_keepalive_max_requests"),
-                  settings_get(s, "upstream_keepalive_idle_timeout"));
+    snprintf(keep, sizeof(keep), "        keepalive %s;\n        keepalive_requests %s;\n        keepalive_timeout %ss;\n",
+             settings_get(s, "upstream_keepalive_pool_size"), settings_get(s, "upstream_keepalive_max_requests"),
+             settings_get(s, "upstream_keepalive_idle_timeout"));
+    defaults(b, s, "upstream", keep);
     settings_injected(s, "upstream", injected_line, b);
     sl_buf_append_cstr(b, "    }\n");
     proxy_server(b, s, p);

@@ -559,7 +559,7 @@ bool settings_is_default(const settings_t *s, const char *name) {
 
 void settings_injected(const settings_t *s, const char *block, void (*each)(void *ud, const char *directive, const char *value), void *ud) {
     for (const injected_t *i = s->injected; i != NULL; i = i->next) {
-        if (strcmp(i->block, block) == 0 && i->value[0] != '\0' && strcmp(i->value, "NONE") != 0) {
+        if (strcmp(i->block, block) == 0) {
             each(ud, i->directive, i->value);
         }
     }

@@ -30,7 +30,8 @@ sl_status_t settings_override(settings_t *s, const char *name, const char *value
 /* wasm_<option> of filters (SLUICE_WASM_DIALECT and so on); texts are borrowed from the settings. */
 sl_status_t settings_filter_opts(const settings_t *s, sl_filter_opts_t *opts, sl_err_t *err);
 
-/* NGINX_<block>_<directive> lines: calls `each` for those of a block ("http", "proxy", ...), in a stable order. */
+/* NGINX_<block>_<directive> lines: calls `each` for those of a block ("http", "proxy", ...), in a stable order; a value may be empty or
+ * NONE. */
 void settings_injected(const settings_t *s, const char *block, void (*each)(void *ud, const char *directive, const char *value), void *ud);
 
 /* Keeps what was set by the environment and by options, and which settings file was named; mode 0600, read from any folder. */

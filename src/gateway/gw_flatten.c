@@ -169,9 +169,37 @@ static json_t *take_children(flat_t *f, const place_t *place, json_t *error) {
     return children;
 }
 
+/* The entity that a foreign field holds as a whole instead of a reference to it; NULL: none. */
+static const json_t *inline_entity(const gw_field_t *field, const json_t *value) {
+    const gw_entity_t *kind = field->type == GW_TYPE_FOREIGN ? gw_entity_find(sl_cstr(field->reference)) : NULL;
+    const char *key;
+    json_t *member;
+    json_object_foreach((json_t *)(uintptr_t)value, key, member) {
+        bool refers = strcmp(key, "id") == 0 || (kind != NULL && kind->endpoint_key != NULL && strcmp(key, kind->endpoint_key) == 0);
+        if (kind != NULL && !refers) {
+            return value;
+        }
+    }
+    return NULL;
+}
+
+static void flatten_inline(flat_t *f, const place_t *place, json_t *error) {
+    for (const gw_field_t *field = place->kind->fields; field->name != NULL; field++) {
+        const json_t *given = inline_entity(field, json_object_get(place->entity, field->name));
+        json_t *own = given != NULL ? json_incref(json_object_get(error, field->name)) : NULL;
+        if (json_is_object(own)) {
+            const place_t here = {.kind = gw_entity_find(sl_cstr(field->reference)), .entity = given};
+            json_object_del(error, field->name);
+            flatten_own(f, &here, own);
+        }
+        json_decref(own);
+    }
+}
+
 static void flatten_item(flat_t *f, const place_t *place, json_t *error) {
     const char *key;
     json_t *value, *children = take_children(f, place, error);
+    flatten_inline(f, place, error);
     flatten_own(f, place, error);
     json_object_foreach(children, key, value) {
         const gw_entity_t *child = gw_entity_find(sl_cstr(key));

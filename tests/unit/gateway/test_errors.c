@@ -119,6 +119,22 @@ static void test_errors_of_entities_as_a_whole_are_of_type_entity(void **state) 
     json_decref(error);
 }
 
+static void test_an_entity_inside_a_foreign_field_has_a_row_of_its_own(void **state) {
+    (void)state;
+    json_t *error = error_of(HEAD "services:\n"
+                                  "- {name: s, host: a.test, protocol: https, client_certificate: {cert: x, key: y, tags: [t]}}\n"
+                                  "- {name: t, host: a.test, protocol: https, client_certificate: {id: x}}\n",
+                             true);
+    test_json_equal(json_object_get(error, "flattened_errors"),
+                    "[{\"entity_type\":\"certificate\",\"entity_tags\":[\"t\"],\"entity\":{\"cert\":\"x\",\"key\":\"y\",\"tags\":[\"t\"]},"
+                    "\"errors\":[{\"type\":\"field\",\"field\":\"id\",\"message\":\"missing primary key\"}]},"
+                    "{\"entity_type\":\"service\",\"entity_name\":\"t\","
+                    "\"entity\":{\"name\":\"t\",\"host\":\"a.test\",\"protocol\":\"https\",\"client_certificate\":{\"id\":\"x\"}},"
+                    "\"errors\":[{\"type\":\"field\",\"field\":\"client_certificate.id\",\"message\":\"expected a valid UUID\"}]}]");
+    test_json_equal(json_object_get(error, "fields"), "{}");
+    json_decref(error);
+}
+
 static void test_collisions_and_bad_references_are_flattened_too(void **state) {
     (void)state;
     json_t *error = error_of(HEAD "services: [{name: foo, host: a}, {name: foo, host: b}]\n", true);
@@ -227,6 +243,7 @@ int main(void) {
         cmocka_unit_test(test_a_document_error_has_code_14_and_a_message_with_all_of_it),
         cmocka_unit_test(test_flattened_errors_have_a_row_per_entity),
         cmocka_unit_test(test_errors_of_entities_as_a_whole_are_of_type_entity),
+        cmocka_unit_test(test_an_entity_inside_a_foreign_field_has_a_row_of_its_own),
         cmocka_unit_test(test_collisions_and_bad_references_are_flattened_too),
         cmocka_unit_test(test_what_belongs_to_no_entity_stays_in_fields),
         cmocka_unit_test(test_lines_for_people_carry_the_path),
