@@ -12,7 +12,8 @@ bool sl_str_eq_nocase(sl_str_t a, sl_str_t b) {
         return false;
     }
     for (size_t i = 0; i < a.len; i++) {
-        if (lower((unsigned char)a.data[i]) != lower((unsigned char)b.data[i])) {
+        unsigned char c = (unsigned char)a.data[i], d = (unsigned char)b.data[i];
+        if (c != d && ((c ^ d) != 0x20 || lower(c) != lower(d))) { /* mostly the case is the same */
             return false;
         }
     }

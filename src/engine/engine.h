@@ -132,9 +132,9 @@ typedef struct {
 
 /* The engine-independent head of an instance. Only memory and user are for the layers above. */
 struct sl_instance_s {
-    uint8_t *mem; /* linear memory as last seen; refreshed by sl_instance_refresh() and before each host function */
-    size_t mem_size;
-    void *user; /* the owner's; host functions find their VM here */
+    uint8_t *mem;    /* linear memory */
+    size_t mem_size; /* as last seen by sl_instance_refresh(): it may have grown since, and is never smaller */
+    void *user;      /* the owner's; host functions find their VM here */
     const struct sl_engine_ops_s *ops;
     sl_module_t *module;
     sl_watch_t *watch;
@@ -162,7 +162,7 @@ sl_status_t sl_instance_func(sl_instance_t *instance, const char *name, const ch
  */
 sl_status_t sl_instance_call(sl_instance_t *instance, sl_func_t *func, sl_raw_t *args, sl_err_t *err);
 
-/* Brings mem and mem_size up to date after the guest ran. */
+/* Brings mem and mem_size up to date after the guest ran; also from host functions. */
 void sl_instance_refresh(sl_instance_t *instance);
 
 /* ---- images -------------------------------------------------------------------------------------------------------- */

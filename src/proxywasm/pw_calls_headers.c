@@ -23,22 +23,40 @@ bool pw_header_name_fits(sl_str_t name) {
     if (name.len != 0 && name.data[0] == ':') {
         name = sl_str(name.data + 1, name.len - 1);
     }
+    bool fits = name.len != 0;
     for (size_t i = 0; i < name.len; i++) {
-        if (!token[(unsigned char)name.data[i]]) {
-            return false;
-        }
+        fits &= token[(unsigned char)name.data[i]];
     }
-    return name.len != 0;
+    return fits;
+}
+
+static const bool control[256] = {[0 ... 8] = true, [10 ... 31] = true, [0x7f] = true};
+
+static bool bytes_fit(const char *data, size_t len) {
+    bool bad = false;
+    for (size_t i = 0; i < len; i++) {
+        bad |= control[(unsigned char)data[i]];
+    }
+    return !bad;
+}
+
+/* Whether one of eight bytes is below 0x20 or 0x7f: tabs too, which a closer look lets pass. */
+static bool any_control(const char *data) {
+    const uint64_t ones = ~(uint64_t)0 / 255, high = ones << 7;
+    uint64_t w, del;
+    memcpy(&w, data, sizeof(w));
+    del = w ^ (ones * 0x7f);
+    return ((((w - ones * 0x20) & ~w) | ((del - ones) & ~del)) & high) != 0;
 }
 
 bool pw_header_value_fits(sl_str_t value) {
-    for (size_t i = 0; i < value.len; i++) {
-        unsigned char c = (unsigned char)value.data[i];
-        if ((c < 0x20 && c != '\t') || c == 0x7f) {
+    size_t i = 0;
+    for (; value.len - i >= 8; i += 8) {
+        if (any_control(value.data + i) && !bytes_fit(value.data + i, 8)) {
             return false;
         }
     }
-    return true;
+    return bytes_fit(value.data + i, value.len - i);
 }
 
 bool pw_status_fits(uint32_t status) {
@@ -47,7 +65,7 @@ bool pw_status_fits(uint32_t status) {
 
 /* A status that ends a message; what is not final would leave the client waiting for another one. Of 101 the proxy knows more. */
 static bool pseudo_fits(sl_str_t name, sl_str_t value) {
-    if (!sl_str_eq(name, SL_STR(":status"))) {
+    if (name.len == 0 || name.data[0] != ':' || !sl_str_eq(name, SL_STR(":status"))) {
         return true;
     }
     uint32_t status = 0;
@@ -258,28 +276,24 @@ static sl_str_t escaped(sl_buf_t *out, sl_str_t s, bool name) {
     return sl_str(out->data + from, out->len - from);
 }
 
-/* Makes key and value fit for the map, or says no. What it gives lives in the worker's scratch. */
+/*
+ * Makes key and value fit for the map, or says no. What it gives lives in guest memory or in the worker's scratch; names keep the case in
+ * which the filter wrote them, which is how they go on the wire of HTTP/1.
+ */
 static pw_result_t prepare(pw_vm_t *vm, sl_dialect_t dialect, sl_str_t *key, sl_str_t *value) {
-    sl_buf_t *out = &vm->worker->bytes;
-    sl_buf_reset(out);
     if (key->len > PW_PAIRS_BYTES_MAX || value->len > PW_PAIRS_BYTES_MAX) {
         return PW_BAD_ARGUMENT;
     }
-    if (dialect == SL_DIALECT_ENVOY && (!pw_header_fits(*key, *value) || !pseudo_fits(*key, *value))) {
-        return PW_BAD_ARGUMENT;
+    if (dialect != SL_DIALECT_WASMX) {
+        return pw_header_fits(*key, *value) && pseudo_fits(*key, *value) ? PW_OK : PW_BAD_ARGUMENT;
     }
-    size_t most = dialect == SL_DIALECT_WASMX ? (key->len + value->len) * 3 + 8 : key->len;
-    if (sl_buf_reserve(out, most) != SL_OK) { /* at once, so that nothing moves */
+    sl_buf_t *out = &vm->worker->bytes;
+    sl_buf_reset(out);
+    if (sl_buf_reserve(out, (key->len + value->len) * 3 + 8) != SL_OK) { /* at once, so that nothing moves */
         return PW_INTERNAL_FAILURE;
     }
-    if (dialect == SL_DIALECT_WASMX) {
-        *key = escaped(out, *key, true);
-        *value = escaped(out, *value, false);
-        return PW_OK;
-    }
-    /* Guests see names in lower case; on the wire of HTTP/1 they keep the case in which the filter wrote them. */
-    memcpy(out->data, key->data, key->len);
-    *key = sl_str(out->data, key->len);
+    *key = escaped(out, *key, true);
+    *value = escaped(out, *value, false);
     return PW_OK;
 }
 

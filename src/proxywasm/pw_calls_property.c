@@ -248,6 +248,7 @@ static pw_result_t look_up(pw_vm_t *vm, const sl_raw_t *a, pw_ctx_t *ctx, sl_str
         return pw_guest_give(vm, a[2].u32, a[3].u32, own);
     }
     if (sl_str_eq(path, SL_STR("plugin_vm_memory"))) { /* Higress */
+        sl_instance_refresh(vm->instance);
         value = (pw_value_t){.kind = PW_VALUE_UINT, .u = vm->instance->mem_size};
         return give(vm, a, ctx, &value);
     }

@@ -47,7 +47,6 @@ static uint32_t allocate(pw_vm_t *vm, uint32_t len) {
         pw_vm_trap(vm, "in the guest's allocator: %.300s", err.text);
         return 0;
     }
-    sl_instance_refresh(vm->instance);
     return args[0].u32;
 }
 

@@ -7,18 +7,25 @@
 
 #include "pw_internal.h"
 
+/* Memory only grows while a guest runs, so asking how large it is now can wait for a range that does not fit. */
+static inline bool pw_guest_fits(const pw_vm_t *vm, uint32_t ptr, uint32_t len) {
+    size_t size = vm->instance->mem_size;
+    return ptr <= size && len <= size - ptr;
+}
+static inline bool pw_guest_ok(const pw_vm_t *vm, uint32_t ptr, uint32_t len) {
+    if (__builtin_expect(pw_guest_fits(vm, ptr, len), 1)) {
+        return true;
+    }
+    sl_instance_refresh(vm->instance);
+    return pw_guest_fits(vm, ptr, len);
+}
 /* Borrows len bytes at ptr. false: outside memory. Length 0 is legal anywhere inside, also at its end. */
 static inline bool pw_guest_in(const pw_vm_t *vm, uint32_t ptr, uint32_t len, sl_str_t *out) {
-    size_t size = vm->instance->mem_size;
-    if (ptr > size || len > size - ptr) {
+    if (!pw_guest_ok(vm, ptr, len)) {
         return false;
     }
     *out = sl_str(vm->instance->mem + ptr, len);
     return true;
-}
-static inline bool pw_guest_ok(const pw_vm_t *vm, uint32_t ptr, uint32_t len) {
-    size_t size = vm->instance->mem_size;
-    return ptr <= size && len <= size - ptr;
 }
 bool pw_guest_put_u32(pw_vm_t *vm, uint32_t ptr, uint32_t value);
 bool pw_guest_put_u64(pw_vm_t *vm, uint32_t ptr, uint64_t value);

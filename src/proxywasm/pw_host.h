@@ -107,7 +107,10 @@ typedef struct pw_host_ops_s {
     sl_status_t (*map_each)(void *stream, pw_map_t map, bool (*each)(void *ud, sl_str_t key, sl_str_t value), void *ud);
     /* First value of key (compared without case); SL_NOT_FOUND: no such key. */
     sl_status_t (*map_get)(void *stream, pw_map_t map, sl_str_t key, sl_str_t *value);
-    /* Copies what it keeps. SL_INVALID: this header cannot take this value. PW_MAP_CLEAR: key and value are ignored. */
+    /*
+     * Copies what it keeps. The core has seen to it that a key has no character which no name may have (it may be empty) and a value no
+     * control character but tabs. SL_INVALID: this header cannot take this value. PW_MAP_CLEAR: key and value are ignored.
+     */
     sl_status_t (*map_edit)(void *stream, pw_map_t map, pw_map_op_t op, sl_str_t key, sl_str_t value);
     /*
      * Trailers that do not exist yet: the core asks for ADD and REPLACE on them only where a filter may create them (in the last body

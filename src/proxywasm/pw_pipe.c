@@ -416,8 +416,8 @@ static uint32_t headers_action(const pw_stream_t *s, pw_dir_t dir, size_t k, uin
 static void run_headers(pw_stream_t *s, pw_dir_t dir, size_t k, bool eos) {
     pw_flow_t *f = &s->flow[dir];
     for (; k < s->n; k++) {
-        pw_stage_t *st = stage(s, dir, k);
-        const pw_position_t *at = &s->at[position(s, dir, k)];
+        pw_position_t *at = &s->at[position(s, dir, k)];
+        pw_stage_t *st = &at->stage[dir];
         uint32_t action = 0;
         pw_called_t called = SKIPPED;
         if (has_callback(at, dir, headers_cb[dir])) {

@@ -27,7 +27,6 @@ static __attribute__((cold, noinline)) wasm_trap_t *trap_from_host(sl_instance_t
 
 static inline sl_status_t run_host(wt_instance_t *in, const sl_import_t *row, wasmtime_val_raw_t *args, size_t n) {
     wasmtime_val_raw_t spare; /* host functions may count on room for one */
-    wt_refresh(in);
     return row->fn(&in->head, (sl_raw_t *)(n != 0 ? args : &spare));
 }
 

@@ -55,6 +55,50 @@ void ngx_http_sluice_hold(ngx_http_sluice_ctx_t *ctx) {
     }
 }
 
+/*
+ * Contexts do not live in the request's pool: they would often cost it another block, which is more than all else that they cost. Those
+ * that are not in use wait here; where each allocation is to be seen (NGX_DEBUG_PALLOC), none do.
+ */
+#if (NGX_DEBUG_PALLOC)
+#define SPARE_MAX 0
+#else
+#define SPARE_MAX 256
+#endif
+
+static ngx_http_sluice_ctx_t *spare;
+static ngx_uint_t n_spare;
+
+static ngx_http_sluice_ctx_t *ctx_alloc(ngx_log_t *log) {
+    ngx_http_sluice_ctx_t *ctx = spare;
+
+    if (ctx == NULL) {
+        return ngx_calloc(sizeof(ngx_http_sluice_ctx_t), log);
+    }
+    spare = ctx->next;
+    n_spare--;
+    ngx_memzero(ctx, sizeof(ngx_http_sluice_ctx_t));
+    return ctx;
+}
+
+static void ctx_free(ngx_http_sluice_ctx_t *ctx) {
+    if (n_spare >= SPARE_MAX) {
+        ngx_free(ctx);
+        return;
+    }
+    ctx->next = spare;
+    spare = ctx;
+    n_spare++;
+}
+
+void ngx_http_sluice_ctx_free_spare(void) {
+    while (spare != NULL) {
+        ngx_http_sluice_ctx_t *ctx = spare;
+        spare = ctx->next;
+        ngx_free(ctx);
+    }
+    n_spare = 0;
+}
+
 static void ctx_gone(void *data) {
     ngx_http_sluice_ctx_t *ctx = data;
 
@@ -64,6 +108,7 @@ static void ctx_gone(void *data) {
         pw_chain_unref(ctx->chain);
         ctx->chain = NULL;
     }
+    ctx_free(ctx);
 }
 
 /* The request ends, maybe at once: nothing may be resumed any more. Its log phase is still to come. */
@@ -106,19 +151,18 @@ void ngx_http_sluice_post(ngx_http_sluice_ctx_t *ctx) {
 
 static ngx_http_sluice_ctx_t *ctx_new(ngx_http_request_t *r, pw_chain_t *chain) {
     ngx_http_sluice_ctx_t *older = ngx_http_sluice_ctx_all(r), *ctx;
-    ngx_pool_cleanup_t *cln = ngx_pool_cleanup_add(r->pool, sizeof(ngx_http_sluice_ctx_t));
-    ngx_http_cleanup_t *rcln;
+    ngx_http_cleanup_t *rcln = ngx_http_cleanup_add(r, 0);
+    ngx_pool_cleanup_t *cln = rcln == NULL ? NULL : ngx_pool_cleanup_add(r->pool, 0);
 
     if (cln == NULL) {
         return NULL;
     }
-    ctx = cln->data;
-    ngx_memzero(ctx, sizeof(ngx_http_sluice_ctx_t));
-    cln->handler = ctx_gone;
-    rcln = ngx_http_cleanup_add(r, 0);
-    if (rcln == NULL) {
+    ctx = ctx_alloc(r->connection->log);
+    if (ctx == NULL) {
         return NULL;
     }
+    cln->handler = ctx_gone;
+    cln->data = ctx;
     rcln->handler = request_gone;
     rcln->data = ctx;
     ctx->request = r;

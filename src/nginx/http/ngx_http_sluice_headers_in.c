@@ -18,15 +18,16 @@ ngx_int_t ngx_http_sluice_list_each(const ngx_list_t *list, ngx_http_sluice_each
     return NGX_OK;
 }
 
-static ngx_uint_t key_is(const ngx_table_elt_t *h, sl_str_t key) {
-    return h->hash != 0 && h->key.len == key.len && ngx_strncasecmp(h->key.data, (u_char *)key.data, key.len) == 0;
+ngx_uint_t ngx_http_sluice_key_is(const ngx_table_elt_t *h, sl_str_t key) {
+    return h->key.len == key.len && h->hash != 0 && (key.len == 0 || ((h->key.data[0] ^ (u_char)key.data[0]) & ~0x20) == 0) &&
+           sl_str_eq_nocase(ngx_sluice_str(&h->key), key);
 }
 
 ngx_table_elt_t *ngx_http_sluice_list_find(const ngx_list_t *list, sl_str_t key) {
     for (const ngx_list_part_t *part = &list->part; part != NULL; part = part->next) {
         ngx_table_elt_t *h = part->elts;
         for (ngx_uint_t i = 0; i < part->nelts; i++) {
-            if (key_is(&h[i], key)) {
+            if (ngx_http_sluice_key_is(&h[i], key)) {
                 return &h[i];
             }
         }
@@ -60,27 +61,54 @@ static sl_str_t trimmed(sl_str_t s) {
     return s;
 }
 
-ngx_table_elt_t *ngx_http_sluice_list_add(ngx_http_request_t *r, ngx_list_t *list, sl_str_t key, sl_str_t value) {
-    ngx_str_t k, v;
-    u_char *low = ngx_pnalloc(r->pool, key.len + 1);
+/* key, NUL, value, NUL, and `more` bytes. */
+static ngx_table_elt_t *list_push(ngx_pool_t *pool, ngx_list_t *list, sl_str_t key, sl_str_t value, size_t more) {
     ngx_table_elt_t *h;
+    u_char *p;
 
-    if (low == NULL || ngx_http_sluice_copy(r->pool, key, &k) != SL_OK || ngx_http_sluice_copy(r->pool, trimmed(value), &v) != SL_OK) {
-        return NULL;
-    }
-    h = ngx_list_push(list);
+    value = trimmed(value);
+    p = ngx_pnalloc(pool, key.len + value.len + 2 + more);
+    h = p == NULL ? NULL : ngx_list_push(list);
     if (h == NULL) {
         return NULL;
     }
     ngx_memzero(h, sizeof(ngx_table_elt_t));
-    h->key = k;
-    h->value = v;
-    h->lowcase_key = low;
-    h->hash = ngx_hash_strlow(low, k.data, k.len);
-    low[k.len] = '\0';
+    h->key.len = key.len;
+    h->key.data = p;
+    p = ngx_cpymem(p, key.data, key.len);
+    *p++ = '\0';
+    h->value.len = value.len;
+    h->value.data = p;
+    if (value.len != 0) {
+        p = ngx_cpymem(p, value.data, value.len);
+    }
+    *p++ = '\0';
+    h->lowcase_key = p;
+    return h;
+}
+
+ngx_table_elt_t *ngx_http_sluice_list_add(ngx_http_request_t *r, ngx_list_t *list, sl_str_t key, sl_str_t value) {
+    ngx_table_elt_t *h = list_push(r->pool, list, key, value, key.len + 1);
+
+    if (h == NULL) {
+        return NULL;
+    }
+    h->hash = ngx_hash_strlow(h->lowcase_key, h->key.data, key.len);
+    h->lowcase_key[key.len] = '\0';
     if (h->hash == 0) {
         h->hash = 1;
     }
+    return h;
+}
+
+ngx_table_elt_t *ngx_http_sluice_list_add_out(ngx_http_request_t *r, ngx_list_t *list, sl_str_t key, sl_str_t value) {
+    ngx_table_elt_t *h = list_push(r->pool, list, key, value, 0);
+
+    if (h == NULL) {
+        return NULL;
+    }
+    h->lowcase_key = NULL;
+    h->hash = 1;
     return h;
 }
 
@@ -198,7 +226,7 @@ static ngx_uint_t part_remove(ngx_list_part_t *part, sl_str_t key, const ngx_tab
     ngx_uint_t before = part->nelts, kept = 0;
 
     for (ngx_uint_t i = 0; i < before; i++) {
-        if (&h[i] != keep && key_is(&h[i], key)) {
+        if (&h[i] != keep && ngx_http_sluice_key_is(&h[i], key)) {
             continue;
         }
         if (kept != i) {

@@ -9,16 +9,20 @@ typedef struct {
     sl_status_t (*get)(ngx_http_sluice_ctx_t *ctx, sl_str_t *value); /* NULL: only in the list */
     sl_status_t (*set)(ngx_http_sluice_ctx_t *ctx, sl_str_t value);  /* NULL: in the list, with a pointer at `offset` */
     void (*remove)(ngx_http_sluice_ctx_t *ctx);
-    size_t offset; /* in ngx_http_headers_out_t; 0: none */
+    size_t offset;       /* in ngx_http_headers_out_t; 0: none */
+    size_t multi_offset; /* likewise, of several headers of this name: see multi_push() */
 } known_t;
 
 #define POINTER(field) offsetof(ngx_http_headers_out_t, field)
 
 static void list_hide(ngx_http_request_t *r, sl_str_t key) {
-    ngx_table_elt_t *h;
-
-    while ((h = ngx_http_sluice_list_find(&r->headers_out.headers, key)) != NULL) {
-        h->hash = 0;
+    for (ngx_list_part_t *part = &r->headers_out.headers.part; part != NULL; part = part->next) {
+        ngx_table_elt_t *h = part->elts;
+        for (ngx_uint_t i = 0; i < part->nelts; i++) {
+            if (ngx_http_sluice_key_is(&h[i], key)) {
+                h[i].hash = 0;
+            }
+        }
     }
 }
 
@@ -169,7 +173,7 @@ static sl_status_t set_last_modified(ngx_http_sluice_ctx_t *ctx, sl_str_t value)
     ngx_table_elt_t *h;
 
     remove_last_modified(ctx);
-    h = ngx_http_sluice_list_add(r, &r->headers_out.headers, SL_STR("Last-Modified"), value);
+    h = ngx_http_sluice_list_add_out(r, &r->headers_out.headers, SL_STR("Last-Modified"), value);
     if (h == NULL) {
         return SL_NO_MEMORY;
     }
@@ -202,7 +206,7 @@ static void hide_own(ngx_http_sluice_ctx_t *ctx, ngx_table_elt_t **field, sl_str
 
     list_hide(r, name);
     if (*field == NULL) {
-        *field = ngx_http_sluice_list_add(r, &r->headers_out.headers, name, SL_STR(""));
+        *field = ngx_http_sluice_list_add_out(r, &r->headers_out.headers, name, SL_STR(""));
     }
     if (*field != NULL) {
         (*field)->hash = 0;
@@ -225,8 +229,8 @@ static void remove_location(ngx_http_sluice_ctx_t *ctx) {
 
 static sl_status_t set_location(ngx_http_sluice_ctx_t *ctx, sl_str_t value) {
     remove_location(ctx);
-    return ngx_http_sluice_list_add(ctx->request, &ctx->request->headers_out.headers, SL_STR("Location"), value) == NULL ? SL_NO_MEMORY
-                                                                                                                         : SL_OK;
+    return ngx_http_sluice_list_add_out(ctx->request, &ctx->request->headers_out.headers, SL_STR("Location"), value) == NULL ? SL_NO_MEMORY
+                                                                                                                             : SL_OK;
 }
 
 /* Connection management is nginx's. */
@@ -287,31 +291,53 @@ static void remove_nothing(ngx_http_sluice_ctx_t *ctx) {
 }
 
 static const known_t known[] = {
-    {{"Content-Type", 12}, get_content_type, set_content_type, remove_content_type, 0},
-    {{"Content-Length", 14}, get_content_length, set_content_length, remove_content_length, 0},
-    {{"Last-Modified", 13}, get_last_modified, set_last_modified, remove_last_modified, 0},
-    {{"Server", 6}, get_server, NULL, remove_server, POINTER(server)},
-    {{"Date", 4}, get_date, NULL, remove_date, POINTER(date)},
-    {{"Location", 8}, NULL, set_location, remove_location, 0},
-    {{"Connection", 10}, get_connection, set_connection, remove_nothing, 0},
-    {{"Transfer-Encoding", 17}, get_transfer_encoding, set_framing, remove_nothing, 0},
-    {{"keep-alive", 10}, NULL, set_framing, remove_nothing, 0},
-    {{"proxy-connection", 16}, NULL, set_framing, remove_nothing, 0},
-    {{"Content-Encoding", 16}, NULL, NULL, NULL, POINTER(content_encoding)},
-    {{"Refresh", 7}, NULL, NULL, NULL, POINTER(refresh)},
-    {{"Content-Range", 13}, NULL, NULL, NULL, POINTER(content_range)},
-    {{"Accept-Ranges", 13}, NULL, NULL, NULL, POINTER(accept_ranges)},
-    {{"WWW-Authenticate", 16}, NULL, NULL, NULL, POINTER(www_authenticate)},
-    {{"Expires", 7}, NULL, NULL, NULL, POINTER(expires)},
-    {{"ETag", 4}, NULL, NULL, NULL, POINTER(etag)},
+    {{"Content-Type", 12}, get_content_type, set_content_type, remove_content_type, 0, 0},
+    {{"Content-Length", 14}, get_content_length, set_content_length, remove_content_length, 0, 0},
+    {{"Last-Modified", 13}, get_last_modified, set_last_modified, remove_last_modified, 0, 0},
+    {{"Server", 6}, get_server, NULL, remove_server, POINTER(server), 0},
+    {{"Date", 4}, get_date, NULL, remove_date, POINTER(date), 0},
+    {{"Location", 8}, NULL, set_location, remove_location, 0, 0},
+    {{"Connection", 10}, get_connection, set_connection, remove_nothing, 0, 0},
+    {{"Transfer-Encoding", 17}, get_transfer_encoding, set_framing, remove_nothing, 0, 0},
+    {{"keep-alive", 10}, NULL, set_framing, remove_nothing, 0, 0},
+    {{"proxy-connection", 16}, NULL, set_framing, remove_nothing, 0, 0},
+    {{"Content-Encoding", 16}, NULL, NULL, NULL, POINTER(content_encoding), 0},
+    {{"Refresh", 7}, NULL, NULL, NULL, POINTER(refresh), 0},
+    {{"Content-Range", 13}, NULL, NULL, NULL, POINTER(content_range), 0},
+    {{"Accept-Ranges", 13}, NULL, NULL, NULL, POINTER(accept_ranges), 0},
+    {{"WWW-Authenticate", 16}, NULL, NULL, NULL, POINTER(www_authenticate), 0},
+    {{"Expires", 7}, NULL, NULL, NULL, POINTER(expires), 0},
+    {{"ETag", 4}, NULL, NULL, NULL, POINTER(etag), 0},
+    {{"Cache-Control", 13}, NULL, NULL, NULL, 0, POINTER(cache_control)},
+    {{"Link", 4}, NULL, NULL, NULL, 0, POINTER(link)},
 };
 
 #define N_KNOWN (sizeof(known) / sizeof(known[0]))
 
+#define KNOWN_MAX 17 /* length of the longest name */
+
+/* Names of one length are a list: most names that filters write have a length that none of these has, or another first letter. */
+static struct {
+    u_char of_length[KNOWN_MAX + 1]; /* place in the table and 1; 0: none */
+    u_char next[N_KNOWN];
+} known_index;
+
+void ngx_http_sluice_out_init(void) {
+    ngx_memzero(&known_index, sizeof(known_index));
+    for (ngx_uint_t i = N_KNOWN; i > 0; i--) {
+        u_char *head = &known_index.of_length[known[i - 1].name.len];
+        known_index.next[i - 1] = *head;
+        *head = (u_char)i;
+    }
+}
+
 static const known_t *known_find(sl_str_t key) {
-    for (ngx_uint_t i = 0; i < N_KNOWN; i++) {
-        if (sl_str_eq_nocase(key, known[i].name)) {
-            return &known[i];
+    ngx_uint_t i = key.len <= KNOWN_MAX ? known_index.of_length[key.len] : 0;
+
+    for (; i != 0; i = known_index.next[i - 1]) {
+        const known_t *k = &known[i - 1];
+        if (((k->name.data[0] ^ key.data[0]) & ~0x20) == 0 && sl_str_eq_nocase(key, k->name)) {
+            return k;
         }
     }
     return NULL;
@@ -346,19 +372,19 @@ static ngx_int_t multi_push(ngx_http_request_t *r, ngx_array_t *field, ngx_table
 #endif
 
 static sl_status_t list_append(ngx_http_request_t *r, const known_t *k, sl_str_t key, sl_str_t value) {
-    ngx_table_elt_t *h = ngx_http_sluice_list_add(r, &r->headers_out.headers, key, value);
+    ngx_table_elt_t *h = ngx_http_sluice_list_add_out(r, &r->headers_out.headers, key, value);
 
     if (h == NULL) {
         return SL_NO_MEMORY;
     }
-    if (k != NULL && k->offset != 0) {
+    if (k == NULL) {
+        return SL_OK;
+    }
+    if (k->offset != 0) {
         *(ngx_table_elt_t **)((u_char *)&r->headers_out + k->offset) = h;
     }
-    if (sl_str_eq_nocase(key, SL_STR("cache-control"))) {
-        return multi_push(r, &r->headers_out.cache_control, h) == NGX_OK ? SL_OK : SL_NO_MEMORY;
-    }
-    if (sl_str_eq_nocase(key, SL_STR("link"))) {
-        return multi_push(r, &r->headers_out.link, h) == NGX_OK ? SL_OK : SL_NO_MEMORY;
+    if (k->multi_offset != 0) {
+        return multi_push(r, (void *)((u_char *)&r->headers_out + k->multi_offset), h) == NGX_OK ? SL_OK : SL_NO_MEMORY;
     }
     return SL_OK;
 }
@@ -447,8 +473,8 @@ sl_status_t ngx_http_sluice_out_get(ngx_http_sluice_ctx_t *ctx, sl_str_t key, sl
     if (!available(ctx)) {
         return SL_NOT_FOUND;
     }
-    if (sl_str_eq(key, SL_STR(":status"))) {
-        return get_status(ctx, value);
+    if (key.len != 0 && key.data[0] == ':') {
+        return sl_str_eq(key, SL_STR(":status")) ? get_status(ctx, value) : SL_NOT_FOUND;
     }
     k = known_find(key);
     if (k != NULL && k->get != NULL && k->get(ctx, value) == SL_OK) {
@@ -546,5 +572,5 @@ sl_status_t ngx_http_sluice_trailers_edit(ngx_http_sluice_ctx_t *ctx, pw_map_op_
     if (!ctx->resp_header_passed) {
         r->expect_trailers = 1;
     }
-    return ngx_http_sluice_list_add(r, list, key, value) == NULL ? SL_NO_MEMORY : SL_OK;
+    return ngx_http_sluice_list_add_out(r, list, key, value) == NULL ? SL_NO_MEMORY : SL_OK;
 }

@@ -127,6 +127,7 @@ ngx_http_sluice_ctx_t *ngx_http_sluice_ctx(ngx_http_request_t *r);
 /* The same; makes one for the location's chain where there is none yet. NULL: none, or (*failed) no memory. */
 ngx_http_sluice_ctx_t *ngx_http_sluice_ctx_location(ngx_http_request_t *r, ngx_uint_t *failed);
 ngx_http_sluice_ctx_t *ngx_http_sluice_ctx_all(ngx_http_request_t *r); /* the newest; follow next */
+void ngx_http_sluice_ctx_free_spare(void);                             /* the worker ends */
 /* Runs ctx's event soon. */
 void ngx_http_sluice_post(ngx_http_sluice_ctx_t *ctx);
 /* The stream waits for a filter, maybe for long. */
@@ -186,6 +187,7 @@ sl_status_t ngx_http_sluice_in_each(ngx_http_sluice_ctx_t *ctx, ngx_http_sluice_
 size_t ngx_http_sluice_in_count(ngx_http_sluice_ctx_t *ctx);
 sl_status_t ngx_http_sluice_in_get(ngx_http_sluice_ctx_t *ctx, sl_str_t key, sl_str_t *value);
 sl_status_t ngx_http_sluice_in_edit(ngx_http_sluice_ctx_t *ctx, pw_map_op_t op, sl_str_t key, sl_str_t value);
+void ngx_http_sluice_out_init(void);
 sl_status_t ngx_http_sluice_out_each(ngx_http_sluice_ctx_t *ctx, ngx_http_sluice_each_pt each, void *ud);
 size_t ngx_http_sluice_out_count(ngx_http_sluice_ctx_t *ctx);
 sl_status_t ngx_http_sluice_out_get(ngx_http_sluice_ctx_t *ctx, sl_str_t key, sl_str_t *value);
@@ -198,8 +200,11 @@ void ngx_http_sluice_clear_content_length(ngx_http_request_t *r);
 /* Lists of ngx_table_elt_t, shared by both. */
 ngx_int_t ngx_http_sluice_list_each(const ngx_list_t *list, ngx_http_sluice_each_pt each, void *ud); /* NGX_DONE: stopped */
 ngx_table_elt_t *ngx_http_sluice_list_find(const ngx_list_t *list, sl_str_t key);
+ngx_uint_t ngx_http_sluice_key_is(const ngx_table_elt_t *h, sl_str_t key); /* and is not hidden */
 /* Copies key and value into the pool. */
 ngx_table_elt_t *ngx_http_sluice_list_add(ngx_http_request_t *r, ngx_list_t *list, sl_str_t key, sl_str_t value);
+/* The same for a response's, where nginx and its modules fill and read neither lowcase_key nor the hash of a name. */
+ngx_table_elt_t *ngx_http_sluice_list_add_out(ngx_http_request_t *r, ngx_list_t *list, sl_str_t key, sl_str_t value);
 sl_status_t ngx_http_sluice_copy(ngx_pool_t *pool, sl_str_t from, ngx_str_t *to); /* NUL-terminated */
 /* No control character but tab; a name is not empty. */
 ngx_uint_t ngx_http_sluice_header_valid(sl_str_t key, sl_str_t value);

@@ -163,6 +163,7 @@ static ngx_int_t postconfiguration(ngx_conf_t *cf) {
 
 /* Runs after the core module's, which has ended all filters and their calls. */
 static void exit_process(ngx_cycle_t *cycle) {
+    ngx_http_sluice_ctx_free_spare();
     ngx_http_sluice_grpc_stop();
     ngx_http_sluice_pool_stop();
     ngx_http_sluice_call_tls_free();

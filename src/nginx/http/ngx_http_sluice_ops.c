@@ -71,7 +71,7 @@ static sl_status_t map_edit(void *stream, pw_map_t map, pw_map_op_t op, sl_str_t
     if (ctx->request->pool == NULL) {
         return SL_NOT_FOUND;
     }
-    if (op != PW_MAP_CLEAR && !ngx_http_sluice_header_valid(key, op == PW_MAP_REMOVE ? SL_STR("") : value)) {
+    if (op != PW_MAP_CLEAR && key.len == 0) {
         return SL_INVALID;
     }
     switch (map) {
@@ -126,6 +126,7 @@ static void wake(void *stream, pw_dir_t dir) {
 }
 
 void ngx_http_sluice_ops_init(void) {
+    ngx_http_sluice_out_init();
     if (ngx_sluice_ops.log != http_log) {
         worker_log = ngx_sluice_ops.log;
     }

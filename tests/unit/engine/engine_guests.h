@@ -40,6 +40,7 @@ static sl_status_t test_host_trap(sl_instance_t *instance, sl_raw_t *args) {
 }
 
 static sl_status_t test_host_mem_size(sl_instance_t *instance, sl_raw_t *args) {
+    sl_instance_refresh(instance);
     args[0].i32 = (int32_t)instance->mem_size;
     return SL_OK;
 }

@@ -24,6 +24,7 @@ typedef struct {
 static sl_status_t host_look(sl_instance_t *in, sl_raw_t *args) {
     rig_t *rig = in->user;
     (void)args;
+    sl_instance_refresh(in);
     rig->mem_size = in->mem_size;
     rig->byte = in->mem_size > 5 ? in->mem[5] : 0;
     return SL_OK;
@@ -234,6 +235,7 @@ static void memory_may_be_absent_or_have_another_name(void **state) {
     assert_int_equal(rig->mem_size, 0);
     assert_null(rig->instance->mem);
     started(rig, "(module (memory (export \"mem\") 3))");
+    sl_instance_refresh(rig->instance);
     assert_int_equal(rig->instance->mem_size, 3 * 65536);
     started(rig, "(module (memory 3))");
     assert_int_equal(rig->instance->mem_size, 0);
