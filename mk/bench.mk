@@ -8,9 +8,12 @@ BENCH_FLAGS := $(WARN) $(CPPFLAGS_COMMON) $(addprefix -Isrc/,$(BENCH_LAYERS)) -O
 
 PLAN_BENCH_NEEDS = all $(PYTEST) $(B)/bench/plan_match $(B)/deps/.packages-bench
 
-.PHONY: bench bench-plan $(addprefix bench-,$(filter-out plan_match,$(BENCH_NAMES)))
-bench: all $(B)/deps/.packages-bench $(BENCH_FILTERS) ## instructions per request: plain nginx, add_header, our filters (cachegrind)
+.PHONY: bench bench-plan bench-profile $(addprefix bench-,$(filter-out plan_match,$(BENCH_NAMES)))
+bench: all $(B)/deps/.packages-bench $(BENCH_FILTERS) ## instructions per request: plain nginx, Lua, njs, our filters (callgrind)
 	@python3 bench/instructions.py $(BENCH_ARGS)
+
+bench-profile: all $(B)/deps/.packages-bench $(BENCH_FILTERS) ## where the instructions of a case go (BENCH_ARGS="filter-rust plain")
+	@python3 bench/profile.py $(BENCH_ARGS)
 
 bench-plan: $(PLAN_BENCH_NEEDS) ## what a plan of 10, 1,000 and 100,000 routes costs (BENCH_ARGS="--routes 10,20000")
 	@$(B)/venv/bin/python bench/plan.py $(BENCH_ARGS)

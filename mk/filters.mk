@@ -92,4 +92,4 @@ templates: $(TEMPLATE_FILTERS) template-rust ## the example filters, in each lan
 
 # `make run` shows the Go filter where Go is new enough, else the one in C.
 RUN_FILTER := $(B)/filters/my-$(if $(filter go,$(TEMPLATE_LANGUAGES)),go,c)-filter.wasm
-BENCH_FILTERS := $(TEMPLATE_FILTERS)
+BENCH_FILTERS := $(TEMPLATE_FILTERS) $(patsubst tests/filters/%.c,$(B)/filters/%.wasm,$(wildcard tests/filters/bench_*.c))

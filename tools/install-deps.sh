@@ -14,11 +14,11 @@ packages_of() {
     case $1 in
     build) echo gcc:gcc ar:binutils libc6-dev python3:python3 cargo:cargo-web ca-certificates libjansson-dev libyaml-dev libpcre2-dev libsqlite3-dev libnghttp2-dev libssl-dev zlib1g-dev ;;
     nginx) echo nginx nginx-dev ;;
-    test) echo libcmocka-dev curl:curl "$clang:$clang" "$lld" wat2wasm:wabt wasi-libc "libclang-rt-$CLANG_MAJOR-dev-wasm32" "libc++-$CLANG_MAJOR-dev-wasm32" "libc++abi-$CLANG_MAJOR-dev-wasm32" nghttp:nghttp2-client openssl:openssl ;;
+    test) echo valgrind:valgrind libcmocka-dev curl:curl "$clang:$clang" "$lld" wat2wasm:wabt wasi-libc "libclang-rt-$CLANG_MAJOR-dev-wasm32" "libc++-$CLANG_MAJOR-dev-wasm32" "libc++abi-$CLANG_MAJOR-dev-wasm32" nghttp:nghttp2-client openssl:openssl ;;
     run) echo curl:curl "$clang:$clang" "$lld" ;;
     lint) echo "$clang:$clang" "clang-format-$CLANG_MAJOR:clang-format-$CLANG_MAJOR" libcmocka-dev nginx-dev ;;
     fuzz) echo "$clang:$clang" "libclang-rt-$CLANG_MAJOR-dev" ;;
-    bench) echo valgrind:valgrind "$clang:$clang" "$lld" ;;
+    bench) echo valgrind:valgrind wrk:wrk nginx libnginx-mod-http-lua libnginx-mod-http-js "$clang:$clang" "$lld" ;;
     rust) echo wasi-libc "$lld" ;;
     *) die "install-deps.sh: no group named '$1'" ;;
     esac

@@ -1,0 +1,111 @@
+"""The cases: one nginx configuration each, all in front of the same upstream."""
+import dataclasses
+import json
+import os
+import pathlib
+
+TEXT = "Hello from Sluice using WebAssembly!"
+GREETING = json.dumps({"my_greeting": TEXT})
+LUA = ("ndk_http_module.so", "ngx_http_lua_module.so")
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    name: str
+    what: str
+    group: str = ""  # cases of a group do the same work
+    modules: tuple = ()
+    filters: tuple = ()
+    main: str = ""
+    wasm: str = ""
+    http: str = ""
+    location: str = ""
+    shows: str = ""  # a header line that each answer has
+    files: dict = dataclasses.field(default_factory=dict, hash=False)
+    nginx: str = ""  # another binary
+
+
+def ours(name, what, filter_name, group="", location="", config=GREETING, shows="x-greeting: hello"):
+    directive = f"proxy_wasm {filter_name} '{config}';" if config else f"proxy_wasm {filter_name};"
+    return Case(name, what, group, ("sluice",), (filter_name,), location=f"{location} {directive}", shows=shows)
+
+
+def lua(name, what, location, group="", http="", shows="x-greeting: hello"):
+    return Case(name, what, group, LUA, http=http, location=location, shows=shows)
+
+
+LUA_HEADERS = """access_by_lua_block {
+    local var, req = ngx.var, ngx.req
+    local host, agent, accept = var.http_host, var.http_user_agent, var.http_accept
+    req.set_header("X-Host", host)
+    req.set_header("X-Agent", agent)
+    req.clear_header("Accept")
+    ngx.ctx.seen = accept
+}"""
+LUA_STEPS = "header_filter_by_lua_block {\n" + "".join(f'    ngx.header["X-Greeting"] = "hello {i}"\n' for i in range(10)) + "}"
+# As gateways on Lua do it: a list of plugins, each a function with its own configuration, called so that one may fail.
+LUA_PLUGINS_INIT = """init_by_lua_block {
+    plugins = {}
+    for i = 1, 10 do
+        plugins[i] = { conf = { text = "hello " .. i }, header_filter = function(conf) ngx.header["X-Greeting"] = conf.text end }
+    end
+}"""
+LUA_PLUGINS = """header_filter_by_lua_block {
+    for i = 1, #plugins do
+        local ok, err = pcall(plugins[i].header_filter, plugins[i].conf)
+        if not ok then ngx.log(ngx.ERR, err) end
+    end
+}"""
+NJS = 'function greet(r) { r.headersOut["X-Greeting"] = "%s"; }\nexport default { greet };\n' % TEXT
+
+
+def chain(n):
+    directives = "".join("proxy_wasm my-c-filter '%s';" % json.dumps({"my_greeting": f"hello {i}"}) for i in range(n))
+    return Case(f"chain-{n}", f"{n} filters in C, each sets the header", "chain", ("sluice",), ("my-c-filter",), location=directives,
+                shows="x-greeting: hello")
+
+
+CASES = [
+    Case("plain", "nginx, proxy_pass with keepalive"),
+    Case("no-filters", "the module is loaded, this route has no filters", modules=("sluice",), filters=("my-c-filter",)),
+    Case("add_header", "one response header by nginx itself", "greeting", location=f'add_header X-Greeting "{TEXT}";', shows="x-greeting"),
+    lua("lua", "the same by header_filter_by_lua", f'header_filter_by_lua_block {{ ngx.header["X-Greeting"] = "{TEXT}" }}', "greeting"),
+    Case("njs", "the same by js_header_filter", "greeting", ("ngx_http_js_module.so",), http="js_path @dir@; js_import bench from bench.js;",
+         location="js_header_filter bench.greet;", shows="x-greeting", files={"bench.js": NJS}),
+    ours("filter-c", "the same by the template in C", "my-c-filter", "greeting"),
+    ours("filter-rust", "the same by the template in Rust", "my-rust-filter", "greeting"),
+    ours("filter-go", "the same by the template in Go", "my-go-filter", "greeting"),
+    ours("request-c", "C, an instance as new for each request", "my-c-filter", "greeting", "proxy_wasm_isolation request;"),
+    ours("request-rust", "Rust, an instance as new for each request", "my-rust-filter", "greeting", "proxy_wasm_isolation request;"),
+    ours("request-go", "Go, an instance as new for each request", "my-go-filter", "greeting", "proxy_wasm_isolation request;"),
+    lua("lua-headers", "reads 3 request headers, sets 2, removes 1, by access_by_lua", LUA_HEADERS, "headers", shows=""),
+    ours("headers-c", "the same by a filter in C", "bench_headers", "headers", config="", shows=""),
+    chain(1),
+    chain(10),
+    lua("lua-10-steps", "one Lua handler that sets the header ten times", LUA_STEPS, "chain"),
+    lua("lua-10-plugins", "one Lua handler that calls ten plugins", LUA_PLUGINS, "chain", http=LUA_PLUGINS_INIT),
+]
+
+# WasmX is not packaged: its nginx is used when WASMX_NGINX names the binary.
+if os.environ.get("WASMX_NGINX"):
+    wasmx_main = "wasm {{ module my-rust-filter {}/build/filters/my-rust-filter.wasm; }}".format(pathlib.Path(__file__).resolve().parent.parent)
+    for level, what in (("none", "WasmX, its shared level"), ("stream", "WasmX, an instance for each request")):
+        CASES.append(Case(f"wasmx-{level}", f"{what}, the template in Rust", "greeting", main=wasmx_main, shows="x-greeting",
+                          location=f"proxy_wasm_isolation {level}; proxy_wasm my-rust-filter '{GREETING}';", nginx=os.environ["WASMX_NGINX"]))
+
+
+def body(name, what, mode):
+    return Case(name, what, "body", ("sluice",) if mode else (), ("bench_body",) if mode else (),
+                location=f"proxy_wasm bench_body {mode};" if mode else "")
+
+
+# Measured at two lengths of the body.
+BODY_CASES = [
+    body("body-plain", "a response body through plain nginx", ""),
+    body("body-stream", "shown to a filter in C that passes it on", "stream"),
+    body("body-rewrite", "read and written anew by a filter in C", "rewrite"),
+]
+
+
+def by_name(name):
+    return next(c for c in CASES + BODY_CASES if c.name == name)
