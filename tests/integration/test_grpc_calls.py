@@ -375,9 +375,9 @@ def test_calls_are_counted_by_filter(calls, peer, upstream):
     ask(nginx, http1, "request_headers: http_call 127.0.0.1:1 a / 5000", PAUSE)
     ask(nginx, http1, call("Hang", "x", "named", 0))
     seen = metrics()
-    for kind, total, failed, running in (("grpc", 3, 1, 1), ("http", 2, 1, 0)):
-        label = f'{{kind="{kind}",filter="probe"}}'
-        assert (seen["sluice_calls_total" + label], seen["sluice_calls_failed_total" + label], seen["sluice_calls_in_flight" + label]) == (total, failed, running)
+    for kind, total, failed, running, reason in (("grpc", 3, 1, 1, "status 7"), ("http", 2, 1, 0, "broken connection")):
+        label, failure = f'{{kind="{kind}",filter="probe"}}', f'{{kind="{kind}",reason="{reason}",filter="probe"}}'
+        assert (seen["sluice_calls_total" + label], seen["sluice_calls_failed_total" + failure], seen["sluice_calls_in_flight" + label]) == (total, failed, running)
 
 
 # ---- filters made with the Rust SDK ----

@@ -139,21 +139,23 @@ static void render_queues(ngx_sluice_state_t *st, sl_buf_t *out) {
 
 /* ---- calls out ----------------------------------------------------------------------------------------------------- */
 
-/* Metrics of the host, one for each filter and kind; the name is `kind:filter`. */
+/* Metrics of the host, one for each filter, kind and reason of failures; the name is `kind:reason:filter`. */
 static const struct {
     sh_metric_type_t type;
     const char *owner, *name, *help;
 } call_rows[] = {
     {SH_COUNTER, "\001calls", "sluice_calls_total", "Calls that a filter has made."},
     {SH_COUNTER, "\001calls_failed", "sluice_calls_failed_total", "Those of them that failed."},
+    {SH_COUNTER, "\001calls_dropped", "sluice_calls_dropped_total",
+     "Those of whose end the filter was not told: it has cancelled them, or it, or what they were made for, had gone."},
     {SH_GAUGE, "\001calls_in_flight", "sluice_calls_in_flight", "Those that have not ended."},
 };
-enum { CALLS, CALLS_FAILED, CALLS_IN_FLIGHT, CALL_ROWS };
+enum { CALLS, CALLS_FAILED, CALLS_DROPPED, CALLS_IN_FLIGHT, CALL_ROWS };
 
-static void call_add(ngx_sluice_conf_t *scf, ngx_uint_t row, sl_str_t filter, const char *kind, int64_t delta) {
+static void call_add(ngx_sluice_conf_t *scf, ngx_uint_t row, sl_str_t filter, const char *kind, const char *reason, int64_t delta) {
     sh_metrics_t *metrics = &scf->state->metrics->metrics;
     char name[256];
-    int len = snprintf(name, sizeof(name), "%s:%.*s", kind, (int)ngx_min(filter.len, 200), filter.data);
+    int len = snprintf(name, sizeof(name), "%s:%s:%.*s", kind, reason != NULL ? reason : "", (int)ngx_min(filter.len, 200), filter.data);
     uint32_t id;
 
     if (sh_metric_define(metrics, call_rows[row].type, sl_cstr(call_rows[row].owner), sl_str(name, (size_t)len), &id) == SL_OK) {
@@ -161,7 +163,7 @@ static void call_add(ngx_sluice_conf_t *scf, ngx_uint_t row, sl_str_t filter, co
     }
 }
 
-void ngx_sluice_call_note(ngx_sluice_conf_t *scf, pw_root_t *root, const char *kind, ngx_sluice_call_note_e note) {
+void ngx_sluice_call_note(ngx_sluice_conf_t *scf, pw_root_t *root, const char *kind, ngx_sluice_call_note_e note, const char *reason) {
     sl_str_t filter = pw_filter_name(pw_root_filter(root));
 
     if (scf->state == NULL) {
@@ -169,24 +171,41 @@ void ngx_sluice_call_note(ngx_sluice_conf_t *scf, pw_root_t *root, const char *k
     }
     switch (note) {
     case NGX_SLUICE_CALL_STARTED:
-        call_add(scf, CALLS, filter, kind, 1);
-        call_add(scf, CALLS_IN_FLIGHT, filter, kind, 1);
+        call_add(scf, CALLS, filter, kind, NULL, 1);
+        call_add(scf, CALLS_IN_FLIGHT, filter, kind, NULL, 1);
         return;
     case NGX_SLUICE_CALL_ENDED:
-        call_add(scf, CALLS_IN_FLIGHT, filter, kind, -1);
+        call_add(scf, CALLS_IN_FLIGHT, filter, kind, NULL, -1);
         return;
     case NGX_SLUICE_CALL_FAILED:
-        call_add(scf, CALLS_FAILED, filter, kind, 1);
+        call_add(scf, CALLS_FAILED, filter, kind, reason, 1);
+        return;
+    case NGX_SLUICE_CALL_DROPPED:
+        call_add(scf, CALLS_DROPPED, filter, kind, NULL, 1);
     }
 }
 
-static void render_call(const sh_metric_view_t *view, const char *name, sl_buf_t *out) {
-    const char *colon = memchr(view->name.data, ':', view->name.len);
-    size_t kind = colon != NULL ? (size_t)(colon - view->name.data) : view->name.len;
-    size_t filter = kind < view->name.len ? kind + 1 : kind;
+/* Cuts the text before the next colon off the front. */
+static sl_str_t next_part(sl_str_t *rest) {
+    const char *colon = memchr(rest->data, ':', rest->len);
+    sl_str_t part = sl_str(rest->data, colon != NULL ? (size_t)(colon - rest->data) : rest->len);
+    size_t used = part.len + (colon != NULL);
 
-    sl_buf_printf(out, "%s{kind=\"%.*s\",filter=\"", name, (int)kind, view->name.data);
-    sh_prometheus_label(out, sl_str(view->name.data + filter, view->name.len - filter));
+    *rest = sl_str(rest->data + used, rest->len - used);
+    return part;
+}
+
+static void render_call(const sh_metric_view_t *view, const char *name, sl_buf_t *out) {
+    sl_str_t filter = view->name, kind = next_part(&filter), reason = next_part(&filter);
+
+    sl_buf_printf(out, "%s{kind=\"%.*s\",", name, SL_FMT(kind));
+    if (reason.len != 0) {
+        sl_buf_append_cstr(out, "reason=\"");
+        sh_prometheus_label(out, reason);
+        sl_buf_append_cstr(out, "\",");
+    }
+    sl_buf_append_cstr(out, "filter=\"");
+    sh_prometheus_label(out, filter);
     sl_buf_printf(out, "\"} %lld\n", (long long)view->value);
 }
 

@@ -108,9 +108,9 @@ static void tell_response(ngx_http_sluice_call_t *call) {
 static void done_handler(ngx_event_t *event) {
     ngx_http_sluice_call_t *call = event->data;
 
-    ngx_sluice_call_note(call->scf, call->root, "http", NGX_SLUICE_CALL_ENDED);
+    ngx_sluice_call_note(call->scf, call->root, "http", NGX_SLUICE_CALL_ENDED, NULL);
     if (call->failed) {
-        ngx_sluice_call_note(call->scf, call->root, "http", NGX_SLUICE_CALL_FAILED);
+        ngx_sluice_call_note(call->scf, call->root, "http", NGX_SLUICE_CALL_FAILED, failures[call->failure]);
         tell_failure(call);
     } else {
         tell_response(call);
@@ -199,6 +199,7 @@ static void settings_of(ngx_http_sluice_call_t *call, ngx_http_sluice_ctx_t *ctx
     ngx_conf_merge_msec_value(call->read_timeout, slcf->socket_read_timeout, scf->socket_read_timeout);
     ngx_conf_merge_value(log, slcf->log_dispatch_errors, scf->log_dispatch_errors);
     call->quiet = !log;
+    call->untimed = call->dial.untimed = timeout_ms == 0;
     if (call->wasmx && timeout_ms != 0) { /* WasmX has no time for the whole, but this one for each step */
         call->dial.timeout = call->send_timeout = call->read_timeout = timeout_ms;
     }
@@ -225,7 +226,7 @@ sl_status_t ngx_http_sluice_http_call(void *worker, void *stream, const pw_http_
     if (request->timeout_ms != 0 && !call->wasmx && !call->finished) {
         ngx_add_timer(&call->timeout, request->timeout_ms);
     }
-    ngx_sluice_call_note(scf, call->root, "http", NGX_SLUICE_CALL_STARTED);
+    ngx_sluice_call_note(scf, call->root, "http", NGX_SLUICE_CALL_STARTED, NULL);
     *handle = call;
     return SL_OK;
 }
@@ -233,7 +234,8 @@ sl_status_t ngx_http_sluice_http_call(void *worker, void *stream, const pw_http_
 void ngx_http_sluice_http_call_cancel(void *worker, void *handle) {
     ngx_http_sluice_call_t *call = handle;
 
-    ngx_sluice_call_note(call->scf, call->root, "http", NGX_SLUICE_CALL_ENDED);
+    ngx_sluice_call_note(call->scf, call->root, "http", NGX_SLUICE_CALL_ENDED, NULL);
+    ngx_sluice_call_note(call->scf, call->root, "http", NGX_SLUICE_CALL_DROPPED, NULL);
     call_free(call);
 }
 

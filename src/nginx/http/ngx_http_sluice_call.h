@@ -44,11 +44,12 @@ typedef struct {
     unsigned to_head : 1;
     unsigned failed : 1;
     unsigned finished : 1;
-    unsigned wasmx : 1;  /* the filter speaks WasmX's dialect */
-    unsigned quiet : 1;  /* failures are not logged */
-    unsigned once : 1;   /* the request may not be sent twice */
-    unsigned keep : 1;   /* the connection may be used again afterwards */
-    unsigned reused : 1; /* it has been used before, and nothing has been received on it since */
+    unsigned wasmx : 1;   /* the filter speaks WasmX's dialect */
+    unsigned quiet : 1;   /* failures are not logged */
+    unsigned untimed : 1; /* the filter waits as long as it takes: a worker that exits does not */
+    unsigned once : 1;    /* the request may not be sent twice */
+    unsigned keep : 1;    /* the connection may be used again afterwards */
+    unsigned reused : 1;  /* it has been used before, and nothing has been received on it since */
 } ngx_http_sluice_call_t;
 
 /* ngx_http_sluice_call.c */

@@ -153,6 +153,7 @@ static void use(ngx_http_sluice_call_t *call, ngx_connection_t *c) {
     c->log = c->pool->log = c->read->log = c->write->log = call->log;
     c->read->handler = read_handler;
     c->write->handler = write_handler;
+    c->read->cancelable = c->write->cancelable = call->untimed;
     write_all(call);
 }
 

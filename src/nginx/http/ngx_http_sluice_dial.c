@@ -279,6 +279,7 @@ static ngx_int_t open_connection(ngx_http_sluice_dial_t *dial, ngx_http_sluice_p
     c->pool->log = dial->log;
     c->read->log = c->write->log = dial->log;
     c->sendfile = 0;
+    c->read->cancelable = c->write->cancelable = dial->untimed;
     c->read->handler = read_handler;
     c->write->handler = write_handler;
     return rc;

@@ -65,6 +65,7 @@ typedef struct ngx_http_sluice_dial_s {
     /* inside */
     ngx_peer_connection_t peer; /* name: of the peer that is, or was, tried; NULL: none yet */
     unsigned connected : 1;
+    unsigned untimed : 1; /* of the caller: a worker that exits need not wait for it */
 } ngx_http_sluice_dial_t;
 
 void ngx_http_sluice_dial(ngx_http_sluice_dial_t *dial);

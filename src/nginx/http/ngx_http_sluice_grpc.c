@@ -36,7 +36,20 @@ static void on_message(void *user, sl_str_t message) {
 }
 
 static void note(ngx_http_sluice_grpc_call_t *call, ngx_sluice_call_note_e what) {
-    ngx_sluice_call_note(call->session->scf, call->root, "grpc", what);
+    ngx_sluice_call_note(call->session->scf, call->root, "grpc", what, NULL);
+}
+
+static void note_failure(const ngx_http_sluice_grpc_call_t *call, uint32_t status) {
+    char reason[32];
+
+    if (status == SL_GRPC_OK) {
+        return;
+    }
+    (void)snprintf(reason, sizeof(reason), "status %u", status);
+    ngx_sluice_call_note(call->session->scf, call->root, "grpc", NGX_SLUICE_CALL_FAILED,
+                         status == SL_GRPC_DEADLINE_EXCEEDED ? "timeout"
+                         : status == SL_GRPC_UNAVAILABLE     ? "broken connection"
+                                                             : reason);
 }
 
 static void tell_closed(ngx_http_sluice_grpc_call_t *call, uint32_t status, sl_str_t text) {
@@ -46,9 +59,7 @@ static void tell_closed(ngx_http_sluice_grpc_call_t *call, uint32_t status, sl_s
         ngx_del_timer(&call->timeout);
     }
     note(call, NGX_SLUICE_CALL_ENDED);
-    if (status != SL_GRPC_OK) {
-        note(call, NGX_SLUICE_CALL_FAILED);
-    }
+    note_failure(call, status);
     pw_grpc_closed(call->root, call->token, status, text);
     call_free(call);
 }
@@ -245,6 +256,7 @@ void ngx_http_sluice_grpc_cancel(void *worker, void *handle) {
         return; /* tell_closed frees it */
     }
     note(call, NGX_SLUICE_CALL_ENDED);
+    note(call, NGX_SLUICE_CALL_DROPPED);
     sl_grpc_reset(call->stream);
     ngx_http_sluice_grpc_session_post(call->session);
     call_free(call);
