@@ -454,6 +454,7 @@ static const pw_host_ops_t ops = {
     .map_get = mh_op_map_get,
     .map_edit = mh_op_map_edit,
     .map_count = mh_op_map_count,
+    .may_make_body = mh_op_may_make_body,
     .property_get = mh_op_property_get,
     .property_set = mh_op_property_set,
     .clear_route_cache = mh_op_clear_route_cache,

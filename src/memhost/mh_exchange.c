@@ -182,7 +182,7 @@ static void give_headers(mh_stream_t *s, pw_dir_t dir) {
     pw_verdict_t verdict = pw_stream_headers(s->pw, dir, eos, &out);
     if (verdict == PW_CONTINUE) {
         out.headers = true;
-        out.eos = out.eos || eos;
+        out.eos = out.eos || (eos && !out.made);
     }
     take(s, dir, &out, SL_STR_NULL);
     obey(s, dir, verdict);

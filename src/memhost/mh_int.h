@@ -78,6 +78,7 @@ sl_status_t mh_op_map_each(void *stream, pw_map_t map, bool (*each)(void *ud, sl
 sl_status_t mh_op_map_get(void *stream, pw_map_t map, sl_str_t key, sl_str_t *value);
 sl_status_t mh_op_map_edit(void *stream, pw_map_t map, pw_map_op_t op, sl_str_t key, sl_str_t value);
 size_t mh_op_map_count(void *stream, pw_map_t map);
+bool mh_op_may_make_body(void *stream, pw_dir_t dir);
 sl_status_t mh_op_clear_route_cache(void *stream);
 void mh_op_wake(void *stream, pw_dir_t dir);
 

@@ -150,6 +150,13 @@ size_t mh_op_map_count(void *stream, pw_map_t map) {
     return m == NULL || !m->present ? 0 : m->n;
 }
 
+bool mh_op_may_make_body(void *stream, pw_dir_t dir) {
+    const mh_stream_t *s = stream;
+    sl_str_t status = mh_map_value(s, PW_MAP_RESPONSE_HEADERS, ":status");
+    return dir == PW_DIR_REQUEST || (!sl_str_eq(mh_map_value(s, PW_MAP_REQUEST_HEADERS, ":method"), SL_STR("HEAD")) &&
+                                     !sl_str_eq(status, SL_STR("204")) && !sl_str_eq(status, SL_STR("304")));
+}
+
 sl_status_t mh_op_clear_route_cache(void *stream) {
     ((mh_stream_t *)stream)->route_clears++;
     return SL_OK;

@@ -139,6 +139,9 @@ typedef struct {
     bool changed;  /* what has gone on so far differs from what came in: a content-length no longer holds */
     bool eos;      /* the message ends with these bytes (or, with trailers, after them) */
     bool trailers; /* the trailers are released */
+    /* A filter has given the message a body that did not come in; what still comes in is dropped. Its length is known with eos, so
+     * headers that are released wait for that. */
+    bool made;
 } pw_out_t;
 
 /* Contexts are created in the guest right before each filter's first callback. NULL: no memory. */

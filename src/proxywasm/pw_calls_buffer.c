@@ -157,13 +157,24 @@ static void wasmx_range(size_t off, size_t *cut, size_t data_len) {
     }
 }
 
+/* There is no body to edit: a message that came without one may get one. */
+static pw_result_t make(pw_ctx_t *ctx, pw_dir_t dir, pw_stage_t *st, sl_str_t data) {
+    if (!pw_stage_may_make(ctx, dir) || data.len > ctx->stream->flow[dir].limit) {
+        return PW_BAD_ARGUMENT;
+    }
+    if (data.len == 0 && st->headers_eos) {
+        return PW_OK;
+    }
+    return pw_stage_make(ctx->stream, dir, st, data) == SL_OK ? PW_OK : PW_INTERNAL_FAILURE;
+}
+
 static pw_result_t edit(pw_ctx_t *ctx, pw_dir_t dir, size_t off, size_t cut, sl_str_t data) {
     pw_stage_t *st = pw_stream_stage(ctx, dir);
     if (st == NULL) {
         return PW_NOT_FOUND;
     }
     if (!pw_stage_visible(st)) {
-        return PW_BAD_ARGUMENT;
+        return make(ctx, dir, st, data);
     }
     if (pw_ctx_dialect(ctx) == SL_DIALECT_WASMX) {
         wasmx_range(off, &cut, data.len);

@@ -119,6 +119,8 @@ typedef struct pw_host_ops_s {
      * Number of pairs as map_each would show them, pseudo headers included; cheaper than map_each. NULL: the core counts itself.
      */
     size_t (*map_count)(void *stream, pw_map_t map);
+    /* Whether a message of this direction that came without a body may get one, while its headers are held. NULL: never. */
+    bool (*may_make_body)(void *stream, pw_dir_t dir);
 
     /* ---- properties ---- */
     /* path: segments joined by NUL, no trailing NUL. `scratch` (reset, bounded) may hold what *out points to. */

@@ -361,6 +361,7 @@ typedef struct {
     bool in_body;     /* and it is the body's */
     bool owned;
     bool sent;          /* what is in buf has gone on; it may still be looked at until the next call */
+    bool made;          /* buf is a body that the guest has given to a message without one; its headers are still here */
     bool made_trailers; /* by writing to them in the last body callback */
     sl_buf_t buf;
     const sl_str_t *view; /* in a body callback, when not owned: the bytes */
@@ -391,6 +392,7 @@ typedef struct {
     bool changed;
     bool has_trailers;
     bool trailers_released;
+    bool made;          /* its body did not come in */
     bool resume_asked;  /* some stage has `resume` */
     size_t limit;       /* ceiling of held bytes, per stage */
     const sl_str_t *in; /* of the call that runs */
@@ -449,14 +451,17 @@ void pw_stream_reply_set(pw_stream_t *s, pw_reply_block_t *block);
 void pw_stream_wake_failed(pw_stream_t *s);
 /* The body a context can see: NULL when there is none at this time. */
 pw_stage_t *pw_stream_stage(pw_ctx_t *ctx, pw_dir_t dir);
+/* Whether the guest may give the message a body now, where it sees none. */
+bool pw_stage_may_make(const pw_ctx_t *ctx, pw_dir_t dir);
+sl_status_t pw_stage_make(pw_stream_t *s, pw_dir_t dir, pw_stage_t *st, sl_str_t data);
 /* Makes the visible body one buffer that may be edited. */
 sl_status_t pw_stage_own(pw_stream_t *s, pw_dir_t dir, pw_stage_t *st);
 static inline size_t pw_stage_len(const pw_stage_t *st) {
     return st->owned ? st->buf.len : st->view_len;
 }
-/* Bytes that the guest may look at: in a body callback, or held from one. */
+/* Bytes that the guest may look at: in a body callback, or held from one, or made by itself. */
 static inline bool pw_stage_visible(const pw_stage_t *st) {
-    return st->in_body || (st->owned && st->headers != PW_HEADERS_HELD_ALL && st->headers != PW_HEADERS_HELD_BUFFER);
+    return st->in_body || (st->owned && (st->made || (st->headers != PW_HEADERS_HELD_ALL && st->headers != PW_HEADERS_HELD_BUFFER)));
 }
 void pw_pipe_reset(pw_stream_t *s, pw_dir_t dir); /* lets go of everything that is held */
 

@@ -282,6 +282,59 @@ sl_status_t pw_stage_own(pw_stream_t *s, pw_dir_t dir, pw_stage_t *st) {
     return SL_OK;
 }
 
+/* ---- bodies for messages that came without one ---- */
+
+/* While the headers are at this filter. WasmX's may put one in the place of a request's body, too, before that has been read. */
+bool pw_stage_may_make(const pw_ctx_t *ctx, pw_dir_t dir) {
+    const pw_stream_t *s = ctx->stream;
+    const pw_stage_t *st = &s->at[ctx->position].stage[dir];
+    bool here = st->headers == PW_HEADERS_NONE ? st->running : held_all(st);
+    bool instead = st->headers_eos || (dir == PW_DIR_REQUEST && pw_ctx_dialect(ctx) == SL_DIALECT_WASMX && !st->owned);
+    return here && instead && !s->flow[dir].over && s->worker->ops->may_make_body != NULL && s->worker->ops->may_make_body(s->host, dir);
+}
+
+sl_status_t pw_stage_make(pw_stream_t *s, pw_dir_t dir, pw_stage_t *st, sl_str_t data) {
+    pw_flow_t *f = &s->flow[dir];
+    if (!keep(s, f, st, &data, 1)) {
+        return SL_NO_MEMORY;
+    }
+    st->made = true;
+    f->made = f->changed = true;
+    f->input_eos = true; /* what still comes in is not the body any more */
+    return SL_OK;
+}
+
+/* The first stage that is shown the made body. Envoy's filters do not see their own; all of WasmX's do, those before it as well. */
+static size_t made_shown_from(const pw_stream_t *s, pw_dir_t dir, size_t k) {
+    size_t from = k + 1;
+    while (from > 0 && s->at[position(s, dir, from - 1)].filter->conf.opts.dialect == SL_DIALECT_WASMX) {
+        from--;
+    }
+    return from;
+}
+
+/* The headers leave stage k, and the body that it has made follows them. */
+static void give_made(pw_stream_t *s, pw_dir_t dir, size_t k) {
+    pw_stage_t *st = stage(s, dir, k);
+    size_t from = made_shown_from(s, dir, k);
+    st->made = false;
+    run_headers(s, dir, k + 1, false);
+    if (pw_stream_halted(s)) {
+        return;
+    }
+    if (from > k) {
+        run_body(s, dir, k + 1, owned_chunk(st), true);
+        return;
+    }
+    pw_stage_t *first = stage(s, dir, from);
+    sl_buf_t body = st->buf;
+    st->buf = first->buf;
+    first->buf = body;
+    st->owned = false;
+    first->owned = true;
+    run_body(s, dir, from, (pw_chunk_t){NULL, 0, 0}, true);
+}
+
 /* ---- resuming ---- */
 
 /* Headers that are held while the body goes on go before anything else does. */
@@ -320,6 +373,10 @@ static bool stage_body(pw_stream_t *s, pw_dir_t dir, size_t k, pw_chunk_t *c, bo
 static void resume_all(pw_stream_t *s, pw_dir_t dir, size_t k) {
     pw_stage_t *st = stage(s, dir, k);
     st->headers = PW_HEADERS_PASSED;
+    if (st->made) {
+        give_made(s, dir, k);
+        return;
+    }
     run_headers(s, dir, k + 1, st->headers_eos);
     bool eos = st->eos;
     st->eos = false;
@@ -420,6 +477,7 @@ static void run_headers(pw_stream_t *s, pw_dir_t dir, size_t k, bool eos) {
         pw_stage_t *st = &at->stage[dir];
         uint32_t action = 0;
         pw_called_t called = SKIPPED;
+        st->headers_eos = eos;
         if (has_callback(at, dir, headers_cb[dir])) {
             bool told = eos && at->filter->conf.opts.dialect != SL_DIALECT_WASMX; /* WasmX never says it here */
             called = stage_call(s, dir, k, headers_cb[dir], map_count(s, headers_map[dir], at->filter->conf.opts.dialect), told, &action);
@@ -428,13 +486,16 @@ static void run_headers(pw_stream_t *s, pw_dir_t dir, size_t k, bool eos) {
             return;
         }
         action = called == CALLED ? headers_action(s, dir, k, action) : PW_HEADERS_CONTINUE;
-        st->headers = (uint8_t)headers_state(s, dir, k, action, eos);
-        st->headers_eos = eos;
+        st->headers = (uint8_t)headers_state(s, dir, k, action, eos || st->made);
         if (headers_held(st)) {
             resume_own(s, dir, k);
             return;
         }
         st->resume = false;
+        if (st->made) {
+            give_made(s, dir, k);
+            return;
+        }
         if (action == PW_HEADERS_CONTINUE_AND_END && !eos) {
             st->ended = true;
             f->changed = true;
@@ -649,7 +710,7 @@ void pw_pipe_reset(pw_stream_t *s, pw_dir_t dir) {
         st->headers = PW_HEADERS_PASSED;
         st->trailers = PW_TRAILERS_PASSED;
         st->body = 0;
-        st->eos = st->resume = st->owned = st->sent = false;
+        st->eos = st->resume = st->owned = st->sent = st->made = false;
         sl_buf_deinit(&st->buf);
     }
 }
@@ -708,6 +769,7 @@ static pw_verdict_t finish(pw_stream_t *s, pw_dir_t dir, bool resuming) {
         }
     }
     out->changed = f->changed;
+    out->made = f->made;
     pw_verdict_t verdict;
     if (pw_stream_halted(s)) {
         verdict = deliver(s, dir, out);

@@ -28,6 +28,17 @@ const cf_difference_t cf_differences[] = {
     {"body-range", "set_buffer_bytes replaces the range | everything from its start", 0,
      "at REQB 1; call proxy_set_buffer_bytes 0 1 2 'X'; expect upbody 'hXlo world'",
      "at REQB 1; call proxy_set_buffer_bytes 0 1 2 'X'; expect upbody 'hXworld'"},
+    {"body-made", "a filter does not see the body that it gives to a request without one | it sees it as any other", 0,
+     "message get; call proxy_set_buffer_bytes 0 0 0 'made'; call proxy_get_buffer_bytes 0 0 9 &p &n; show p n = 'made'; expect upbody "
+     "'made'; at REQB; never",
+     "message get; call proxy_set_buffer_bytes 0 0 0 'made'; call proxy_get_buffer_bytes 0 0 9 &p &n; show p n = 'made'; expect upbody "
+     "'made'; at REQB; args 2 4 1; call proxy_get_buffer_bytes 0 0 9 &q &m; show q m = 'made'"},
+    {"body-instead", "while a body follows its headers, writing it is BadArgument | takes its place", 0,
+     "call proxy_set_buffer_bytes 0 0 0 'made' = 2; expect upbody 'hello world'",
+     "call proxy_set_buffer_bytes 0 0 0 'made'; expect upbody 'made'; at REQB 1; args 2 4 1; at REQB 2; never"},
+    {"body-made-response", "a response without a body can be given one while its headers are held | that traps", 0,
+     "message empty; at RESH; call proxy_set_buffer_bytes 1 0 0 'made'; expect downbody 'made'; expect outcome done",
+     "message empty; at RESH; call proxy_set_buffer_bytes 1 0 0 'made' traps"},
     {"property-text", "values in their binary form | as decimal text", 0,
      "host prop 'a\\0i' '-2' int; host prop 'a\\0b' '1' bool; call proxy_get_property 'a\\0i' &p &n; show p n = "
      "'\\xfe\\xff\\xff\\xff\\xff\\xff\\xff\\xff'; "

@@ -202,6 +202,24 @@ const cf_case_t cf_cases_message[] = {
      "at RESB 1; return 1; at RESB 2; args 2 8 1; call proxy_set_buffer_bytes 1 0 8 'other text'; expect downbody 'other text'"},
     {"proxy_set_buffer_bytes", "gives an empty message a body at its end", 0,
      "message late; at REQB 3; args 2 0 1; call proxy_set_buffer_bytes 0 0 0 '!'; expect upbody 'hello world!'"},
+    {"proxy_set_buffer_bytes", "gives a request without a body one, which can be edited while its headers are here", 0,
+     "message get; call proxy_set_buffer_bytes 0 0 0 'one'; call proxy_set_buffer_bytes 0 3 0 ' two'; call proxy_set_buffer_bytes 0 0 3 "
+     "'1'; call proxy_get_buffer_status 0 &s &f; u32 s = 5; expect upbody '1 two'; expect outcome done"},
+    {"proxy_set_buffer_bytes", "gives a request without a body one while it is paused on its headers", 0,
+     "message get; call proxy_set_tick_period_milliseconds 10; return 1; at TICK; call proxy_set_effective_context 2; "
+     "call proxy_set_buffer_bytes 0 0 0 'made'; call proxy_get_buffer_bytes 0 0 9 &p &n; show p n = 'made'; call proxy_continue_stream 0; "
+     "host tick; expect upbody 'made'; expect outcome done"},
+    {"proxy_set_buffer_bytes", "gives a response without a body one while it is paused on its headers", 0,
+     "message empty; call proxy_set_tick_period_milliseconds 10; at RESH; return 1; at TICK; call proxy_set_effective_context 2; "
+     "call proxy_set_buffer_bytes 1 0 0 'made'; call proxy_continue_stream 1; host tick; expect downbody 'made'; expect outcome done"},
+    {"proxy_set_buffer_bytes", "makes no body of nothing", 0,
+     "message get; call proxy_set_buffer_bytes 0 0 0 null; expect upbody ''; expect outcome done"},
+    {"proxy_set_buffer_bytes", "makes no body for a response that cannot have one", 0,
+     "message empty; at RESH; call proxy_replace_header_map_value 2 ':status' '204'; call proxy_set_buffer_bytes 1 0 0 'made' = 2; "
+     "expect downbody ''"},
+    {"proxy_set_buffer_bytes", "forgets a made body for a local reply", 0,
+     "message get; call proxy_set_buffer_bytes 0 0 0 'made'; call proxy_send_local_response 403 null 'no' null -1; return 1; expect upbody "
+     "''; expect downbody 'no'"},
     {"proxy_set_buffer_bytes", "refuses configurations, which are read-only", 0,
      "at CONFIGURE; call proxy_set_buffer_bytes 7 0 0 'x' = 2; call proxy_set_buffer_bytes 6 0 0 'x' = 2; call proxy_get_buffer_status 7 "
      "&n &f; u32 n = 24"},

@@ -52,6 +52,21 @@ def test_the_grpc_status_is_a_property(grpc):
     nginx.wait_log("grpc=0000000000000000")
 
 
+@pytest.mark.parametrize("hold", ["", "request_headers: pause"])
+def test_a_body_made_for_a_request_without_one_reaches_a_grpc_origin(nginx, client, hold):
+    servers = f"""
+    server {{ listen 127.0.0.1:@PORT@; listen 127.0.0.1:@PORT2@ http2;
+              {probe.use(*probe.TICKS, "request_headers: set_buffer@req 0 0 MADE", hold)}
+              location / {{ grpc_pass grpc://127.0.0.1:@PORTorigin@; }} }}
+    server {{ listen 127.0.0.1:@PORTorigin@ http2; add_header x-length $content_length always; add_header x-got $request_body always;
+              location / {{ proxy_pass http://127.0.0.1:@PORTempty@; }} }}
+    server {{ listen 127.0.0.1:@PORTempty@; location / {{ return 204; }} }}
+    """
+    nginx.start(servers, wasm=probe.module())
+    response = client.get(port(nginx, client), "/", [("TE", "trailers")])
+    assert (response.get("x-length"), response.get("x-got")) == ("4", "MADE")
+
+
 # ---- FastCGI ----
 
 

@@ -79,6 +79,8 @@ struct ngx_http_sluice_ctx_s {
     ngx_chain_t *resp_in;    /* links of ours at our place, while filters want no more */
     ngx_chain_t *resp_free, *resp_busy;
     ngx_chain_t *reply_body;
+    ngx_chain_t *made_body; /* that a filter has given to a response without one: in the place of the origin's end */
+    off_t made_bytes;
     off_t resp_length; /* Content-Length before filters saw it; -1: none */
     off_t resp_in_bytes, resp_out_bytes;
 
@@ -107,6 +109,7 @@ struct ngx_http_sluice_ctx_s {
     unsigned resp_last_out : 1; /* the last buffer has been passed on */
     unsigned resp_flush : 1;    /* a flush was asked for while nothing could go on */
     unsigned resp_changed : 1;
+    unsigned resp_made : 1; /* a filter makes the body; once it is all there, the headers go */
     unsigned resp_drop : 1; /* the answer was replaced: what still comes from the origin is thrown away */
     unsigned replied : 1;
     unsigned failed : 1;

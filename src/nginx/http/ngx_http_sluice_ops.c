@@ -109,6 +109,22 @@ static size_t map_count(void *stream, pw_map_t map) {
     }
 }
 
+/* A subrequest has no body of its own. A response only where whoever makes it still says its end, and HTTP lets it have a body. */
+static bool may_make_body(void *stream, pw_dir_t dir) {
+    ngx_http_sluice_ctx_t *ctx = stream;
+    ngx_http_request_t *r = ctx->request;
+    ngx_uint_t status = r->headers_out.status;
+
+    if (r->pool == NULL || r != r->main) {
+        return false;
+    }
+    if (dir == PW_DIR_REQUEST) {
+        return r->request_body == NULL && !r->discard_body;
+    }
+    return !r->header_only && ctx->client_method != NGX_HTTP_HEAD && status >= NGX_HTTP_OK && status != NGX_HTTP_NO_CONTENT &&
+           status != NGX_HTTP_NOT_MODIFIED;
+}
+
 /* The location has been chosen when filters run; what a filter changes reaches the upstream all the same. */
 static sl_status_t clear_route_cache(void *stream) {
     return SL_OK;
@@ -136,6 +152,7 @@ void ngx_http_sluice_ops_init(void) {
     ngx_sluice_ops.map_get = map_get;
     ngx_sluice_ops.map_edit = map_edit;
     ngx_sluice_ops.map_count = map_count;
+    ngx_sluice_ops.may_make_body = may_make_body;
     ngx_sluice_ops.property_get = ngx_http_sluice_property_get;
     ngx_sluice_ops.property_set = ngx_http_sluice_property_set;
     ngx_sluice_ops.clear_route_cache = clear_route_cache;

@@ -111,6 +111,55 @@ static ngx_int_t fix_length(ngx_http_sluice_ctx_t *ctx) {
                : NGX_ERROR;
 }
 
+/* ---- a body that a filter has made ------------------------------------------------------------------------------------------- */
+
+/* The client's, if there is one, stays unread. */
+static void made_unread(ngx_http_request_t *r) {
+    if (r->headers_in.content_length_n <= 0 && !r->headers_in.chunked) {
+        return;
+    }
+#if (NGX_HTTP_V2)
+    if (r->stream != NULL) {
+        r->stream->skip_data = 1;
+        return;
+    }
+#endif
+    r->keepalive = 0;
+    r->lingering_close = 1;
+}
+
+/* As if nginx had read it. */
+static ngx_int_t made_install(ngx_http_sluice_ctx_t *ctx) {
+    ngx_http_request_t *r = ctx->request;
+    ngx_http_request_body_t *rb = ngx_pcalloc(r->pool, sizeof(ngx_http_request_body_t));
+    u_char text[NGX_OFF_T_LEN];
+    sl_str_t length = sl_str(text, (size_t)(ngx_sprintf(text, "%O", ctx->req_out_bytes) - text));
+
+    if (rb == NULL) {
+        return NGX_ERROR;
+    }
+    made_unread(r);
+    rb->bufs = ctx->req_ready;
+    ctx->req_ready = NULL;
+    r->request_body = rb;
+    if (ngx_http_sluice_in_edit(ctx, PW_MAP_REMOVE, SL_STR("Transfer-Encoding"), SL_STR("")) != SL_OK ||
+        ngx_http_sluice_in_edit(ctx, PW_MAP_REPLACE, SL_STR("Content-Length"), length) != SL_OK) {
+        return NGX_ERROR;
+    }
+    r->headers_in.chunked = 0;
+    r->headers_in.content_length_n = ctx->req_out_bytes;
+    return NGX_OK;
+}
+
+/* NGX_AGAIN: some of it is still with a filter. */
+static ngx_int_t take_made(ngx_http_sluice_ctx_t *ctx, const pw_out_t *out) {
+    ctx->req_eos = 1;
+    if (ready_data(ctx, out->data) != NGX_OK || (out->eos && ready_last(ctx) != NGX_OK)) {
+        return NGX_ERROR;
+    }
+    return out->eos ? made_install(ctx) : NGX_AGAIN;
+}
+
 static ngx_uint_t speaks_http11(ngx_http_request_t *r) {
     static const char version[] = " HTTP/1.1\r\n";
     ngx_str_t *uri = &r->upstream->uri;
@@ -398,6 +447,20 @@ static ngx_int_t pause_request(ngx_http_sluice_ctx_t *ctx) {
     return NGX_DONE;
 }
 
+static ngx_int_t headers_pass(ngx_http_sluice_ctx_t *ctx, const pw_out_t *out) {
+    ngx_int_t rc = out->made ? take_made(ctx, out) : NGX_OK;
+
+    if (rc == NGX_AGAIN) {
+        return pause_request(ctx);
+    }
+    if (rc != NGX_OK) {
+        ngx_http_finalize_request(ctx->request, NGX_HTTP_INTERNAL_SERVER_ERROR);
+        return NGX_DONE;
+    }
+    released(ctx);
+    return NGX_DECLINED;
+}
+
 /* NGX_DECLINED: the request goes on. NGX_DONE: it waits or has ended. */
 static ngx_int_t act(ngx_http_sluice_ctx_t *ctx, pw_verdict_t verdict, const pw_out_t *out) {
     ngx_http_request_t *r = ctx->request;
@@ -415,8 +478,7 @@ static ngx_int_t act(ngx_http_sluice_ctx_t *ctx, pw_verdict_t verdict, const pw_
         ngx_http_finalize_request(r, failure_code(ctx));
         return NGX_DONE;
     default:
-        released(ctx);
-        return NGX_DECLINED;
+        return headers_pass(ctx, out);
     }
 }
 
@@ -497,10 +559,25 @@ static void poke_reader(ngx_http_sluice_ctx_t *ctx) {
     }
 }
 
+static void resume_made(ngx_http_sluice_ctx_t *ctx, const pw_out_t *out) {
+    ngx_int_t rc = take_made(ctx, out);
+
+    if (rc == NGX_ERROR) {
+        ngx_http_sluice_abort(ctx->request, NGX_ERROR);
+    } else if (rc == NGX_OK) {
+        released(ctx);
+        go_on(ctx->request);
+    }
+}
+
 static void resume_released(ngx_http_sluice_ctx_t *ctx, const pw_out_t *out) {
     ngx_uint_t was_held = ctx->req == NGX_HTTP_SLUICE_REQ_PAUSED;
     ngx_http_request_t *r = ctx->request;
 
+    if (out->made && was_held) {
+        resume_made(ctx, out);
+        return;
+    }
     if (take_out(ctx, out, NULL) != NGX_OK) {
         ngx_http_sluice_abort(r, NGX_ERROR);
         return;

@@ -181,6 +181,57 @@ static ngx_int_t headers_held(ngx_http_sluice_ctx_t *ctx, ngx_uint_t eos) {
     return NGX_AGAIN;
 }
 
+/* ---- a body that a filter has made, for a response that came without one ------------------------------------------------------ */
+
+static ngx_int_t made_take(ngx_http_sluice_ctx_t *ctx, const pw_out_t *out) {
+    ngx_http_request_t *r = ctx->request;
+    ngx_chain_t *cl, **end = &ctx->made_body;
+
+    while (*end != NULL) {
+        end = &(*end)->next;
+    }
+    cl = ngx_alloc_chain_link(r->pool);
+    if (cl == NULL) {
+        return NGX_ERROR;
+    }
+    cl->buf = out->data.len != 0 ? ngx_create_temp_buf(r->pool, out->data.len) : ngx_calloc_buf(r->pool);
+    if (cl->buf == NULL) {
+        return NGX_ERROR;
+    }
+    cl->buf->last = out->data.len != 0 ? ngx_cpymem(cl->buf->last, out->data.data, out->data.len) : cl->buf->last;
+    cl->buf->last_buf = out->eos;
+    cl->buf->last_in_chain = out->eos;
+    cl->next = NULL;
+    if (out->data.len != 0 || out->eos) {
+        *end = cl;
+    }
+    ctx->made_bytes += (off_t)out->data.len;
+    if (out->eos) {
+        changed_headers(ctx, ctx->made_bytes);
+    }
+    return NGX_OK;
+}
+
+static ngx_int_t headers_held(ngx_http_sluice_ctx_t *ctx, ngx_uint_t eos);
+
+static ngx_int_t made_headers(ngx_http_sluice_ctx_t *ctx, const pw_out_t *out) {
+    ctx->resp_made = 1;
+    ctx->resp_released = 1;
+    if (made_take(ctx, out) != NGX_OK) {
+        return NGX_ERROR;
+    }
+    return out->eos ? pass_headers(ctx) : headers_held(ctx, 1);
+}
+
+/* Whatever the origin still sends says that it has come to its end. */
+static ngx_int_t made_send(ngx_http_sluice_ctx_t *ctx, ngx_chain_t *in) {
+    ngx_chain_t *body = ctx->made_body;
+
+    ngx_http_sluice_consume(in);
+    ctx->made_body = NULL;
+    return body != NULL ? next_body_filter(ctx->request, body) : NGX_OK;
+}
+
 /* A failure in the headers callbacks becomes an error page of nginx where the caller can be told so. */
 static ngx_int_t headers_failed(ngx_http_sluice_ctx_t *ctx) {
     ngx_http_request_t *r = ctx->request;
@@ -231,6 +282,9 @@ static ngx_int_t first_headers(ngx_http_sluice_ctx_t *ctx) {
     default:
         if (out.changed) {
             ctx->resp_changed = 1;
+        }
+        if (out.made) {
+            return made_headers(ctx, &out);
         }
         if (out.eos && !eos) { /* a filter has ended the message with its headers */
             changed_headers(ctx, 0);
@@ -608,6 +662,9 @@ static ngx_int_t body_filter(ngx_http_request_t *r, ngx_chain_t *in) {
         ngx_http_sluice_consume(in);
         return NGX_OK;
     }
+    if (ctx->resp_made && !ctx->resp_bypass && in != NULL) {
+        return made_send(ctx, in);
+    }
     if (ctx->stream.pw == NULL || ctx->resp_bypass || !ctx->resp_wants_body) {
         return next_body_filter(r, in);
     }
@@ -670,11 +727,32 @@ static void finish(ngx_http_sluice_ctx_t *ctx, ngx_int_t rc) {
     ngx_post_event(r->connection->write, &ngx_posted_events);
 }
 
+static void resume_made(ngx_http_sluice_ctx_t *ctx, const pw_out_t *out) {
+    ngx_int_t rc;
+
+    ctx->resp_made = 1;
+    rc = made_take(ctx, out);
+    if (rc == NGX_OK && !out->eos) {
+        return;
+    }
+    if (rc == NGX_OK) {
+        rc = release_held(ctx);
+    }
+    if ((rc == NGX_OK || rc == NGX_AGAIN) && !ctx->resp_drop) {
+        rc = ngx_http_sluice_hold_flush(ctx);
+    }
+    finish(ctx, rc);
+}
+
 static void resume_released(ngx_http_sluice_ctx_t *ctx, const pw_out_t *out) {
     ngx_int_t rc = NGX_OK;
 
     ctx->resp_changed |= out->changed;
     ctx->resp_released |= out->headers;
+    if (ctx->resp == NGX_HTTP_SLUICE_RESP_HELD && out->made) {
+        resume_made(ctx, out);
+        return;
+    }
     if (ctx->resp == NGX_HTTP_SLUICE_RESP_HELD && out->headers) {
         rc = release_held(ctx);
     }

@@ -93,8 +93,9 @@ typedef struct {
     uint32_t headers, trailers;
     uint32_t body[8]; /* actions of successive body callbacks; the last one stays */
     size_t n_body, at;
-    bool resumes;    /* continue_stream from inside each callback */
-    const char *set; /* replaces the body, if not NULL */
+    bool resumes;     /* continue_stream from inside each callback */
+    const char *set;  /* replaces the body, if not NULL */
+    const char *make; /* in the headers callback: a body for a message without one */
     const char *make_trailer;
     size_t n_headers_cb, n_trailers_cb;
 } plan_t;
@@ -110,6 +111,9 @@ static uint32_t plan_headers(pt_t *t, uint32_t ctx, uint32_t n, uint32_t eos) {
     plan_t *p = &plans[pt_index(t, ctx)];
     pt_trace(t, "H%zu(%u,%u) ", pt_index(t, ctx), n, eos);
     p->n_headers_cb++;
+    if (p->make != NULL) {
+        assert_int_equal(guest_set_body(t, type_of(t, ctx), 0, UINT32_MAX, p->make), PW_OK);
+    }
     if (p->resumes) {
         guest_continue(t, type_of(t, ctx));
     }
@@ -194,6 +198,104 @@ static void a_body_that_nobody_holds_is_not_copied(void **state) {
     assert_int_equal(pw_stream_body(stream, REQ, NULL, 0, true, &out), PW_CONTINUE);
     assert_true(out.eos && out.data.len == 0);
     assert_string_equal(t->trace, "H0(2,0) H1(2,0) H2(2,0) B0(abcd,0) B1(abcd,0) B2(abcd,0) B0(,1) B1(,1) B2(,1) ");
+    plan_end(t);
+}
+
+/* ---- bodies for messages without one ---- */
+
+static bool may_make(void *s, pw_dir_t dir) {
+    (void)s;
+    (void)dir;
+    return true;
+}
+
+static pt_t *maker_new(size_t n, size_t maker) {
+    pt_t *t = plan_new(n);
+    static pw_host_ops_t ops;
+    ops = *t->worker->ops;
+    ops.may_make_body = may_make;
+    t->worker->ops = &ops;
+    plans[maker].make = "made";
+    return t;
+}
+
+static void a_made_body_is_shown_to_the_filters_behind_its_maker(void **state) {
+    (void)state;
+    pt_t *t = maker_new(3, 1);
+    start(t);
+    assert_int_equal(give_headers(REQ, true), PW_CONTINUE);
+    assert_string_equal(t->trace, "H0(2,1) H1(2,1) H2(2,0) B2(made,1) ");
+    assert_true(seen.headers && seen.eos && seen.changed);
+    assert_body("made");
+    plan_end(t);
+}
+
+static void a_made_body_waits_with_the_headers_of_its_maker(void **state) {
+    (void)state;
+    pt_t *t = maker_new(2, 0);
+    plans[0].headers = PW_HEADERS_STOP;
+    start(t);
+    assert_int_equal(give_headers(REQ, true), PW_WAIT);
+    assert_false(pw_stream_wants_body(stream, REQ));
+    assert_int_equal(tick_resume(t, 0, REQ), PW_CONTINUE);
+    assert_string_equal(t->trace, "H0(2,1) H1(2,0) B1(made,1) ");
+    assert_body("made");
+    plan_end(t);
+}
+
+static void a_made_body_may_be_held_behind_its_maker(void **state) {
+    (void)state;
+    pt_t *t = maker_new(3, 0);
+    plans[1].headers = PW_HEADERS_STOP;
+    plans[2].body[0] = PW_BODY_STOP_BUFFER;
+    plans[2].n_body = 1;
+    start(t);
+    assert_int_equal(give_headers(REQ, true), PW_WAIT);
+    assert_string_equal(t->trace, "H0(2,1) H1(2,0) ");
+    assert_int_equal(tick_resume(t, 1, REQ), PW_CONTINUE);
+    assert_string_equal(t->trace, "H0(2,1) H1(2,0) H2(2,0) B1(made,1) B2(made,1) ");
+    assert_true(seen.headers && !seen.eos && seen.len == 0);
+    assert_int_equal(tick_resume(t, 2, REQ), PW_CONTINUE);
+    assert_true(seen.eos);
+    assert_body("made");
+    plan_end(t);
+}
+
+static void two_filters_cannot_both_make_a_body_but_the_second_may_edit(void **state) {
+    (void)state;
+    pt_t *t = maker_new(2, 0);
+    plans[1].set = "edited";
+    start(t);
+    assert_int_equal(give_headers(REQ, true), PW_CONTINUE);
+    assert_string_equal(t->trace, "H0(2,1) H1(2,0) B1(made,1) ");
+    assert_body("edited");
+    plan_end(t);
+}
+
+static void every_filter_of_wasmx_sees_a_made_body(void **state) {
+    (void)state;
+    pt_t *t = maker_new(3, 1);
+    for (size_t i = 0; i < 3; i++) {
+        t->filters[i]->conf.opts.dialect = SL_DIALECT_WASMX;
+    }
+    start(t);
+    assert_int_equal(give_headers(REQ, true), PW_CONTINUE);
+    assert_string_equal(t->trace, "H0(0,0) H1(0,0) H2(0,0) B0(made,1) B1(made,1) B2(made,1) ");
+    assert_true(seen.headers && seen.eos);
+    assert_body("made");
+    plan_end(t);
+}
+
+static void a_made_body_takes_the_place_of_the_clients_in_wasmx(void **state) {
+    (void)state;
+    pt_t *t = maker_new(1, 0);
+    t->filters[0]->conf.opts.dialect = SL_DIALECT_WASMX;
+    start(t);
+    assert_int_equal(give_headers(REQ, false), PW_CONTINUE);
+    assert_true(seen.eos);
+    assert_false(pw_stream_wants_body(stream, REQ));
+    give_body(REQ, "of the client", true);
+    assert_body("made");
     plan_end(t);
 }
 
@@ -810,6 +912,12 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_body_that_nobody_holds_is_not_copied),
         cmocka_unit_test(pause_in_headers_stops_everything_until_it_is_resumed),
+        cmocka_unit_test(a_made_body_is_shown_to_the_filters_behind_its_maker),
+        cmocka_unit_test(a_made_body_waits_with_the_headers_of_its_maker),
+        cmocka_unit_test(a_made_body_may_be_held_behind_its_maker),
+        cmocka_unit_test(two_filters_cannot_both_make_a_body_but_the_second_may_edit),
+        cmocka_unit_test(every_filter_of_wasmx_sees_a_made_body),
+        cmocka_unit_test(a_made_body_takes_the_place_of_the_clients_in_wasmx),
         cmocka_unit_test(stop_all_and_buffer_reads_the_body_meanwhile),
         cmocka_unit_test(unknown_values_of_headers_and_body_stop),
         cmocka_unit_test(pause_in_headers_lets_body_callbacks_run_where_that_is_allowed),
