@@ -19,6 +19,8 @@ from support import http1
 
 README = (ROOT / "README.md").read_text()
 GUIDE = (ROOT / "docs/guide/gateway.md").read_text()
+FROM_KONG = (ROOT / "docs/guide/from-kong.md").read_text()
+FROM_WASMX = (ROOT / "docs/guide/from-wasmx.md").read_text()
 DOCUMENTS = sorted(p for pattern in ("*.md", "docs/**/*.md", "examples/**/*.md", "templates/*/*.md") for p in ROOT.glob(pattern) if "/target/" not in str(p))
 LANGUAGE = "go" if (FILTERS / "my-go-filter.wasm").exists() else "c"
 GREETING = "Hello from Sluice using WebAssembly!"
@@ -39,6 +41,8 @@ def block(text, language, words):
 RUN_HERE = {
     "README.md": ["make run", "curl -i http://127.0.0.1:8000/echo", "SLUICE_PREFIX=$PWD/gateway"],
     "docs/guide/gateway.md": ["sluice start -p /usr/local/sluice", "/services -d name=example", "/transactions", "-F config=@kong.yml"],
+    "docs/guide/from-kong.md": ["sluice check", "KONG_DATABASE=off", "db_import", "/services/shop/routes", "routes explain"],
+    "docs/guide/from-wasmx.md": ["nginx -t"],
 }
 
 
@@ -240,6 +244,66 @@ def test_the_guides_configuration_is_posted_to_a_gateway_without_a_database(plac
     assert http1.get(place.proxy, "/echo").status == 404
     place.run(block(GUIDE, "sh", "-F config=@kong.yml"))
     assert place.greeting() == GREETING
+
+
+# ---- coming from elsewhere ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def kongs(place):
+    (place.path / "kong.yml").write_text(place.own(block(FROM_KONG, "yaml", "_format_version")))
+    return place
+
+
+def test_a_kong_user_checks_starts_and_explains(kongs):
+    assert "parse successful" in kongs.run(block(FROM_KONG, "sh", "sluice check"))
+    kongs.run(block(FROM_KONG, "sh", "KONG_DATABASE=off"))
+    assert http1.get(kongs.proxy, "/shop").get("x-greeting") == "Hello from the shop"
+    assert http1.get(kongs.proxy, "/orders/17").status == 200 and http1.get(kongs.proxy, "/orders/x").status == 404
+    assert re.search(r"\borders\b", kongs.run(block(FROM_KONG, "sh", "routes explain")))
+
+
+def test_a_kong_user_imports_into_the_store_and_goes_on_with_the_admin_api(kongs):
+    kongs.run(block(FROM_KONG, "sh", "db_import"))
+    wait_for(lambda: http1.get(kongs.proxy, "/shop").get("x-greeting") == "Hello from the shop", "the import")
+    output = kongs.run(block(FROM_KONG, "sh", "/services/shop/routes"))
+    assert '"name":"orders"' in output and '"retries":1' in output
+    assert http1.get(kongs.proxy, "/search").status == 404  # its route was deleted last
+
+
+def test_what_a_kong_user_is_told_to_be_refused_is(kongs):
+    """Texts of the table, from the gateway itself."""
+    text = FROM_KONG[FROM_KONG.index("## What is refused by name") :]
+    for extra, words in [("plugins: [{name: x}]", "plugin 'x' not enabled; add it to the 'plugins' configuration property"), ("vaults: []", "vaults are not supported by this gateway")]:
+        assert words in text
+        (kongs.path / "refused.yml").write_text(f'_format_version: "3.0"\n{extra}\n')
+        done = sluice("check", kongs.path / "refused.yml", env=kongs.env)
+        assert done.returncode == 1 and words in done.stderr
+    for name, value in [("KONG_ROUTER_FLAVOR", "expressions"), ("KONG_DATABASE", "postgres"), ("KONG_PG_HOST", "db")]:
+        assert name.removeprefix("KONG_").lower().removesuffix("host") in text
+        assert sluice("start", "-p", kongs.path / "prefix", env={**kongs.env, name: value}).returncode == 1
+
+
+def test_a_wasmx_user_keeps_the_file(place):
+    text = block(FROM_WASMX, "nginx", "load_module")
+    shutil.copy(FILTERS / "my-c-filter.wasm", place.path / "filters/hello.wasm")
+    for old, new in [("modules/ngx_http_sluice_module.so", MODULE), ("/etc/nginx/filters/hello.wasm", f"{place.path}/filters/hello.wasm"), ("listen 8080", f"listen 127.0.0.1:{place.listen}")]:
+        assert old in text
+        text = text.replace(old, new)
+    text = place.own(text) + f"\npid {place.path}/nginx.pid;\nerror_log stderr notice;\n"
+    nginx_runs(place, text, "/", "Hello from the old configuration")
+    dialect = block(FROM_WASMX, "nginx", "proxy_wasm_dialect").removeprefix("wasm {\n").removesuffix("}\n")
+    assert "wasm {\n" in text
+    nginx_runs(place, text.replace("wasm {\n", "wasm {\n" + dialect, 1), "/", "Hello from the old configuration")
+    # the command of the guide, with this run's nginx
+    (place.path / "bin/nginx").write_text(f'#!/bin/sh\nexec {nginx_binary()} -p {place.path} -e stderr "$@"\n')
+    (place.path / "bin/nginx").chmod(0o755)
+    place.run(block(FROM_WASMX, "sh", "nginx -t"))
+    # and what the guide says is refused
+    for line, words in [("wasm_call log hello f;", "wasm_call"), ("proxy_wasm_isolation x;", "isolation")]:
+        (place.path / "bad.conf").write_text(text.replace("proxy_wasm hello", f"{line}\n proxy_wasm hello"))
+        done = subprocess.run([place.path / "bin/nginx", "-t", "-c", place.path / "bad.conf"], env=clean_env(), capture_output=True, text=True, check=False)
+        assert done.returncode != 0 and words in done.stderr
 
 
 def first_cells(text, heading):
