@@ -68,6 +68,16 @@ static void defaults(sl_buf_t *b, const settings_t *s, const char *block, const 
     }
 }
 
+/* The same of lines that are made first; lets go of them. */
+static void defaults_of(sl_buf_t *b, const settings_t *s, const char *block, sl_buf_t *lines) {
+    const char *text = sl_buf_cstr(lines);
+    b->failed |= text == NULL;
+    if (text != NULL) {
+        defaults(b, s, block, text);
+    }
+    sl_buf_deinit(lines);
+}
+
 /* "logs/x.log", "off", or nginx's own syntax ("syslog:server=... "); the value as a whole becomes the first argument. */
 static void access_log(sl_buf_t *b, const prepared_t *p, const char *value, const char *format) {
     if (value == NULL || strcmp(value, "off") == 0) {
@@ -261,7 +271,37 @@ static void listens(sl_buf_t *b, const listens_t *l) {
     }
 }
 
-static void tls(sl_buf_t *b, const settings_t *s, const prepared_t *p, const listens_t *l, const char *cert, const char *key) {
+/* The lists that Mozilla recommends; a client of TLS 1.3 has its own. */
+static const char *ciphers_of(const char *suite) {
+#define INTERMEDIATE                                                                                                                       \
+    "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:"                 \
+    "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305:DHE-RSA-AES128-GCM-SHA256:DHE-RSA-AES256-GCM-SHA384"
+    if (strcmp(suite, "old") != 0) {
+        return INTERMEDIATE;
+    }
+    return INTERMEDIATE ":ECDHE-ECDSA-AES128-SHA256:ECDHE-RSA-AES128-SHA256:ECDHE-ECDSA-AES128-SHA:ECDHE-RSA-AES128-SHA:"
+                        "ECDHE-ECDSA-AES256-SHA384:ECDHE-RSA-AES256-SHA384:AES128-GCM-SHA256:AES256-GCM-SHA384:AES128-SHA:AES256-SHA:"
+                        "DES-CBC3-SHA:@SECLEVEL=0";
+}
+
+static void tls_rules(sl_buf_t *b, const settings_t *s, const char *block) {
+    sl_buf_t lines;
+    sl_buf_init(&lines, 65536);
+    const char *suite = settings_get(s, "ssl_cipher_suite"), *own = settings_get(s, "ssl_ciphers");
+    bool custom = strcmp(suite, "custom") == 0 && own != NULL;
+    const char *protocols = strcmp(suite, "modern") == 0 ? "TLSv1.3"
+                            : strcmp(suite, "old") == 0  ? "TLSv1 TLSv1.1 TLSv1.2 TLSv1.3"
+                                                         : settings_get(s, "ssl_protocols");
+    sl_buf_printf(&lines, "        ssl_protocols %s;\n        ssl_ciphers %s;\n        ssl_prefer_server_ciphers %s;\n", protocols,
+                  custom ? own : ciphers_of(suite), settings_on(s, "ssl_prefer_server_ciphers") ? "on" : "off");
+    sl_buf_printf(&lines, "        ssl_session_cache shared:SSL:%s;\n        ssl_session_timeout %s;\n        ssl_session_tickets %s;\n",
+                  settings_get(s, "ssl_session_cache_size"), settings_get(s, "ssl_session_timeout"),
+                  settings_on(s, "ssl_session_tickets") ? "on" : "off");
+    defaults_of(b, s, block, &lines);
+}
+
+static void tls(sl_buf_t *b, const settings_t *s, const prepared_t *p, const listens_t *l, const char *cert, const char *key,
+                const char *block) {
     bool any = false;
     for (size_t i = 0; i < l->n; i++) {
         any = any || l->at[i].ssl;
@@ -275,46 +315,78 @@ static void tls(sl_buf_t *b, const settings_t *s, const prepared_t *p, const lis
     path_word(b, p, c != NULL ? c : "ssl/default.crt");
     sl_buf_append_cstr(b, ";\n        ssl_certificate_key ");
     path_word(b, p, k != NULL ? k : "ssl/default.key");
-    sl_buf_printf(b, ";\n        ssl_protocols %s;\n        ssl_session_cache shared:SSL:10m;\n", settings_get(s, "ssl_protocols"));
+    sl_buf_append_cstr(b, ";\n");
+    tls_rules(b, s, block);
 }
 
-static const char proxy_location[] =
-    "        location / {\n"
-    "            default_type '';\n"
-    "            sluice_proxy;\n"
-    "            proxy_http_version 1.1;\n"
-    "            proxy_set_header Host $sluice_upstream_host;\n"
-    "            proxy_set_header Connection $sluice_upstream_connection;\n"
-    "            proxy_set_header Upgrade $sluice_upstream_upgrade;\n"
-    "            proxy_set_header TE $sluice_upstream_te;\n"
-    "            proxy_set_header Via $sluice_upstream_via;\n"
-    "            proxy_set_header X-Real-IP $remote_addr;\n"
-    "            proxy_set_header X-Forwarded-For $sluice_forwarded_for;\n"
-    "            proxy_set_header X-Forwarded-Proto $sluice_forwarded_proto;\n"
-    "            proxy_set_header X-Forwarded-Host $sluice_forwarded_host;\n"
-    "            proxy_set_header X-Forwarded-Port $sluice_forwarded_port;\n"
-    "            proxy_set_header X-Forwarded-Path $sluice_forwarded_path;\n"
-    "            proxy_set_header X-Forwarded-Prefix $sluice_forwarded_prefix;\n"
-    "            proxy_set_header X-Kong-Request-Id $sluice_request_id_header;\n"
-    "            proxy_set_header Keep-Alive '';\n"
-    "            proxy_set_header Proxy '';\n"
-    "            proxy_set_header Proxy-Connection '';\n"
-    "            proxy_pass_header Server;\n"
-    "            proxy_pass_header Date;\n"
-    "            proxy_pass_header X-Accel-Redirect;\n"
-    "            proxy_ignore_headers X-Accel-Redirect X-Accel-Limit-Rate X-Accel-Buffering X-Accel-Charset X-Accel-Expires Expires "
-    "Cache-Control Set-Cookie Vary;\n"
-    "            proxy_redirect off;\n"
-    "            proxy_next_upstream error timeout;\n"
-    "            proxy_ssl_server_name on;\n"
-    "            proxy_ssl_session_reuse off;\n"
-    "            proxy_ssl_name $sluice_upstream_sni;\n";
+/* What the upstream is told; the same in the locations of both protocols. */
+static void upstream_headers(sl_buf_t *b, const char *module) {
+    static const char *const headers[][2] = {
+        {"Host", "$sluice_upstream_host"},
+        {"Via", "$sluice_upstream_via"},
+        {"X-Real-IP", "$remote_addr"},
+        {"X-Forwarded-For", "$sluice_forwarded_for"},
+        {"X-Forwarded-Proto", "$sluice_forwarded_proto"},
+        {"X-Forwarded-Host", "$sluice_forwarded_host"},
+        {"X-Forwarded-Port", "$sluice_forwarded_port"},
+        {"X-Forwarded-Path", "$sluice_forwarded_path"},
+        {"X-Forwarded-Prefix", "$sluice_forwarded_prefix"},
+        {"X-Kong-Request-Id", "$sluice_request_id_header"},
+        {"Keep-Alive", "''"},
+        {"Proxy", "''"},
+        {"Proxy-Connection", "''"},
+    };
+    for (size_t i = 0; i < sizeof(headers) / sizeof(headers[0]); i++) {
+        sl_buf_printf(b, "            %s_set_header %s %s;\n", module, headers[i][0], headers[i][1]);
+    }
+}
 
-static const char proxy_pass[] = "            proxy_pass $sluice_upstream_scheme://sluice$sluice_upstream_uri;\n"
-                                 "        }\n"
-                                 "        location @sluice_error {\n"
-                                 "            sluice_error;\n"
-                                 "        }\n";
+/* What comes back, failures, TLS. */
+static void upstream_rules(sl_buf_t *b, const settings_t *s, const prepared_t *p, const char *module) {
+    static const char rules[] =
+        "            %1$s_pass_header Server;\n"
+        "            %1$s_pass_header Date;\n"
+        "            %1$s_pass_header X-Accel-Redirect;\n"
+        "            %1$s_ignore_headers X-Accel-Redirect X-Accel-Limit-Rate X-Accel-Buffering X-Accel-Charset%2$s;\n"
+        "            %1$s_next_upstream error timeout;\n"
+        "            %1$s_ssl_server_name on;\n"
+        "            %1$s_ssl_session_reuse off;\n"
+        "            %1$s_ssl_name $sluice_upstream_sni;\n";
+    bool grpc = strcmp(module, "grpc") == 0;
+    const char *cert = settings_get(s, "client_ssl_cert"), *key = settings_get(s, "client_ssl_cert_key");
+    sl_buf_printf(b, rules, module, grpc ? "" : " X-Accel-Expires Expires Cache-Control Set-Cookie Vary");
+    if (settings_on(s, "client_ssl") && cert != NULL && key != NULL) {
+        sl_buf_printf(b, "            %s_ssl_certificate ", module);
+        path_word(b, p, cert);
+        sl_buf_printf(b, ";\n            %s_ssl_certificate_key ", module);
+        path_word(b, p, key);
+        sl_buf_append_cstr(b, ";\n");
+    }
+}
+
+static void proxy_location(sl_buf_t *b, const settings_t *s, const prepared_t *p) {
+    sl_buf_t lines;
+    sl_buf_init(&lines, 65536);
+    sl_buf_append_cstr(
+        &lines, "        location / {\n            default_type '';\n            sluice_proxy;\n            proxy_http_version 1.1;\n");
+    upstream_headers(&lines, "proxy");
+    sl_buf_append_cstr(&lines, "            proxy_set_header Connection $sluice_upstream_connection;\n"
+                               "            proxy_set_header Upgrade $sluice_upstream_upgrade;\n"
+                               "            proxy_set_header TE $sluice_upstream_te;\n"
+                               "            proxy_redirect off;\n");
+    upstream_rules(&lines, s, p, "proxy");
+    defaults_of(b, s, "location", &lines);
+    settings_injected(s, "location", injected_line, b);
+    sl_buf_append_cstr(b, "            proxy_pass $sluice_upstream_scheme://sluice$sluice_upstream_uri;\n        }\n");
+}
+
+/* Where the module takes requests to services of gRPC. */
+static void grpc_location(sl_buf_t *b, const settings_t *s, const prepared_t *p) {
+    sl_buf_append_cstr(b, "        location @sluice_grpc {\n            default_type '';\n            sluice_proxy;\n");
+    upstream_headers(b, "grpc");
+    upstream_rules(b, s, p, "grpc");
+    sl_buf_append_cstr(b, "            grpc_pass $sluice_upstream_scheme://sluice;\n        }\n");
+}
 
 static void proxy_server(sl_buf_t *b, const settings_t *s, const prepared_t *p) {
     if (p->proxy.n == 0) {
@@ -322,17 +394,16 @@ static void proxy_server(sl_buf_t *b, const settings_t *s, const prepared_t *p) 
     }
     sl_buf_append_cstr(b, "    server {\n        server_name sluice;\n");
     listens(b, &p->proxy);
-    tls(b, s, p, &p->proxy, "ssl_cert", "ssl_cert_key");
+    tls(b, s, p, &p->proxy, "ssl_cert", "ssl_cert_key", "proxy");
     bool json = strcmp(settings_get(s, "proxy_access_log_format"), "json") == 0;
     access_log(b, p, settings_get(s, "proxy_access_log"), json ? "sluice_json" : "sluice");
     error_log(b, s, p, settings_get(s, "proxy_error_log"), "        ");
     sl_buf_append_cstr(b, "        error_page 400 404 405 408 411 412 413 414 417 500 502 503 504 $sluice_error_page;\n"
                           "        error_page 494 =494 $sluice_error_page;\n");
     settings_injected(s, "proxy", injected_line, b);
-    defaults(b, s, "location", proxy_location);
-    settings_injected(s, "location", injected_line, b);
-    sl_buf_append_cstr(b, proxy_pass);
-    sl_buf_append_cstr(b, "    }\n");
+    proxy_location(b, s, p);
+    grpc_location(b, s, p);
+    sl_buf_append_cstr(b, "        location @sluice_error {\n            sluice_error;\n        }\n    }\n");
 }
 
 /* Whoever has no certificate of this authority is turned away while the connection is set up, or with a 400. */
@@ -351,7 +422,7 @@ static void admin_server(sl_buf_t *b, const settings_t *s, const prepared_t *p) 
     }
     sl_buf_append_cstr(b, "    server {\n        server_name sluice_admin;\n");
     listens(b, &p->admin);
-    tls(b, s, p, &p->admin, "admin_ssl_cert", "admin_ssl_cert_key");
+    tls(b, s, p, &p->admin, "admin_ssl_cert", "admin_ssl_cert_key", "admin");
     client_certificates(b, s, p);
     access_log(b, p, settings_get(s, "admin_access_log"), "sluice");
     error_log(b, s, p, settings_get(s, "admin_error_log"), "        ");
@@ -372,7 +443,7 @@ static void status_server(sl_buf_t *b, const settings_t *s, const prepared_t *p)
     }
     sl_buf_append_cstr(b, "    server {\n        server_name sluice_status;\n");
     listens(b, &p->status);
-    tls(b, s, p, &p->status, "status_ssl_cert", "status_ssl_cert_key");
+    tls(b, s, p, &p->status, "status_ssl_cert", "status_ssl_cert_key", "status");
     access_log(b, p, settings_get(s, "status_access_log"), "sluice");
     error_log(b, s, p, settings_get(s, "status_error_log"), "        ");
     settings_injected(s, "status", injected_line, b);

@@ -12,9 +12,9 @@ extern char **environ;
 
 /* TOKEN: goes into nginx.conf as it is, so only letters, digits, space and . _ - are allowed. COUNT: a number or "auto". SIZE: as nginx has
  * them. */
-/* OPTION: of filters, wasm_<name>. */
+/* OPTION: of filters, wasm_<name>. CIPHERS: as OpenSSL has them. */
 /* PATH: relative to the folder that the command was given in. */
-typedef enum { TEXT, PATH, BOOL, NUMBER, COUNT, ENUM, SECRET, TOKEN, SIZE, OPTION } kind_t;
+typedef enum { TEXT, PATH, BOOL, NUMBER, COUNT, ENUM, SECRET, TOKEN, SIZE, OPTION, CIPHERS } kind_t;
 
 typedef struct {
     const char *name;
@@ -83,6 +83,17 @@ static const property_t properties[] = {
     {"status_ssl_cert", NULL, TEXT, NULL, NULL},
     {"status_ssl_cert_key", NULL, SECRET, NULL, NULL},
     {"ssl_protocols", "TLSv1.2 TLSv1.3", TOKEN, NULL, NULL},
+    {"ssl_cipher_suite", "intermediate", ENUM, "modern,intermediate,old,custom", NULL},
+    {"ssl_ciphers", NULL, CIPHERS, NULL, NULL},
+    {"ssl_prefer_server_ciphers", "on", BOOL, NULL, NULL},
+    {"ssl_session_tickets", "on", BOOL, NULL, NULL},
+    {"ssl_session_timeout", "1d", TOKEN, NULL, NULL},
+    {"ssl_session_cache_size", "10m", TOKEN, NULL, NULL},
+    {"client_ssl", "off", BOOL, NULL, NULL},
+    {"client_ssl_cert", NULL, PATH, NULL, NULL},
+    {"client_ssl_cert_key", NULL, PATH, NULL, NULL},
+    {"lua_ssl_trusted_certificate", "system", TEXT, NULL, "ssl_trusted_certificate"},
+    {"lua_ssl_verify_depth", "1", NUMBER, NULL, "ssl_verify_depth"},
     {"upstream_keepalive_pool_size", "512", NUMBER, NULL, NULL},
     {"upstream_keepalive_max_requests", "10000", NUMBER, NULL, NULL},
     {"upstream_keepalive_idle_timeout", "60", NUMBER, NULL, NULL},
@@ -209,6 +220,12 @@ static sl_status_t check_value(const property_t *p, const char *value, const cha
     case TOKEN:
         if (value[strspn(value, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._- ")] != '\0') {
             return sl_err_set(err, SL_INVALID, "%s: %s has an invalid value: '%s' (letters, digits, space and . _ -)", origin, p->name,
+                              value);
+        }
+        break;
+    case CIPHERS:
+        if (value[strspn(value, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+!@=:-")] != '\0') {
+            return sl_err_set(err, SL_INVALID, "%s: %s has an invalid value: '%s' (a list of ciphers as OpenSSL has it)", origin, p->name,
                               value);
         }
         break;

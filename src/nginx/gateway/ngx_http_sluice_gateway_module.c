@@ -51,7 +51,13 @@ ngx_module_t ngx_http_sluice_gateway_life_module = {
 };
 
 static void *create_main_conf(ngx_conf_t *cf) {
-    return ngx_pcalloc(cf->pool, sizeof(ngx_http_sluice_gw_main_conf_t));
+    ngx_http_sluice_gw_main_conf_t *mcf = ngx_pcalloc(cf->pool, sizeof(*mcf));
+#if (NGX_HTTP_SSL)
+    if (mcf == NULL || ngx_array_init(&mcf->ssl_servers, cf->pool, 2, sizeof(ngx_ssl_t *)) != NGX_OK) {
+        return NULL;
+    }
+#endif
+    return mcf;
 }
 
 static void *create_loc_conf(ngx_conf_t *cf) {
@@ -224,7 +230,11 @@ static char *set_gateway(ngx_conf_t *cf, ngx_command_t *cmd, void *conf) {
         take_trusted(cf, mcf, text_of(o, "trusted_ips")) != NGX_CONF_OK) {
         return NGX_CONF_ERROR;
     }
-    const char *hosts = text_of(json_object_get(o, "configuration"), "dns_hostsfile");
+    json_t *configuration = json_object_get(o, "configuration");
+    const char *trusted = text_of(configuration, "lua_ssl_trusted_certificate");
+    mcf->trusted_certificates = trusted != NULL ? trusted : "system";
+    mcf->verify_depth = (ngx_uint_t)json_integer_value(json_object_get(configuration, "lua_ssl_verify_depth"));
+    const char *hosts = text_of(configuration, "dns_hostsfile");
     if (ngx_http_sluice_gw_read_hosts(cf, mcf, hosts != NULL ? hosts : "/etc/hosts") != NGX_CONF_OK) {
         return NGX_CONF_ERROR;
     }
@@ -236,9 +246,17 @@ static char *set_gateway(ngx_conf_t *cf, ngx_command_t *cmd, void *conf) {
 
 static char *set_proxy(ngx_conf_t *cf, ngx_command_t *cmd, void *conf) {
     ngx_http_sluice_gw_loc_conf_t *lcf = conf;
-    (void)cf;
     (void)cmd;
     lcf->proxy = 1;
+#if (NGX_HTTP_SSL)
+    ngx_http_sluice_gw_main_conf_t *mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_sluice_gateway_module);
+    ngx_http_ssl_srv_conf_t *sscf = ngx_http_conf_get_module_srv_conf(cf, ngx_http_ssl_module);
+    ngx_ssl_t **server = ngx_array_push(&mcf->ssl_servers);
+    if (server == NULL) {
+        return NGX_CONF_ERROR;
+    }
+    *server = &sscf->ssl;
+#endif
     return NGX_CONF_OK;
 }
 
@@ -292,6 +310,12 @@ static ngx_int_t postconfiguration(ngx_conf_t *cf) {
         add_handler(cf, NGX_HTTP_LOG_PHASE, ngx_http_sluice_gw_observe_handler) != NGX_OK) {
         return NGX_ERROR;
     }
+#if (NGX_HTTP_SSL)
+    ngx_ssl_t **servers = mcf->ssl_servers.elts;
+    for (ngx_uint_t i = 0; i < mcf->ssl_servers.nelts; i++) {
+        ngx_http_sluice_gw_cert_init(servers[i]);
+    }
+#endif
     return ngx_http_sluice_gw_header_filter_init();
 }
 

@@ -47,8 +47,13 @@ typedef struct {
     unsigned traditional : 1;
     unsigned debug_header : 1; /* Kong-Debug is answered */
     ngx_shm_zone_t *zone;
-    ngx_array_t hosts;    /* ngx_http_sluice_gw_host_t: the hosts file */
-    ngx_array_t *trusted; /* ngx_cidr_t, NULL: nobody */
+    ngx_array_t hosts;                /* ngx_http_sluice_gw_host_t: the hosts file */
+    ngx_array_t *trusted;             /* ngx_cidr_t, NULL: nobody */
+    const char *trusted_certificates; /* authorities of upstreams: a comma list of PEM files and "system" */
+    ngx_uint_t verify_depth;          /* of their certificates, where a service says nothing */
+#if (NGX_HTTP_SSL)
+    ngx_array_t ssl_servers; /* ngx_ssl_t *: of the servers with a location of the gateway */
+#endif
 } ngx_http_sluice_gw_main_conf_t;
 
 typedef struct {
@@ -108,6 +113,15 @@ uint64_t ngx_http_sluice_gw_published_revision(void);
 /* Ends what ngx_http_sluice_gw_load_begin() began: generation 0: nothing new. */
 void ngx_http_sluice_gw_store_published(uint64_t generation, uint64_t revision);
 
+/* ---- upstreams (ngx_http_sluice_gw_pool.c) ----------------------------------------------------------------------------- */
+
+typedef struct ngx_http_sluice_gw_pool_s ngx_http_sluice_gw_pool_t;
+
+typedef struct {
+    struct sockaddr *sockaddr;
+    socklen_t socklen;
+} ngx_http_sluice_gw_sockaddr_t;
+
 /* ---- a request (ngx_http_sluice_gw_proxy.c) ------------------------------------------------------------------------- */
 
 typedef struct {
@@ -132,10 +146,19 @@ typedef struct {
     u_char name_key[16]; /* of a TLS upstream's name, see get_peer() */
     size_t name_key_len;
     ngx_resolver_ctx_t *resolving;
+    ngx_http_sluice_gw_pool_t *pool; /* that the service's host names, the generation's; NULL: it is a host */
+    ngx_queue_t waiting;             /* while `waits`: in the pool's queue */
+    ngx_str_t target_host;           /* of the pool's target whose turn it is */
+    in_port_t target_port;
+    ngx_int_t (*process_header)(ngx_http_request_t *r);
+    ngx_int_t (*reinit_request)(ngx_http_request_t *r);
+    void *tls;                   /* ngx_http_sluice_gw_tls_t of the service; NULL: it is not reached by TLS */
     ngx_msec_t upstream_started; /* ngx_current_msec of the first try */
     unsigned matched : 1;
     unsigned resolved : 1;
     unsigned failed : 1; /* the name has no address */
+    unsigned waits : 1;
+    unsigned grpc : 1; /* goes to the upstream by grpc_pass */
     unsigned proxied : 1;
     unsigned attached : 1;
     unsigned tokens_done : 1;
@@ -152,6 +175,31 @@ char *ngx_http_sluice_gw_balancer(ngx_conf_t *cf, ngx_command_t *cmd, void *conf
 
 /* NGX_OK: ctx->addrs are set; NGX_AGAIN: the phases go on when it is known; NGX_DECLINED: no such name. */
 ngx_int_t ngx_http_sluice_gw_resolve(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx);
+ngx_int_t ngx_http_sluice_gw_add_addr(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx, const struct sockaddr *sa, socklen_t len,
+                                      in_port_t port);
+/* What needs no name server: an address, or what the hosts file says of a name. How many there are; borrowed from `pool` or the conf. */
+ngx_uint_t ngx_http_sluice_gw_fixed_addrs(ngx_pool_t *pool, ngx_http_sluice_gw_main_conf_t *mcf, ngx_str_t host,
+                                          ngx_http_sluice_gw_sockaddr_t *out, ngx_uint_t max);
+
+/* *out NULL: the service's host is not the name of an upstream. */
+ngx_int_t ngx_http_sluice_gw_pool_of(ngx_http_sluice_gw_main_conf_t *mcf, ngx_http_sluice_gw_gen_t *gen, uint32_t index,
+                                     const gw_service_t *service, ngx_http_sluice_gw_pool_t **out);
+/*
+ * One more address of ctx->pool, not one that ctx has had unless there is no other. NGX_AGAIN: nobody knows an address yet, see
+ * pool_wait(); NGX_DECLINED: there is none.
+ */
+ngx_int_t ngx_http_sluice_gw_pool_pick(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx);
+/* The phases go on as soon as an address is known. */
+void ngx_http_sluice_gw_pool_wait(ngx_http_sluice_gw_ctx_t *ctx);
+void ngx_http_sluice_gw_pool_leave(ngx_http_sluice_gw_ctx_t *ctx);
+void ngx_http_sluice_gw_pool_exit_worker(void);                                       /* after the last generation */
+ngx_str_t ngx_http_sluice_gw_pool_host_header(const ngx_http_sluice_gw_pool_t *pool); /* empty: none */
+sl_str_t ngx_http_sluice_gw_pool_certificate(const ngx_http_sluice_gw_pool_t *pool);  /* id; {NULL,0}: none */
+
+#if (NGX_HTTP_SSL)
+/* From now on the store's certificates are shown where there is one for the name that a client asks for. */
+void ngx_http_sluice_gw_cert_init(ngx_ssl_t *ssl);
+#endif
 char *ngx_http_sluice_gw_read_hosts(ngx_conf_t *cf, ngx_http_sluice_gw_main_conf_t *mcf, const char *path);
 
 /* ---- ngx_http_sluice_gw_request.c ----------------------------------------------------------------------------------- */
@@ -186,6 +234,8 @@ sl_status_t ngx_http_sluice_gw_property_set(ngx_http_request_t *r, void *data, s
 
 /* A decision of the gateway (no route...): the type comes from Accept, JSON without one. Returns what a phase handler returns. */
 ngx_int_t ngx_http_sluice_gw_send_error(ngx_http_request_t *r, ngx_uint_t status, const char *message);
+/* The end of a call of gRPC: HTTP's status is 200 then. */
+ngx_int_t ngx_http_sluice_gw_send_grpc(ngx_http_request_t *r, const char *status, const char *message);
 /* Content handler of the location that error_page points to. */
 ngx_int_t ngx_http_sluice_gw_error_handler(ngx_http_request_t *r);
 

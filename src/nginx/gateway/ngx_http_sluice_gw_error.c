@@ -194,6 +194,20 @@ static ngx_int_t send_body(ngx_http_request_t *r, ngx_uint_t status, const char 
     return ngx_http_output_filter(r, &out);
 }
 
+ngx_int_t ngx_http_sluice_gw_send_grpc(ngx_http_request_t *r, const char *status, const char *message) {
+    ngx_int_t rc = ngx_http_discard_request_body(r);
+    if (rc != NGX_OK || add_header(r, "grpc-status", status) != NGX_OK || add_header(r, "grpc-message", message) != NGX_OK) {
+        return rc != NGX_OK ? rc : NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+    r->headers_out.status = NGX_HTTP_OK;
+    r->headers_out.content_type = content_types[TYPE_GRPC];
+    r->headers_out.content_type_len = content_types[TYPE_GRPC].len;
+    r->headers_out.content_type_lowcase = NULL;
+    r->headers_out.content_length_n = 0;
+    rc = ngx_http_send_header(r);
+    return rc == NGX_ERROR || rc > NGX_OK || r->header_only ? rc : ngx_http_send_special(r, NGX_HTTP_LAST);
+}
+
 ngx_int_t ngx_http_sluice_gw_send_error(ngx_http_request_t *r, ngx_uint_t status, const char *message) {
     ngx_int_t rc = ngx_http_discard_request_body(r);
     if (rc != NGX_OK) {

@@ -6,6 +6,7 @@
  */
 #include "ngx_http_sluice_gw_gen.h"
 
+#include "ngx_http_sluice_gw_lazy.h"
 #include "ngx_sluice.h"
 
 typedef struct {
@@ -25,6 +26,7 @@ struct ngx_http_sluice_gw_gen_s {
     size_t n_filters;
     uint32_t *index; /* open addressing over the keys, n_slots (a power of two) of them; position + 1, 0: free */
     size_t n_slots;
+    ngx_http_sluice_gw_lazy_t lazy;
     ngx_http_sluice_gw_gen_t *link;
 };
 
@@ -47,6 +49,10 @@ const gw_plan_t *ngx_http_sluice_gw_gen_plan(const ngx_http_sluice_gw_gen_t *gen
 
 pw_chain_t *ngx_http_sluice_gw_gen_chain(const ngx_http_sluice_gw_gen_t *gen, int32_t index) {
     return index >= 0 && (size_t)index < gen->n_chains ? gen->chains[index] : NULL;
+}
+
+ngx_http_sluice_gw_lazy_t *ngx_http_sluice_gw_gen_lazy(ngx_http_sluice_gw_gen_t *gen) {
+    return &gen->lazy;
 }
 
 size_t ngx_http_sluice_gw_gen_n_filters(const ngx_http_sluice_gw_gen_t *gen) {
@@ -72,7 +78,7 @@ unsigned ngx_http_sluice_gw_gen_take_down(ngx_http_sluice_gw_gen_t *gen) {
         pw_filter_unref(gen->filters[--gen->n_filters].filter);
         return 1;
     }
-    return 0;
+    return ngx_http_sluice_gw_lazy_take_down(&gen->lazy);
 }
 
 void ngx_http_sluice_gw_gen_free(ngx_http_sluice_gw_gen_t *gen) {

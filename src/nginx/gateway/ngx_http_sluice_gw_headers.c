@@ -18,10 +18,10 @@ static ngx_msec_int_t since_start(ngx_http_request_t *r) {
     return (ngx_msec_int_t)((tp->sec - r->start_sec) * 1000 + (ngx_msec_int_t)(tp->msec - r->start_msec));
 }
 
-static ngx_int_t add_via(ngx_http_request_t *r, ngx_http_sluice_gw_main_conf_t *mcf) {
+static ngx_int_t add_via(ngx_http_request_t *r, const ngx_http_sluice_gw_ctx_t *ctx, ngx_http_sluice_gw_main_conf_t *mcf) {
     ngx_table_elt_t *old = ngx_http_sluice_gw_find_header(&r->headers_out.headers, SL_STR("via"), 0);
     ngx_str_t value;
-    if (ngx_http_sluice_gw_join(r, old, mcf->via_1, &value) != NGX_OK) {
+    if (ngx_http_sluice_gw_join(r, old, ctx->grpc ? mcf->via_2 : mcf->via_1, &value) != NGX_OK) {
         return NGX_ERROR;
     }
     if (old != NULL) {
@@ -47,7 +47,7 @@ static ngx_int_t add_server(ngx_http_request_t *r, ngx_http_sluice_gw_main_conf_
 }
 
 static ngx_int_t proxied_headers(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx, ngx_http_sluice_gw_main_conf_t *mcf) {
-    if ((mcf->tokens & NGX_HTTP_SLUICE_GW_VIA) && add_via(r, mcf) != NGX_OK) {
+    if ((mcf->tokens & NGX_HTTP_SLUICE_GW_VIA) && add_via(r, ctx, mcf) != NGX_OK) {
         return NGX_ERROR;
     }
     if (add_server(r, mcf) != NGX_OK) {

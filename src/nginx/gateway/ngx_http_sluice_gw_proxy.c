@@ -9,6 +9,7 @@
 #include "ngx_http_sluice_gw.h"
 
 #include "ngx_http_sluice.h"
+#include "ngx_http_sluice_gw_lazy.h"
 #include "sl_digest.h"
 
 /* ---- context --------------------------------------------------------------------------------------------------------- */
@@ -19,6 +20,7 @@ static void ctx_cleanup(void *data) {
         ngx_resolve_name_done(ctx->resolving);
         ctx->resolving = NULL;
     }
+    ngx_http_sluice_gw_pool_leave(ctx);
     ngx_http_sluice_gw_gen_unref(ctx->gen);
     ctx->gen = NULL;
 }
@@ -138,7 +140,9 @@ static ngx_int_t match(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx) {
 /* ---- gates ----------------------------------------------------------------------------------------------------------------------- */
 
 static ngx_int_t redirect_to_https(ngx_http_request_t *r, ngx_uint_t status) {
-    ngx_str_t host = ngx_http_sluice_gw_host(r);
+    ngx_table_elt_t *forwarded =
+        ngx_http_sluice_gw_peer_trusted(r) ? ngx_http_sluice_gw_request_header(r, SL_STR("x-forwarded-host"), 0) : NULL;
+    ngx_str_t host = forwarded != NULL ? forwarded->value : ngx_http_sluice_gw_host(r);
     for (size_t i = host.len; i > 0 && host.data[i - 1] != ']'; i--) {
         if (host.data[i - 1] == ':') {
             host.len = i - 1;
@@ -186,6 +190,9 @@ static ngx_int_t protocol_gate(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *
         if (r->http_version < NGX_HTTP_VERSION_20) {
             return ngx_http_sluice_gw_send_error(r, 426, "Please use HTTP2 protocol");
         }
+        if (!(p & GW_GRPC) && !is_https(r)) {
+            return ngx_http_sluice_gw_send_grpc(r, "1", "gRPC request matched gRPCs route");
+        }
         return NGX_DECLINED;
     }
     if (!(p & GW_HTTP) && (p & GW_HTTPS) && !is_https(r)) {
@@ -205,9 +212,45 @@ static ngx_int_t resolve_step(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *c
     }
     ngx_int_t rc = ngx_http_sluice_gw_resolve(r, ctx);
     if (rc == NGX_DECLINED) {
-        return ngx_http_sluice_gw_send_error(r, NGX_HTTP_SERVICE_UNAVAILABLE, "name resolution failed");
+        return ngx_http_sluice_gw_send_error(r, NGX_HTTP_SERVICE_UNAVAILABLE,
+                                             ctx->pool != NULL ? "failure to get a peer from the ring-balancer" : "name resolution failed");
     }
     return rc == NGX_OK ? NGX_DECLINED : rc == NGX_AGAIN ? NGX_DONE : NGX_HTTP_INTERNAL_SERVER_ERROR;
+}
+
+/* What a service of TLS is reached with. */
+static ngx_int_t tls_step(ngx_http_sluice_gw_ctx_t *ctx) {
+    ctx->tls = NULL;
+    if (!(ctx->service.protocol & (GW_HTTPS | GW_GRPCS))) {
+        return NGX_OK;
+    }
+    sl_str_t of_pool = ctx->pool != NULL ? ngx_http_sluice_gw_pool_certificate(ctx->pool) : SL_STR_NULL;
+    ctx->tls = ngx_http_sluice_gw_tls_of(ctx->gen, ctx->route.service, &ctx->service, of_pool);
+    return ctx->tls != NULL ? NGX_OK : NGX_ERROR;
+}
+
+/*
+ * gRPC has a location of its own, with grpc_pass. The request goes on there as it is: an internal redirect would run the phases again.
+ * grpc_pass takes the path from the request.
+ */
+static ngx_int_t grpc_step(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx) {
+    static const ngx_str_t name = ngx_string("@sluice_grpc");
+    ngx_http_core_srv_conf_t *cscf = ngx_http_get_module_srv_conf(r, ngx_http_core_module);
+    ngx_http_core_loc_conf_t **location = cscf->named_locations;
+    ctx->grpc = (ctx->service.protocol & (GW_GRPC | GW_GRPCS)) != 0;
+    while (ctx->grpc && location != NULL && *location != NULL && ngx_strcmp((*location)->name.data, name.data) != 0) {
+        location++;
+    }
+    if (!ctx->grpc) {
+        return NGX_OK;
+    }
+    if (location == NULL || *location == NULL || ngx_http_sluice_gw_variable(r, "sluice_upstream_uri", &r->unparsed_uri) != NGX_OK) {
+        return NGX_ERROR;
+    }
+    r->valid_unparsed_uri = 1;
+    r->loc_conf = (*location)->loc_conf;
+    ngx_http_update_location_config(r);
+    return NGX_OK;
 }
 
 static ngx_int_t route_step(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx) {
@@ -299,6 +342,9 @@ ngx_int_t ngx_http_sluice_gw_precontent_handler(ngx_http_request_t *r) {
     }
     ngx_int_t rc = resolve_step(r, ctx);
     if (rc == NGX_DECLINED) {
+        if (tls_step(ctx) != NGX_OK || grpc_step(r, ctx) != NGX_OK) {
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
         ngx_http_sluice_gw_drop_hop_headers(r);
         r->request_body_no_buffering = r->request_body == NULL && !ctx->route.request_buffering;
     }

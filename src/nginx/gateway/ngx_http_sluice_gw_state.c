@@ -249,6 +249,7 @@ void ngx_http_sluice_gw_exit_worker(ngx_cycle_t *cycle) {
     ngx_http_sluice_gw_store_exit_worker();
     (void)ngx_atomic_cmp_set(&gw.shm->loader, (ngx_atomic_uint_t)ngx_pid, 0);
     ngx_http_sluice_gw_switch_exit_worker();
+    ngx_http_sluice_gw_pool_exit_worker();
     nd_filters_free(gw.filters);
     nd_modules_free(gw.copies);
     sl_cache_free(gw.cache);

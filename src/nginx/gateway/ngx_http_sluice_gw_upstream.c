@@ -3,6 +3,8 @@
 
 #include <ngx_md5.h>
 
+#include "ngx_http_sluice_gw_lazy.h"
+
 #define MAX_ADDRS 64
 
 typedef struct {
@@ -69,7 +71,8 @@ char *ngx_http_sluice_gw_read_hosts(ngx_conf_t *cf, ngx_http_sluice_gw_main_conf
 
 /* ---- resolving ------------------------------------------------------------------------------------------------------------- */
 
-static ngx_int_t add_addr(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx, const struct sockaddr *sa, socklen_t len) {
+ngx_int_t ngx_http_sluice_gw_add_addr(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx, const struct sockaddr *sa, socklen_t len,
+                                      in_port_t port) {
     if (ctx->n_addrs == MAX_ADDRS) {
         return NGX_OK;
     }
@@ -81,7 +84,7 @@ static ngx_int_t add_addr(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx, 
     }
     ngx_memcpy(a->sockaddr, sa, len);
     a->socklen = len;
-    ngx_inet_set_port(a->sockaddr, (in_port_t)ctx->service.port);
+    ngx_inet_set_port(a->sockaddr, port);
     a->name.len = ngx_sock_ntop(a->sockaddr, len, a->name.data, NGX_SOCKADDR_STRLEN, 1);
     ctx->n_addrs++;
     return NGX_OK;
@@ -98,7 +101,7 @@ static void resolved(ngx_resolver_ctx_t *rctx) {
                       ngx_resolver_strerror(rctx->state));
     }
     for (ngx_uint_t i = 0; rctx->state == 0 && i < rctx->naddrs; i++) {
-        if (add_addr(r, ctx, rctx->addrs[i].sockaddr, rctx->addrs[i].socklen) != NGX_OK) {
+        if (ngx_http_sluice_gw_add_addr(r, ctx, rctx->addrs[i].sockaddr, rctx->addrs[i].socklen, (in_port_t)ctx->service.port) != NGX_OK) {
             break;
         }
     }
@@ -147,37 +150,59 @@ static ngx_int_t ask_resolver(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *c
     return ctx->resolved ? NGX_OK : ctx->failed ? NGX_DECLINED : NGX_AGAIN;
 }
 
+ngx_uint_t ngx_http_sluice_gw_fixed_addrs(ngx_pool_t *pool, ngx_http_sluice_gw_main_conf_t *mcf, ngx_str_t host,
+                                          ngx_http_sluice_gw_sockaddr_t *out, ngx_uint_t max) {
+    ngx_addr_t literal;
+    if (host.len > 2 && host.data[0] == '[' && host.data[host.len - 1] == ']') {
+        host.data++;
+        host.len -= 2;
+    }
+    if (ngx_parse_addr(pool, &literal, host.data, host.len) == NGX_OK) {
+        out[0] = (ngx_http_sluice_gw_sockaddr_t){literal.sockaddr, literal.socklen};
+        return 1;
+    }
+    host_t *h = mcf->hosts.elts;
+    ngx_uint_t n = 0;
+    for (ngx_uint_t i = 0; i < mcf->hosts.nelts && n < max; i++) {
+        if (h[i].name.len == host.len && ngx_strncasecmp(h[i].name.data, host.data, host.len) == 0) {
+            out[n++] = (ngx_http_sluice_gw_sockaddr_t){&h[i].addr.any, h[i].socklen};
+        }
+    }
+    return n;
+}
+
+static ngx_int_t resolve_target(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx) {
+    ngx_int_t rc = ngx_http_sluice_gw_pool_pick(r, ctx);
+    ctx->resolved = rc == NGX_OK;
+    if (rc == NGX_AGAIN) {
+        r->read_event_handler = ngx_http_test_reading;
+        r->write_event_handler = ngx_http_request_empty_handler;
+        ngx_http_sluice_gw_pool_wait(ctx);
+    }
+    return rc;
+}
+
 ngx_int_t ngx_http_sluice_gw_resolve(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx) {
     ngx_http_sluice_gw_main_conf_t *mcf = ngx_http_get_module_main_conf(r, ngx_http_sluice_gateway_module);
     ngx_str_t host = {ctx->service.host.len, (u_char *)(uintptr_t)ctx->service.host.data};
     ctx->n_addrs = 0;
     ctx->next_addr = 0;
     ctx->addrs = ngx_palloc(r->pool, MAX_ADDRS * sizeof(*ctx->addrs));
-    if (ctx->addrs == NULL) {
+    if (ctx->addrs == NULL || ngx_http_sluice_gw_pool_of(mcf, ctx->gen, ctx->route.service, &ctx->service, &ctx->pool) != NGX_OK) {
         return NGX_ERROR;
     }
-    ngx_addr_t literal;
-    ngx_str_t bare = host;
-    if (bare.len > 2 && bare.data[0] == '[' && bare.data[bare.len - 1] == ']') {
-        bare.data++;
-        bare.len -= 2;
+    if (ctx->pool != NULL) {
+        return resolve_target(r, ctx);
     }
-    if (ngx_parse_addr(r->pool, &literal, bare.data, bare.len) == NGX_OK) {
-        ctx->resolved = 1;
-        return add_addr(r, ctx, literal.sockaddr, literal.socklen);
-    }
-    host_t *h = mcf->hosts.elts;
-    for (ngx_uint_t i = 0; i < mcf->hosts.nelts; i++) {
-        if (h[i].name.len == host.len && ngx_strncasecmp(h[i].name.data, host.data, host.len) == 0 &&
-            add_addr(r, ctx, &h[i].addr.any, h[i].socklen) != NGX_OK) {
+    ngx_http_sluice_gw_sockaddr_t found[MAX_ADDRS];
+    ngx_uint_t n = ngx_http_sluice_gw_fixed_addrs(r->pool, mcf, host, found, MAX_ADDRS);
+    for (ngx_uint_t i = 0; i < n; i++) {
+        if (ngx_http_sluice_gw_add_addr(r, ctx, found[i].sockaddr, found[i].socklen, (in_port_t)ctx->service.port) != NGX_OK) {
             return NGX_ERROR;
         }
     }
-    if (ctx->n_addrs != 0) {
-        ctx->resolved = 1;
-        return NGX_OK;
-    }
-    return ask_resolver(r, ctx, host);
+    ctx->resolved = n != 0;
+    return n != 0 ? NGX_OK : ask_resolver(r, ctx, host);
 }
 
 ngx_int_t ngx_http_sluice_gw_hosts_find(sl_str_t name, ngx_str_t *address) {
@@ -202,19 +227,24 @@ ngx_int_t ngx_http_sluice_gw_hosts_find(sl_str_t name, ngx_str_t *address) {
 /* ---- balancer ------------------------------------------------------------------------------------------------------------------ */
 
 /*
- * The cache of idle connections knows an address only, but a TLS connection is made for a name. So the bytes after the address, which
- * the kernel does not look at, tell the names apart.
+ * The cache of idle connections knows an address only, but a TLS connection is made for a name, with a certificate, and one of HTTP/2 is of
+ * no use for HTTP/1.1. So the bytes after the address, which the kernel does not look at, tell them apart.
  */
 #define NAME_KEY_BYTES 16
 
 static void take_name_key(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx) {
-    ngx_str_t sni;
+    unsigned tls = (ctx->service.protocol & (GW_HTTPS | GW_GRPCS)) != 0;
+    ngx_str_t sni = ngx_null_string;
+    ngx_md5_t md5;
     ctx->name_key_len = 0;
-    if (!(ctx->service.protocol & (GW_HTTPS | GW_GRPCS)) || ngx_http_sluice_gw_variable(r, "sluice_upstream_sni", &sni) != NGX_OK) {
+    if ((!tls && !ctx->grpc) || (tls && ngx_http_sluice_gw_variable(r, "sluice_upstream_sni", &sni) != NGX_OK)) {
         return;
     }
-    ngx_md5_t md5;
     ngx_md5_init(&md5);
+    ngx_md5_update(&md5, ctx->grpc ? "2" : "1", 1);
+    if (ctx->tls != NULL) {
+        ngx_md5_update(&md5, ((ngx_http_sluice_gw_tls_t *)ctx->tls)->key, sizeof(((ngx_http_sluice_gw_tls_t *)ctx->tls)->key));
+    }
     ngx_md5_update(&md5, sni.data, sni.len);
     ngx_md5_final(ctx->name_key, &md5);
     ctx->name_key_len = NAME_KEY_BYTES;
@@ -228,8 +258,34 @@ static socklen_t with_name_key(const ngx_http_sluice_gw_ctx_t *ctx, ngx_http_slu
     return a->socklen + (socklen_t)ctx->name_key_len;
 }
 
+/* The next target may have another name, and so the request another Host. */
+static ngx_int_t next_target(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx) {
+    ngx_str_t host = ctx->target_host;
+    in_port_t port = ctx->target_port;
+    if (ctx->n_addrs == MAX_ADDRS) {
+        return NGX_OK;
+    }
+    if (ngx_http_sluice_gw_pool_pick(r, ctx) != NGX_OK) {
+        return NGX_DECLINED;
+    }
+    unsigned same =
+        port == ctx->target_port && host.len == ctx->target_host.len && ngx_memcmp(host.data, ctx->target_host.data, host.len) == 0;
+    if (same || ctx->route.preserve_host || ngx_http_sluice_gw_pool_host_header(ctx->pool).len != 0) {
+        return NGX_OK;
+    }
+    take_name_key(r, ctx);
+    r->upstream->request_bufs = r->request_body != NULL ? r->request_body->bufs : NULL;
+    return r->upstream->create_request(r);
+}
+
 static ngx_int_t get_peer(ngx_peer_connection_t *pc, void *data) {
     ngx_http_sluice_gw_ctx_t *ctx = data;
+    if (ctx->pool != NULL && ctx->next_addr == ctx->n_addrs) {
+        ngx_int_t rc = next_target(ctx->request, ctx);
+        if (rc != NGX_OK) {
+            return rc == NGX_DECLINED ? NGX_BUSY : NGX_ERROR;
+        }
+    }
     if (ctx->n_addrs == 0) {
         return NGX_ERROR;
     }
@@ -251,8 +307,10 @@ static void free_peer(ngx_peer_connection_t *pc, void *data, ngx_uint_t state) {
 }
 
 /* The service's numbers over those of the location, in a copy for this request. */
-static ngx_int_t use_service(ngx_http_request_t *r, const gw_service_t *s, unsigned buffering) {
+static ngx_int_t use_service(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx) {
+    const gw_service_t *s = &ctx->service;
     ngx_http_upstream_t *u = r->upstream;
+    ngx_http_sluice_gw_tls_t *tls = ctx->tls;
     ngx_http_upstream_conf_t *conf = ngx_palloc(r->pool, sizeof(*conf));
     if (conf == NULL) {
         return NGX_ERROR;
@@ -262,19 +320,58 @@ static ngx_int_t use_service(ngx_http_request_t *r, const gw_service_t *s, unsig
     conf->send_timeout = s->write_timeout_ms;
     conf->read_timeout = s->read_timeout_ms;
     conf->next_upstream_tries = s->retries + 1;
+    if (tls != NULL && tls->own) {
+        conf->ssl = &tls->ssl;
+    }
+    if (tls != NULL && tls->verify_given) {
+        conf->ssl_verify = tls->verify;
+    }
     u->conf = conf;
-    u->buffering = buffering;
+    u->buffering = !ctx->grpc && ctx->route.response_buffering;
     return NGX_OK;
+}
+
+/*
+ * nginx takes what does not begin as an answer of HTTP/1 for one of HTTP/0.9, whose head is empty, and sends it on as it is. Here it is
+ * what it most likely is: garbage.
+ */
+static ngx_int_t process_header(ngx_http_request_t *r) {
+    ngx_http_sluice_gw_ctx_t *ctx = ngx_http_sluice_gw_ctx(r);
+    ngx_uint_t version = r->http_version;
+    ngx_int_t rc = ctx->process_header(r);
+    if (rc == NGX_OK && version != NGX_HTTP_VERSION_9 && r->http_version == NGX_HTTP_VERSION_9) {
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0, "[sluice] what the upstream sent is no HTTP response");
+        r->http_version = version;
+        return NGX_HTTP_UPSTREAM_INVALID_HEADER;
+    }
+    return rc;
+}
+
+static void watch_header(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx) {
+    ctx->process_header = r->upstream->process_header;
+    r->upstream->process_header = process_header;
+}
+
+static ngx_int_t reinit_request(ngx_http_request_t *r) {
+    ngx_http_sluice_gw_ctx_t *ctx = ngx_http_sluice_gw_ctx(r);
+    ngx_int_t rc = ctx->reinit_request(r);
+    watch_header(r, ctx);
+    return rc;
 }
 
 static ngx_int_t init_peer(ngx_http_request_t *r, ngx_http_upstream_srv_conf_t *us) {
     (void)us;
     ngx_http_sluice_gw_ctx_t *ctx = ngx_http_sluice_gw_ctx(r);
-    if (ctx == NULL || !ctx->matched || ctx->n_addrs == 0 || use_service(r, &ctx->service, ctx->route.response_buffering) != NGX_OK) {
+    if (ctx == NULL || !ctx->matched || ctx->n_addrs == 0 || use_service(r, ctx) != NGX_OK) {
         ngx_log_error(NGX_LOG_ERR, r->connection->log, 0, "[sluice] the gateway's upstream can only be used by the gateway's location");
         return NGX_ERROR;
     }
     take_name_key(r, ctx);
+    if (!ctx->grpc && r->upstream->process_header != process_header) {
+        ctx->reinit_request = r->upstream->reinit_request;
+        r->upstream->reinit_request = reinit_request;
+        watch_header(r, ctx);
+    }
     ctx->proxied = 1;
     ctx->upstream_started = ngx_current_msec;
     r->upstream->peer.data = ctx;

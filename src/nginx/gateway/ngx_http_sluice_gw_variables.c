@@ -10,10 +10,15 @@ typedef ngx_int_t (*value_fn)(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *c
 
 static ngx_int_t value_scheme(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx, ngx_str_t *out) {
     (void)r;
-    if (ctx->service.protocol & (GW_HTTPS | GW_GRPCS)) {
-        ngx_str_set(out, "https");
-    } else {
-        ngx_str_set(out, "http");
+    static const struct {
+        uint32_t protocol;
+        ngx_str_t scheme;
+    } schemes[] = {{GW_HTTPS, ngx_string("https")}, {GW_GRPC, ngx_string("grpc")}, {GW_GRPCS, ngx_string("grpcs")}};
+    ngx_str_set(out, "http");
+    for (size_t i = 0; i < sizeof(schemes) / sizeof(schemes[0]); i++) {
+        if (ctx->service.protocol == schemes[i].protocol) {
+            *out = schemes[i].scheme;
+        }
     }
     return NGX_OK;
 }
@@ -38,15 +43,25 @@ static ngx_int_t value_host(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx
         *out = ngx_http_sluice_gw_host(r);
         return NGX_OK;
     }
+    if (ctx->pool != NULL && ngx_http_sluice_gw_pool_host_header(ctx->pool).len != 0) {
+        *out = ngx_http_sluice_gw_pool_host_header(ctx->pool);
+        return NGX_OK;
+    }
     unsigned tls = (ctx->service.protocol & (GW_HTTPS | GW_GRPCS)) != 0;
-    unsigned standard = ctx->service.port == (tls ? 443 : 80);
-    out->data = ngx_pnalloc(r->pool, ctx->service.host.len + sizeof(":65535"));
+    ngx_str_t host = {ctx->service.host.len, (u_char *)(uintptr_t)ctx->service.host.data};
+    uint32_t port = ctx->service.port;
+    if (ctx->pool != NULL) {
+        host = ctx->target_host;
+        port = ctx->target_port;
+    }
+    out->data = ngx_pnalloc(r->pool, host.len + sizeof("[]:65535"));
     if (out->data == NULL) {
         return NGX_ERROR;
     }
-    u_char *end = ngx_copy(out->data, ctx->service.host.data, ctx->service.host.len);
-    if (!standard) {
-        end = ngx_sprintf(end, ":%uD", ctx->service.port);
+    unsigned bare_ipv6 = host.data[0] != '[' && memchr(host.data, ':', host.len) != NULL;
+    u_char *end = ngx_sprintf(out->data, bare_ipv6 ? "[%V]" : "%V", &host);
+    if (port != (tls ? 443 : 80)) {
+        end = ngx_sprintf(end, ":%uD", port);
     }
     out->len = (size_t)(end - out->data);
     return NGX_OK;
@@ -55,6 +70,11 @@ static ngx_int_t value_host(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx
 static ngx_int_t value_sni(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx, ngx_str_t *out) {
     if (ctx->route.preserve_host && r->headers_in.server.len != 0) {
         *out = r->headers_in.server;
+        return NGX_OK;
+    }
+    if (ctx->pool != NULL) {
+        ngx_str_t header = ngx_http_sluice_gw_pool_host_header(ctx->pool);
+        *out = header.len != 0 ? header : ctx->target_host; /* nginx cuts a port off */
         return NGX_OK;
     }
     out->data = (u_char *)(uintptr_t)ctx->service.host.data;
