@@ -4,49 +4,20 @@
 
 #include "module_reader.h"
 #include "nd_modules.h"
+#include "pw_table.h"
 #include "sl_arena.h"
 
 #define ARENA_MAX ((size_t)64 * 1024 * 1024)
 #define MARKER "proxy_abi_version_"
 
-/* Host calls by what they let a filter do: the first row whose word is in the name. */
-static const struct {
-    const char *part, *group;
-} groups[] = {
-    {"_log", "log"},
-    {"_time", "time"},
-    {"_tick_", "timers"},
-    {"_local_response", "local_response"},
-    {"_send_http_response", "local_response"},
-    {"_header_map", "headers"},
-    {"_buffer", "bodies"},
-    {"_property", "properties"},
-    {"_grpc_", "grpc_calls"},
-    {"_http_call", "http_calls"},
-    {"_shared_data", "shared_data"},
-    {"_shared_queue", "shared_queues"},
-    {"_metric", "metrics"},
-    {"_foreign_function", "foreign_functions"},
-    {"_redis_", "redis"},
-    {"envoy_resolve_dns", "dns"},
-    {"_upstream_", "upstreams"},
-};
-
 static bool is_wasi(const sl_extern_t *import) {
     return sl_str_starts(import->module, SL_STR("wasi_"));
 }
 
-/* NULL: needs nothing. */
+/* NULL: needs nothing, or nobody has it. */
 static const char *group_of(const sl_extern_t *import) {
-    if (is_wasi(import)) {
-        return "wasi";
-    }
-    for (size_t i = 0; i < sizeof(groups) / sizeof(groups[0]); i++) {
-        if (memmem(import->name.data, import->name.len, groups[i].part, strlen(groups[i].part)) != NULL) {
-            return groups[i].group;
-        }
-    }
-    return NULL;
+    const pw_hostcall_row_t *row = pw_hostcall_find(import, NULL);
+    return row != NULL ? pw_grant_name(row->grant) : NULL;
 }
 
 static json_t *text(sl_str_t s) {

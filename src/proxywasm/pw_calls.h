@@ -9,9 +9,9 @@
 
 typedef uint64_t (*pw_handler_t)(pw_vm_t *vm, const sl_raw_t *a);
 
-#define PW_ENV(name, sig, versions, allowed, handler) uint64_t handler(pw_vm_t *vm, const sl_raw_t *a);
-#define PW_ENV_TYPE(name, suffix, sig, versions, allowed, handler)
-#define PW_WASI(name, sig, allowed, handler) uint64_t handler(pw_vm_t *vm, const sl_raw_t *a);
+#define PW_ENV(name, sig, versions, allowed, handler, grant) uint64_t handler(pw_vm_t *vm, const sl_raw_t *a);
+#define PW_ENV_TYPE(name, suffix, sig, versions, allowed, handler, grant)
+#define PW_WASI(name, sig, allowed, handler, grant) uint64_t handler(pw_vm_t *vm, const sl_raw_t *a);
 #include "pw_hostcalls.def"
 #undef PW_ENV
 #undef PW_ENV_TYPE

@@ -123,6 +123,9 @@ uint64_t pw_call_get_buffer_bytes(pw_vm_t *vm, const sl_raw_t *a) {
     if (misused(vm, a[0].u32)) {
         return PW_NOT_FOUND;
     }
+    if (a[0].u32 <= PW_BUFFER_RESPONSE_BODY && !pw_granted(vm, PW_G_BODY, SL_STR_NULL)) {
+        return PW_NOT_FOUND;
+    }
     pw_result_t rc = find(vm, a[0].u32, &b);
     if (rc != PW_OK) {
         return rc;

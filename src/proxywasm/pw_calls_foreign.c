@@ -55,6 +55,9 @@ uint64_t pw_call_call_foreign_function(pw_vm_t *vm, const sl_raw_t *a) {
     if (!pw_guest_in(vm, a[0].u32, a[1].u32, &name) || !pw_guest_in(vm, a[2].u32, a[3].u32, &args)) {
         return PW_INVALID_MEMORY_ACCESS;
     }
+    if (!pw_granted(vm, PW_G_FOREIGN, name)) {
+        return PW_NOT_FOUND;
+    }
     pw_foreign_fn_t fn = find(name);
     if (fn == NULL) {
         return pw_vm_misuse(vm, PW_NOT_FOUND, "unknown foreign function");

@@ -93,6 +93,9 @@ static uint64_t start(pw_vm_t *vm, pw_call_kind_t kind, sl_str_t upstream, sl_st
     if (!pw_grpc_target(upstream, &target)) {
         return PW_PARSE_FAILURE;
     }
+    if (!pw_granted(vm, PW_G_GRPC_CALL, target.name)) {
+        return PW_PARSE_FAILURE; /* as an unknown one */
+    }
     if (target.own_credentials) {
         return PW_BAD_ARGUMENT;
     }

@@ -294,6 +294,9 @@ uint64_t pw_call_get_property(pw_vm_t *vm, const sl_raw_t *a) {
     if (path.len == 0) {
         return PW_SERIALIZATION_FAILURE;
     }
+    if (!pw_granted(vm, PW_G_PROPERTIES_READ, path)) {
+        return PW_NOT_FOUND;
+    }
     pw_result_t rc = look_up(vm, a, ctx, path);
     return rc == PW_NOT_FOUND && scoped_in_root(ctx, path) ? PW_INTERNAL_FAILURE : rc;
 }
@@ -311,6 +314,9 @@ uint64_t pw_call_set_property(pw_vm_t *vm, const sl_raw_t *a) {
         return PW_BAD_ARGUMENT;
     }
     path = normal_path(path, dialect, room);
+    if (!pw_granted(vm, PW_G_PROPERTIES_WRITE, path)) {
+        return PW_NOT_FOUND;
+    }
     if (path.len != 0 && scoped_in_root(ctx, path)) {
         return PW_INTERNAL_FAILURE;
     }

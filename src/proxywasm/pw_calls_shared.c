@@ -26,6 +26,9 @@ uint64_t pw_call_get_shared_data(pw_vm_t *vm, const sl_raw_t *a) {
     if (!pw_guest_in(vm, a[0].u32, a[1].u32, &key) || !pw_guest_ok(vm, a[4].u32, 4)) {
         return PW_INVALID_MEMORY_ACCESS;
     }
+    if (!pw_granted(vm, PW_G_SHARED_DATA, key)) {
+        return PW_NOT_FOUND;
+    }
     sl_buf_reset(&w->value);
     sl_status_t rc = w->ops->shared_get != NULL ? w->ops->shared_get(w->host, vm->vm_id, key, &w->value, &cas) : SL_NOT_FOUND;
     if (rc != SL_OK) {
@@ -50,6 +53,9 @@ uint64_t pw_call_set_shared_data(pw_vm_t *vm, const sl_raw_t *a) {
     if (!pw_guest_in(vm, a[0].u32, a[1].u32, &key) || !pw_guest_in(vm, a[2].u32, a[3].u32, &value)) {
         return PW_INVALID_MEMORY_ACCESS;
     }
+    if (!pw_granted(vm, PW_G_SHARED_DATA, key)) {
+        return PW_NOT_FOUND;
+    }
     if (w->ops->shared_set == NULL) {
         return PW_INTERNAL_FAILURE;
     }
@@ -67,6 +73,9 @@ uint64_t pw_call_register_shared_queue(pw_vm_t *vm, const sl_raw_t *a) {
     if (!pw_guest_in(vm, a[0].u32, a[1].u32, &name) || !pw_guest_ok(vm, a[2].u32, 4)) {
         return PW_INVALID_MEMORY_ACCESS;
     }
+    if (!pw_granted(vm, PW_G_QUEUES, name)) {
+        return PW_NOT_FOUND;
+    }
     if (w->ops->queue_register == NULL || root == NULL || root->gone) {
         return PW_INTERNAL_FAILURE;
     }
@@ -83,6 +92,9 @@ uint64_t pw_call_resolve_shared_queue(pw_vm_t *vm, const sl_raw_t *a) {
     uint32_t id = 0;
     if (!pw_guest_in(vm, a[0].u32, a[1].u32, &vm_id) || !pw_guest_in(vm, a[2].u32, a[3].u32, &name) || !pw_guest_ok(vm, a[4].u32, 4)) {
         return PW_INVALID_MEMORY_ACCESS;
+    }
+    if (!pw_granted(vm, PW_G_QUEUES, name)) {
+        return PW_NOT_FOUND;
     }
     vm_id = vm_id.len != 0 ? vm_id : vm->vm_id;
     sl_status_t rc = w->ops->queue_resolve != NULL ? w->ops->queue_resolve(w->host, vm_id, name, &id) : SL_NOT_FOUND;

@@ -239,6 +239,12 @@ static sl_status_t filter_facts(pw_filter_t *f, sl_err_t *err) {
     if (rc == SL_OK) {
         rc = pw_module_facts(f->conf.module, &facts, err);
     }
+    if (rc == SL_OK) {
+        rc = pw_grants_parse(f->conf.opts.grants, &f->grants, err);
+    }
+    if (rc == SL_OK) {
+        rc = pw_grants_check(&f->grants, f->conf.module, err);
+    }
     if (rc != SL_OK) {
         sl_err_prefix(err, "filter \"%.*s\": ", SL_FMT(f->conf.name));
         return rc;

@@ -14,6 +14,7 @@
 
 #include "pw.h"
 #include "pw_breaker.h"
+#include "pw_grants.h"
 #include "sl_arena.h"
 #include "sl_watch.h"
 
@@ -176,6 +177,8 @@ struct pw_filter_s {
     uint32_t callbacks;  /* PW_CB_BIT of what the module exports */
     pw_root_t *root;
     uint64_t retry_ns; /* monotonic: no new attempt before */
+    pw_grants_t grants;
+    uint32_t denied; /* PW_G_BIT: has been logged */
     pw_breaker_t breaker;
     pw_numbers_t *numbers;
     pw_pool_t *pool;         /* isolation of requests; NULL: shared, or never started */
@@ -241,6 +244,7 @@ struct pw_vm_s {
     sl_module_t *module;
     sl_str_t vm_id, config;
     uint64_t memory_budget;   /* bytes */
+    uint32_t lacks;           /* PW_G_BIT of what its filters are not granted */
     uint32_t start_budget_ms; /* of its start functions */
     pw_pair_t *env;
     size_t n_env;
@@ -300,6 +304,9 @@ static inline sl_dialect_t pw_vm_dialect(const pw_vm_t *vm) {
 static inline sl_dialect_t pw_ctx_dialect(const pw_ctx_t *ctx) {
     return ctx->root != NULL ? (sl_dialect_t)ctx->root->filter->conf.opts.dialect : SL_DIALECT_ENVOY;
 }
+/* For host calls: whether the filter that runs may use this name of the group. false: told to operators. */
+bool pw_granted(pw_vm_t *vm, pw_grant_t grant, sl_str_t name);
+void pw_grant_denied(pw_vm_t *vm, pw_grant_t grant, sl_str_t name);
 /* For host calls: the guest traps with this reason. Answers 0, so that a handler can return it. */
 uint64_t pw_vm_trap(pw_vm_t *vm, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* Wrong use: WasmX traps, Envoy answers a status. */

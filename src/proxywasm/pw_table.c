@@ -10,12 +10,23 @@ static sl_status_t forbidden(sl_instance_t *instance, const char *name) {
                             vm->during & PW_DURING_ALLOC ? "by the allocator" : "by _initialize, main or _start");
 }
 
-static inline sl_status_t dispatch(sl_instance_t *instance, sl_raw_t *args, pw_handler_t handler, unsigned allowed, const char *name) {
+/* What is not granted: Unimplemented, or WASI's ENOSYS. */
+static sl_status_t denied(pw_vm_t *vm, sl_raw_t *args, pw_grant_t grant, uint64_t status) {
+    pw_grant_denied(vm, grant, SL_STR_NULL);
+    args[0].u64 = status;
+    return SL_OK;
+}
+
+static inline sl_status_t dispatch(sl_instance_t *instance, sl_raw_t *args, pw_handler_t handler, unsigned allowed, const char *name,
+                                   pw_grant_t grant, uint64_t status) {
     pw_vm_t *vm = instance->user;
-    if (__builtin_expect(vm->during != 0, 0)) {
+    if (__builtin_expect((vm->during | (vm->lacks & PW_G_BIT(grant))) != 0, 0)) {
         vm->instance = instance; /* a start section runs before sl_instance_new has answered */
         if (vm->during & ~allowed) {
             return forbidden(instance, name);
+        }
+        if (vm->lacks & PW_G_BIT(grant)) {
+            return denied(vm, args, grant, status);
         }
     }
     args[0].u64 = handler(vm, args);
@@ -23,8 +34,9 @@ static inline sl_status_t dispatch(sl_instance_t *instance, sl_raw_t *args, pw_h
 }
 
 /* WasmX ends a VM that passes an address outside of its memory. */
-static inline sl_status_t dispatch_env(sl_instance_t *instance, sl_raw_t *args, pw_handler_t handler, unsigned allowed, const char *name) {
-    sl_status_t rc = dispatch(instance, args, handler, allowed, name);
+static inline sl_status_t dispatch_env(sl_instance_t *instance, sl_raw_t *args, pw_handler_t handler, unsigned allowed, const char *name,
+                                       pw_grant_t grant) {
+    sl_status_t rc = dispatch(instance, args, handler, allowed, name, grant, PW_UNIMPLEMENTED);
     pw_vm_t *vm = instance->user;
     if (__builtin_expect(rc != SL_OK || args[0].u64 != PW_INVALID_MEMORY_ACCESS || vm->during != 0, 1)) {
         return rc;
@@ -33,26 +45,32 @@ static inline sl_status_t dispatch_env(sl_instance_t *instance, sl_raw_t *args, 
     return vm->trapped ? SL_TRAP : SL_OK;
 }
 
-#define ENTRY(function, name, allowed, handler, dispatch)                                                                                  \
+static inline sl_status_t dispatch_wasi(sl_instance_t *instance, sl_raw_t *args, pw_handler_t handler, unsigned allowed, const char *name,
+                                        pw_grant_t grant) {
+    enum { ENOSYS_OF_WASI = 52 };
+    return dispatch(instance, args, handler, allowed, name, grant, ENOSYS_OF_WASI);
+}
+
+#define ENTRY(function, name, allowed, handler, dispatch, grant)                                                                           \
     static sl_status_t function(sl_instance_t *instance, sl_raw_t *args) {                                                                 \
-        return dispatch(instance, args, handler, allowed, #name);                                                                          \
+        return dispatch(instance, args, handler, allowed, #name, PW_G_##grant);                                                            \
     }
-#define PW_ENV(name, sig, versions, allowed, handler) ENTRY(env_##name, name, allowed, handler, dispatch_env)
-#define PW_ENV_TYPE(name, suffix, sig, versions, allowed, handler)
-#define PW_WASI(name, sig, allowed, handler) ENTRY(wasi_##name, name, allowed, handler, dispatch)
+#define PW_ENV(name, sig, versions, allowed, handler, grant) ENTRY(env_##name, name, allowed, handler, dispatch_env, grant)
+#define PW_ENV_TYPE(name, suffix, sig, versions, allowed, handler, grant)
+#define PW_WASI(name, sig, allowed, handler, grant) ENTRY(wasi_##name, name, allowed, handler, dispatch_wasi, grant)
 #include "pw_hostcalls.def"
 #undef PW_ENV
 #undef PW_ENV_TYPE
 #undef PW_WASI
 
-#define ROW(module, name, sig, versions, allowed, function)                                                                                \
-    {{module, #name, sig, function}, versions, ((allowed) & START) != 0, ((allowed) & ALLOC) != 0},
+#define ROW(module, name, sig, versions, allowed, function, grant)                                                                         \
+    {{module, #name, sig, function}, versions, ((allowed) & START) != 0, ((allowed) & ALLOC) != 0, PW_G_##grant},
 static const pw_hostcall_row_t rows[] = {
-#define PW_ENV(name, sig, versions, allowed, handler) ROW("env", name, sig, versions, allowed, env_##name)
-#define PW_ENV_TYPE(name, suffix, sig, versions, allowed, handler) ROW("env", name, sig, versions, allowed, env_##name)
-#define PW_WASI(name, sig, allowed, handler)                                                                                               \
-    ROW("wasi_snapshot_preview1", name, sig, "WASI", allowed, wasi_##name)                                                                 \
-    ROW("wasi_unstable", name, sig, "WASI", allowed, wasi_##name)
+#define PW_ENV(name, sig, versions, allowed, handler, grant) ROW("env", name, sig, versions, allowed, env_##name, grant)
+#define PW_ENV_TYPE(name, suffix, sig, versions, allowed, handler, grant) ROW("env", name, sig, versions, allowed, env_##name, grant)
+#define PW_WASI(name, sig, allowed, handler, grant)                                                                                        \
+    ROW("wasi_snapshot_preview1", name, sig, "WASI", allowed, wasi_##name, grant)                                                          \
+    ROW("wasi_unstable", name, sig, "WASI", allowed, wasi_##name, grant)
 #include "pw_hostcalls.def"
 #undef PW_ENV
 #undef PW_ENV_TYPE

@@ -4,12 +4,14 @@
 
 #include "engine.h"
 #include "pw_abi.h"
+#include "pw_grants.h"
 
 typedef struct {
     sl_import_t import;
     const char *versions; /* "0.1.0", "0.2.0", "0.2.1": since then; else who defines it */
     bool in_start;        /* may be called by _initialize, main, _start */
     bool in_alloc;        /* may be called by the allocator */
+    pw_grant_t grant;
 } pw_hostcall_row_t;
 const pw_hostcall_row_t *pw_hostcall_rows(size_t *n);
 

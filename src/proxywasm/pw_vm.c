@@ -78,6 +78,34 @@ sl_status_t pw_vm_announce(pw_vm_t *vm, pw_ctx_t *ctx) {
     return SL_OK;
 }
 
+/* ---- grants ---- */
+
+void pw_grant_denied(pw_vm_t *vm, pw_grant_t grant, sl_str_t name) {
+    if (vm->current == NULL) {
+        pw_log_filter(vm->worker, NULL, vm->starter, 0, PW_LOG_WARN, "is not granted \"%s\"", pw_grant_name(grant));
+        return;
+    }
+    pw_filter_t *f = vm->current->root->filter;
+    pw_number_add(f->numbers, PW_N_DENIED, 1);
+    if ((f->denied & PW_G_BIT(grant)) == 0) {
+        f->denied |= PW_G_BIT(grant);
+        pw_log_filter(vm->worker, NULL, f->conf.name, 0, PW_LOG_WARN, "is not granted \"%s%s%.*s\"; that is said once",
+                      pw_grant_name(grant), name.len != 0 ? ":" : "", SL_FMT(name));
+    }
+}
+
+bool pw_granted(pw_vm_t *vm, pw_grant_t grant, sl_str_t name) {
+    const pw_grants_t *grants = &pw_vm_ctx(vm)->root->filter->grants;
+    if (__builtin_expect((grants->named & PW_G_BIT(grant)) == 0 && (grants->granted & PW_G_BIT(grant)) != 0, 1)) {
+        return true;
+    }
+    if (pw_grants_has(grants, grant, name)) {
+        return true;
+    }
+    pw_grant_denied(vm, grant, name);
+    return false;
+}
+
 /* ---- traps ---- */
 
 uint64_t pw_vm_trap(pw_vm_t *vm, const char *fmt, ...) {
@@ -344,12 +372,13 @@ static uint64_t memory_budget(const pw_worker_t *worker, const pw_filter_conf_t 
     return conf->opts.memory_budget < most ? conf->opts.memory_budget : most;
 }
 
-static bool copy_key(pw_vm_t *vm, const pw_filter_conf_t *conf) {
+static bool copy_key(pw_vm_t *vm, const pw_filter_conf_t *conf, uint32_t lacks) {
     vm->module = sl_module_ref(conf->module);
     vm->vm_id = sl_arena_dup(&vm->arena, conf->opts.vm_id);
     vm->config = sl_arena_dup(&vm->arena, conf->vm_config);
     vm->memory_budget = memory_budget(vm->worker, conf);
     vm->start_budget_ms = conf->opts.start_budget_ms;
+    vm->lacks = lacks;
     vm->starter = sl_arena_dup(&vm->arena, conf->name);
     vm->env = sl_arena_alloc(&vm->arena, (conf->n_env + 1) * sizeof(*vm->env));
     bool ok = vm->vm_id.data != NULL && vm->config.data != NULL && vm->starter.data != NULL && vm->env != NULL;
@@ -380,7 +409,7 @@ static const pw_filter_t *owner_of(const pw_filter_t *filter) {
 
 static bool fits(const pw_vm_t *vm, const pw_filter_t *filter) {
     const pw_filter_conf_t *conf = &filter->conf;
-    return !vm->failed && vm->owner == owner_of(filter) &&
+    return !vm->failed && vm->owner == owner_of(filter) && vm->lacks == ~filter->grants.granted &&
            memcmp(sl_module_info(vm->module)->sha256, sl_module_info(conf->module)->sha256, 32) == 0 &&
            sl_str_eq(vm->vm_id, conf->opts.vm_id) && sl_str_eq(vm->config, conf->vm_config) &&
            vm->memory_budget == memory_budget(vm->worker, conf) && same_env(vm, conf);
@@ -420,8 +449,9 @@ sl_status_t pw_vm_new(pw_filter_t *filter, sl_image_t *image, pw_vm_t **out, sl_
     sl_arena_init(&vm->arena, 1024, SIZE_MAX / 2);
     sl_buf_init(&vm->std[0], vm->worker->limits.log_line_bytes);
     sl_buf_init(&vm->std[1], vm->worker->limits.log_line_bytes);
-    sl_status_t rc =
-        copy_key(vm, &filter->conf) ? vm_start(vm, image, err) : sl_err_set(err, SL_NO_MEMORY, "out of memory while starting an instance");
+    sl_status_t rc = copy_key(vm, &filter->conf, ~filter->grants.granted)
+                         ? vm_start(vm, image, err)
+                         : sl_err_set(err, SL_NO_MEMORY, "out of memory while starting an instance");
     if (rc != SL_OK) {
         pw_vm_free(vm);
         return rc;

@@ -124,9 +124,9 @@ static void every_host_call_has_a_row(void **state) {
     fclose(table);
     unsigned missing = 0;
     static const char *const names[] = {
-#define PW_ENV(name, sig, versions, allowed, handler) #name,
-#define PW_ENV_TYPE(name, suffix, sig, versions, allowed, handler)
-#define PW_WASI(name, sig, allowed, handler)
+#define PW_ENV(name, sig, versions, allowed, handler, grant) #name,
+#define PW_ENV_TYPE(name, suffix, sig, versions, allowed, handler, grant)
+#define PW_WASI(name, sig, allowed, handler, grant)
 #include "pw_hostcalls.def"
 #undef PW_ENV
 #undef PW_ENV_TYPE

@@ -104,7 +104,7 @@ def test_a_filter_is_inspected(api):
     v = api.ok(200, "GET", "/filters/v")
     assert {"module": "env", "name": "proxy_get_buffer_bytes", "kind": "func", "type": "iiiii:i"} in v["imports"]
     assert "proxy_abi_version_0_2_1" in [e["name"] for e in v["exports"]]
-    assert set(v["needed_grants"]) >= {"headers", "bodies"}
+    assert set(v["needed_grants"]) >= {"headers-write"}
     assert "producers" in [c["name"] for c in v["custom_sections"]]
     assert (v["problem"], v["schema"], v["has_dwarf"], v["wasi"]) == (None, None, False, [])
     assert api("GET", "/filters/none").status == 404

@@ -1,0 +1,160 @@
+/* What a filter may use of the host: lists of grants, modules that import more, calls that are not granted. */
+#include <stdio.h>
+
+#include "pt.h"
+#include "pw_table.h"
+
+static void each_host_call_has_a_group_that_can_be_granted(void **state) {
+    (void)state;
+    size_t n;
+    const pw_hostcall_row_t *rows = pw_hostcall_rows(&n);
+    uint32_t seen = 0;
+    pw_grants_t grants;
+    for (size_t i = 0; i < n; i++) {
+        seen |= PW_G_BIT(rows[i].grant);
+        if (rows[i].grant != PW_G_ALWAYS) {
+            assert_int_equal(pw_grants_parse(sl_cstr(pw_grant_name(rows[i].grant)), &grants, NULL), SL_OK);
+            assert_int_equal(grants.granted, PW_G_BIT(PW_G_ALWAYS) | PW_G_BIT(rows[i].grant));
+        }
+    }
+    assert_int_equal(seen, PW_G_BIT(PW_G_N) - 1);
+}
+
+static void names_are_granted_alone_or_by_what_they_begin_with(void **state) {
+    (void)state;
+    pw_grants_t g;
+    assert_int_equal(pw_grants_parse(SL_STR("http-call:auth,shared-data:cart/*,properties-read:request.*,metrics"), &g, NULL), SL_OK);
+    assert_true(pw_grants_has(&g, PW_G_HTTP_CALL, SL_STR("auth")));
+    assert_false(pw_grants_has(&g, PW_G_HTTP_CALL, SL_STR("auth2")));
+    assert_false(pw_grants_has(&g, PW_G_GRPC_CALL, SL_STR("auth")));
+    assert_true(pw_grants_has(&g, PW_G_SHARED_DATA, SL_STR("cart/7")));
+    assert_false(pw_grants_has(&g, PW_G_SHARED_DATA, SL_STR("car")));
+    assert_true(pw_grants_has(&g, PW_G_PROPERTIES_READ, SL_STR("request\0path")));
+    assert_false(pw_grants_has(&g, PW_G_PROPERTIES_READ, SL_STR("requests\0path")));
+    assert_true(pw_grants_has(&g, PW_G_METRICS, SL_STR_NULL));
+    assert_int_equal(pw_grants_parse(SL_STR("http-call:auth,http-call"), &g, NULL), SL_OK);
+    assert_true(pw_grants_has(&g, PW_G_HTTP_CALL, SL_STR("other")));
+}
+
+static void an_item_that_is_none_is_refused_by_name(void **state) {
+    (void)state;
+    static const char *const bad[] = {"heders", "log:x", "http-call:", ":", "default2", "-log"};
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        pw_grants_t g;
+        sl_err_t err;
+        assert_int_equal(pw_grants_parse(sl_cstr(bad[i]), &g, &err), SL_INVALID);
+        assert_non_null(strstr(err.text, bad[i]));
+    }
+}
+
+static pw_filter_conf_t conf_of(const char *grants) {
+    pw_filter_conf_t conf = {.name = SL_STR("f")};
+    sl_filter_opts_init(&conf.opts);
+    conf.opts.grants = sl_cstr(grants);
+    conf.opts.set |= SL_FOPT_BIT(GRANTS);
+    return conf;
+}
+
+static void a_module_that_imports_more_is_refused_with_the_missing_grant(void **state) {
+    (void)state;
+    pt_t *t = pt_new(NULL);
+    sl_err_t err;
+    pw_filter_conf_t conf =
+        conf_of("log,clock,timers,random,env,headers-read,headers-write,body,properties-read,properties-write,local-reply");
+    assert_int_equal(pt_filter(t, &conf, &err), SL_INVALID);
+    assert_non_null(strstr(err.text, "it imports env.proxy_http_call, for which it lacks the grant \"http-call\""));
+    pt_free(t);
+}
+
+static uint32_t configure_calls(pt_t *t, uint32_t ctx, uint32_t a1, uint32_t a2) {
+    (void)ctx, (void)a1, (void)a2;
+    pt_trace(t, "log:%u ", guest_call(t, "proxy_log", PW_LOG_INFO, guest_put(t, "hi", 2), 2));
+    return 1;
+}
+
+static uint32_t headers_calls(pt_t *t, uint32_t ctx, uint32_t a1, uint32_t a2) {
+    (void)ctx, (void)a1, (void)a2;
+    uint32_t token, out = guest_room(t, 16);
+    sl_str_t value;
+    pt_trace(t, "get:%u ", guest_header(t, 0, ":path", &value));
+    pt_trace(t, "set:%u ", guest_edit(t, "proxy_replace_header_map_value", 0, "a", "b"));
+    pt_trace(t, "call:%u ", guest_http_call(t, &token));
+    pt_trace(t, "property:%u ", guest_call(t, "proxy_get_property", guest_put(t, "plugin_name", 11), 11, out, out + 4));
+    pt_trace(t, "random:%u ", guest_call(t, "wasi:random_get", out, 4));
+    return 0;
+}
+
+static pt_t *run(const char *grants) {
+    pt_t *t = pt_new(NULL);
+    sl_err_t err;
+    pw_out_t out;
+    pw_filter_conf_t conf = conf_of(grants);
+    t->on[PW_CB_CONFIGURE] = configure_calls;
+    t->on[PW_CB_REQUEST_HEADERS] = headers_calls;
+    if (pt_filter(t, &conf, &err) != SL_OK) {
+        fail_msg("%s", err.text);
+    }
+    pt_chain(t, NULL);
+    pt_map(t, PW_MAP_REQUEST_HEADERS, (const char *const[]){":method", "GET", ":path", "/", NULL});
+    for (int i = 0; i < 2; i++) {
+        pw_stream_t *s = pw_stream_new(t->worker, t->chain, t);
+        pw_stream_headers(s, PW_DIR_REQUEST, true, &out);
+        pw_stream_free(s);
+    }
+    return t;
+}
+
+static void a_lazy_filter_gets_a_status_for_what_it_lacks_and_that_is_logged_once(void **state) {
+    (void)state;
+    pt_t *t = run("lazy,headers-read");
+    assert_string_equal(t->trace, "log:12 get:0 set:12 call:12 property:12 random:52 get:0 set:12 call:12 property:12 random:52 ");
+    const char *log = sl_buf_cstr(&t->log), *first = strstr(log, "is not granted \"http-call\"");
+    assert_non_null(first);
+    assert_null(strstr(first + 1, "is not granted \"http-call\""));
+    assert_int_equal(pw_worker_number(t->worker, SL_STR("f"), PW_N_DENIED), 9);
+    pt_free(t);
+}
+
+static void names_that_are_not_granted_look_as_if_they_were_not_there(void **state) {
+    (void)state;
+    pt_t *t = run("lazy,log,headers-read,http-call:nowhere,properties-read:request.*");
+    assert_non_null(strstr(t->trace, "call:2 property:1 "));
+    assert_true(pt_logged(t, "is not granted \"properties-read:plugin_name\""));
+    pt_free(t);
+}
+
+static void by_default_everything_is_granted(void **state) {
+    (void)state;
+    pt_t *t = run("default");
+    assert_non_null(strstr(t->trace, "log:0 get:0 set:0 call:0 property:0 random:0 "));
+    assert_int_equal(pw_worker_number(t->worker, SL_STR("f"), PW_N_DENIED), 0);
+    pt_free(t);
+}
+
+static void filters_with_other_grants_do_not_share_an_instance(void **state) {
+    (void)state;
+    pt_t *t = pt_new(NULL);
+    sl_err_t err;
+    pw_filter_conf_t one = conf_of("default"), two = conf_of("lazy,log"), three = conf_of("default,http-call:x");
+    two.module = three.module = one.module = pt_module(t, &(pt_guest_t){.name = "full", .callbacks = PT_ALL});
+    assert_int_equal(pt_filter(t, &one, &err), SL_OK);
+    assert_int_equal(pt_filter(t, &two, &err), SL_OK);
+    assert_int_equal(pw_worker_stats(t->worker).vms_created, 2);
+    assert_int_equal(pt_filter(t, &three, &err), SL_OK);
+    assert_int_equal(pw_worker_stats(t->worker).vms_created, 2);
+    pt_free(t);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(each_host_call_has_a_group_that_can_be_granted),
+        cmocka_unit_test(names_are_granted_alone_or_by_what_they_begin_with),
+        cmocka_unit_test(an_item_that_is_none_is_refused_by_name),
+        cmocka_unit_test(a_module_that_imports_more_is_refused_with_the_missing_grant),
+        cmocka_unit_test(a_lazy_filter_gets_a_status_for_what_it_lacks_and_that_is_logged_once),
+        cmocka_unit_test(names_that_are_not_granted_look_as_if_they_were_not_there),
+        cmocka_unit_test(by_default_everything_is_granted),
+        cmocka_unit_test(filters_with_other_grants_do_not_share_an_instance),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
