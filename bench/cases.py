@@ -59,6 +59,25 @@ LUA_PLUGINS = """header_filter_by_lua_block {
 NJS = 'function greet(r) { r.headersOut["X-Greeting"] = "%s"; }\nexport default { greet };\n' % TEXT
 
 
+# njs' fetch is not among these: it has no connections over Unix sockets and none that are kept.
+LUA_CALL = """access_by_lua_block {
+    local sock = ngx.socket.tcp()
+    assert(sock:connect("unix:@dir@/upstream.sock"))
+    assert(sock:send("GET /called HTTP/1.1\\r\\nHost: backend\\r\\n\\r\\n"))
+    local length, line = 0, nil
+    repeat
+        line = assert(sock:receive("*l"))
+        length = tonumber(line:match("^[Cc]ontent%-[Ll]ength: (%d+)")) or length
+    until line == ""
+    assert(#sock:receive(length) == 6)
+    assert(sock:setkeepalive(60000, 16))
+}"""
+
+
+def lua_shared(statement):
+    return f"access_by_lua_block {{ local d = ngx.shared.bench for i = 1, 100 do {statement} end }}"
+
+
 def chain(n):
     directives = "".join("proxy_wasm my-c-filter '%s';" % json.dumps({"my_greeting": f"hello {i}"}) for i in range(n))
     return Case(f"chain-{n}", f"{n} filters in C, each sets the header", "chain", ("sluice",), ("my-c-filter",), location=directives,
@@ -82,6 +101,16 @@ CASES = [
     ours("headers-c", "the same by a filter in C", "bench_headers", "headers", config="", shows=""),
     chain(1),
     chain(10),
+    lua("lua-call", "an HTTP call before the request goes on, by cosockets, kept alive", LUA_CALL, "call", shows=""),
+    ours("call-c", "the same by a filter in C", "bench_calls", "call", config="call", shows=""),
+    lua("lua-get", "100 gets from ngx.shared, 32 bytes", lua_shared('d:get("a:key")'), "get", "lua_shared_dict bench 1m; "
+        'init_by_lua_block { ngx.shared.bench:set("a:key", "some value of thirty-two bytes..") }', shows=""),
+    ours("get-c", "100 gets of shared data by a filter in C", "bench_calls", "get", config="get", shows=""),
+    lua("lua-set", "100 sets into ngx.shared", lua_shared('d:set("a:key", "some value of thirty-two bytes..")'), "set",
+        "lua_shared_dict bench 1m;", shows=""),
+    ours("set-c", "100 sets of shared data by a filter in C", "bench_calls", "set", config="set", shows=""),
+    lua("lua-incr", "100 increments in ngx.shared", lua_shared('d:incr("n", 1, 0)'), "metric", "lua_shared_dict bench 1m;", shows=""),
+    ours("metric-c", "100 increments of a metric by a filter in C", "bench_calls", "metric", config="metric", shows=""),
     lua("lua-10-steps", "one Lua handler that sets the header ten times", LUA_STEPS, "chain"),
     lua("lua-10-plugins", "one Lua handler that calls ten plugins", LUA_PLUGINS, "chain", http=LUA_PLUGINS_INIT),
 ]

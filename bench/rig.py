@@ -191,7 +191,7 @@ class Rig:
         for name, text in case.files.items():
             pathlib.Path(self.folder, name).write_text(text)
         fields = {"dir": self.folder, "temp": temp_paths(self.folder), "load": load, "main": main}
-        fields |= {"http": case.http.replace("@dir@", self.folder), "location": case.location}
+        fields |= {"http": case.http.replace("@dir@", self.folder), "location": case.location.replace("@dir@", self.folder)}
         fields["process"] = "worker_processes 1;" if master else "master_process off;"
         path = pathlib.Path(self.folder, "gateway.conf")
         path.write_text(GATEWAY.format(**fields))

@@ -264,6 +264,18 @@ def test_hosts_are_resolved_by_nginx(calls, client, upstream):
         dns.close()
 
 
+def test_a_resolver_that_does_not_answer_is_a_failure_in_its_time(calls, client, upstream):
+    dead = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    dead.bind(("127.0.0.1", 0))
+    try:
+        nginx = calls("call_response: get@call :status x-call", "call_response: resume", wasm=f"resolver 127.0.0.1:{dead.getsockname()[1]} ipv6=off; resolver_timeout 200ms;")
+        lines = (f"request_headers: http_call dead.name:{upstream.port} a /bytes/5 0", "request_headers: pause")
+        assert client.get(port(nginx, client), "/bytes/5", probe.do(*lines)).get("x-call") == "503"
+        assert nginx.log_lines("dispatch failed")
+    finally:
+        dead.close()
+
+
 def test_added_names_are_known(calls, client, upstream):
     nginx = calls("call_response: get@call :status x-call", "call_response: resume", extra="resolver 127.0.0.1:1; resolver_add 127.0.0.1 added.name;")
     lines = (f"request_headers: http_call added.name:{upstream.port} a /bytes/5 5000", "request_headers: pause")

@@ -152,13 +152,44 @@ static const struct {
 };
 enum { CALLS, CALLS_FAILED, CALLS_DROPPED, CALLS_IN_FLIGHT, CALL_ROWS };
 
+/* The metric that a row was last added to: most calls are of the filter that made the one before. */
+static struct {
+    const sh_metrics_t *metrics; /* NULL: none */
+    const char *kind;
+    char filter[200];
+    size_t len;
+    uint32_t id;
+} latest[CALL_ROWS];
+
+static uint32_t call_metric(sh_metrics_t *metrics, ngx_uint_t row, sl_str_t filter, const char *kind, const char *reason) {
+    size_t len = ngx_min(filter.len, sizeof(latest[row].filter));
+    char name[256];
+    uint32_t id = 0;
+    int n;
+
+    if (reason == NULL && latest[row].metrics == metrics && latest[row].kind == kind && latest[row].len == len &&
+        ngx_memcmp(latest[row].filter, filter.data, len) == 0) {
+        return latest[row].id;
+    }
+    n = snprintf(name, sizeof(name), "%s:%s:%.*s", kind, reason != NULL ? reason : "", (int)len, filter.data);
+    if (sh_metric_define(metrics, call_rows[row].type, sl_cstr(call_rows[row].owner), sl_str(name, (size_t)n), &id) != SL_OK) {
+        return 0;
+    }
+    if (reason == NULL) {
+        latest[row].metrics = metrics;
+        latest[row].kind = kind;
+        latest[row].len = len;
+        latest[row].id = id;
+        ngx_memcpy(latest[row].filter, filter.data, len);
+    }
+    return id;
+}
+
 static void call_add(ngx_sluice_conf_t *scf, ngx_uint_t row, sl_str_t filter, const char *kind, const char *reason, int64_t delta) {
     sh_metrics_t *metrics = &scf->state->metrics->metrics;
-    char name[256];
-    int len = snprintf(name, sizeof(name), "%s:%s:%.*s", kind, reason != NULL ? reason : "", (int)ngx_min(filter.len, 200), filter.data);
-    uint32_t id;
+    uint32_t id = call_metric(metrics, row, filter, kind, reason);
 
-    if (sh_metric_define(metrics, call_rows[row].type, sl_cstr(call_rows[row].owner), sl_str(name, (size_t)len), &id) == SL_OK) {
+    if (id != 0) {
         (void)sh_metric_add(metrics, id, delta);
     }
 }
