@@ -40,7 +40,7 @@ def block(text, language, words):
 # How each shell block is run; a new one must be added here, with a test that runs it.
 RUN_HERE = {
     "README.md": ["make run", "curl -i http://127.0.0.1:8000/echo", "SLUICE_PREFIX=$PWD/gateway"],
-    "docs/guide/gateway.md": ["sluice start -p /usr/local/sluice", "/services -d name=example", "/transactions", "-F config=@kong.yml"],
+    "docs/guide/gateway.md": ["sluice start -p /usr/local/sluice", "/services -d name=example", "/transactions", "-F config=@kong.yml", "/upstreams/shop.internal", "openssl req"],
     "docs/guide/from-kong.md": ["sluice check", "KONG_DATABASE=off", "db_import", "/services/shop/routes", "routes explain"],
     "docs/guide/from-wasmx.md": ["nginx -t"],
 }
@@ -62,7 +62,7 @@ class Place:
 
     def __init__(self, path, origin):
         self.path, self.origin = path, origin
-        self.proxy, self.admin, self.listen = free_port(), free_port(), free_port()
+        self.proxy, self.admin, self.listen, self.tls = free_port(), free_port(), free_port(), free_port()
         install(path / "filters", "my-c-filter")  # the one in C is compiled in no time
         (path / "build").mkdir(mode=0o755)
         (path / "build/bin").symlink_to(SLUICE.parent)
@@ -72,13 +72,13 @@ class Place:
         for name in ("config/kong.yml", "kong.yml"):
             (path / name).write_text(self.own(block(README, "yaml", "_format_version")))
             (path / name).chmod(0o644)
-        self.env = clean_env(SLUICE_PROXY_LISTEN=f"127.0.0.1:{self.proxy}", SLUICE_ADMIN_LISTEN=f"127.0.0.1:{self.admin}", SLUICE_NGINX_WORKER_PROCESSES=1)
+        self.env = clean_env(SLUICE_PROXY_LISTEN=f"127.0.0.1:{self.proxy}, 127.0.0.1:{self.tls} ssl http2", SLUICE_ADMIN_LISTEN=f"127.0.0.1:{self.admin}", SLUICE_NGINX_WORKER_PROCESSES=1)
         self.env["PATH"] = f"{path}/bin:{self.env['PATH']}"
         self.prefixes = [path / "gateway", path / "prefix"]
 
     def own(self, text):
         """The same text with what is this run's own."""
-        for old, new in [(":8000", f":{self.proxy}"), (":8001", f":{self.admin}"), (":9000", f":{self.origin.port}"), (":8080", f":{self.listen}")]:
+        for old, new in [(":8000", f":{self.proxy}"), (":8001", f":{self.admin}"), (":9000", f":{self.origin.port}"), (":8080", f":{self.listen}"), (":8443", f":{self.tls}")]:
             text = text.replace(f"127.0.0.1{old}", f"127.0.0.1{new}")
         return text.replace("/usr/local/sluice", f"{self.path}/prefix").replace("my-go-filter", "my-c-filter")
 
@@ -234,6 +234,10 @@ def test_the_guides_store_is_changed_by_its_commands(place):
     answer = json.loads(place.run(block(GUIDE, "sh", "/transactions")))
     assert [r["status"] for r in answer["results"]][-1] == 204
     assert http1.get(place.proxy, "/shop").status == 200
+    place.run(block(GUIDE, "sh", "/upstreams/shop.internal"))
+    assert dict(json.loads(http1.get(place.proxy, "/balanced/x").body)["headers"])["host"] == "shop.test"
+    over_tls = place.run(block(GUIDE, "sh", "openssl req"))
+    assert '"x-forwarded-proto", "https"' in over_tls
     for command in ("health", "reload", "restart", "quit"):
         assert f"sluice {command}`" in GUIDE
         place.run(f"sluice {command} -p /usr/local/sluice")
