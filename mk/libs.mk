@@ -36,7 +36,7 @@ EXTRA_INCLUDES_engine := -isystem $(WASMTIME)/include
 NEEDS_engine := $(WASMTIME_READY)
 
 # as-needed: a program that does not use a library does not need it at run time.
-EXTERNAL_LIBS := -Wl,--as-needed -L$(WASMTIME)/lib -lwasmtime -ljansson -lyaml -lpcre2-8 -lsqlite3 -lnghttp2 -lcrypto -lssl -lpthread -lm -ldl
+EXTERNAL_LIBS := -Wl,--as-needed -L$(WASMTIME)/lib -lwasmtime -ljansson -lyaml -lpcre2-8 -lsqlite3 -lnghttp2 -lz -lcrypto -lssl -lpthread -lm -ldl
 TEST_RPATH := -Wl,-rpath,$(ROOT)/$(WASMTIME)/lib
 
 compile_flags = $(WARN) $(CPPFLAGS_COMMON) $(call includes_of,$(2)) $(EXTRA_INCLUDES_$(2)) $(CFLAGS_$(1))

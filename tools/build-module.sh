@@ -25,7 +25,7 @@ for lib in $LIBS; do
 done
 # exclude-libs: the module exports nginx's symbols only. @ORIGIN@ (the engine's library lies beside the module) becomes
 # $ORIGIN after configure, which would need three layers of quoting for it.
-export SLUICE_LIBS="-Wl,--start-group ${archives[*]} -Wl,--end-group -Wl,--exclude-libs,ALL -Wl,--as-needed -L$DEPS/wasmtime/lib -lwasmtime -Wl,-rpath,@ORIGIN@ -ljansson -lyaml -lpcre2-8 -lsqlite3 -lnghttp2 -lcrypto -lssl -lpthread -lm -ldl"
+export SLUICE_LIBS="-Wl,--start-group ${archives[*]} -Wl,--end-group -Wl,--exclude-libs,ALL -Wl,--as-needed -L$DEPS/wasmtime/lib -lwasmtime -Wl,-rpath,@ORIGIN@ -ljansson -lyaml -lpcre2-8 -lsqlite3 -lnghttp2 -lz -lcrypto -lssl -lpthread -lm -ldl"
 export SLUICE_INCS
 
 fingerprint=$({

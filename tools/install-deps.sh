@@ -14,7 +14,7 @@ packages_of() {
     case $1 in
     build) echo gcc:gcc ar:binutils libc6-dev python3:python3 cargo:cargo-web ca-certificates libjansson-dev libyaml-dev libpcre2-dev libsqlite3-dev libnghttp2-dev libssl-dev zlib1g-dev ;;
     nginx) echo nginx nginx-dev ;;
-    test) echo valgrind:valgrind libcmocka-dev curl:curl "$clang:$clang" "$lld" wat2wasm:wabt wasi-libc "libclang-rt-$CLANG_MAJOR-dev-wasm32" "libc++-$CLANG_MAJOR-dev-wasm32" "libc++abi-$CLANG_MAJOR-dev-wasm32" nghttp:nghttp2-client openssl:openssl ;;
+    test) echo valgrind:valgrind libcmocka-dev redis-server:redis-server libnginx-mod-http-lua luajit2 curl:curl "$clang:$clang" "$lld" wat2wasm:wabt wasi-libc "libclang-rt-$CLANG_MAJOR-dev-wasm32" "libc++-$CLANG_MAJOR-dev-wasm32" "libc++abi-$CLANG_MAJOR-dev-wasm32" nghttp:nghttp2-client openssl:openssl ;;
     run) echo curl:curl "$clang:$clang" "$lld" ;;
     lint) echo "$clang:$clang" "clang-format-$CLANG_MAJOR:clang-format-$CLANG_MAJOR" libcmocka-dev nginx-dev ;;
     fuzz) echo "$clang:$clang" "libclang-rt-$CLANG_MAJOR-dev" ;;

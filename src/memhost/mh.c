@@ -421,12 +421,15 @@ void mh_advance(mh_t *mh, uint64_t ms) {
         bool any = next_due(mh, target, &timer, &call);
         uint64_t due = !any ? target : call != NULL ? call->due_ns : timer->due_ns, last = due + 1;
         mh_grpc_out_t *grpc = mh_grpc_due(mh, &last);
-        if (!any && grpc == NULL) {
+        mh_out_t *out = mh_out_due(mh, &last);
+        if (!any && grpc == NULL && out == NULL) {
             break;
         }
-        due = grpc != NULL ? last : due;
+        due = grpc != NULL || out != NULL ? last : due;
         clock_move(mh, due > mh->mono_ns ? due - mh->mono_ns : 0);
-        if (grpc != NULL) {
+        if (out != NULL) { /* earlier than all others */
+            mh_out_expire(mh, out);
+        } else if (grpc != NULL) {
             mh_grpc_expire(mh, grpc);
         } else if (call != NULL) {
             call_done(mh, call, &(pw_call_response_t){.failed = true, .failure = "timeout"});
@@ -466,6 +469,10 @@ static const pw_host_ops_t ops = {
     .grpc_send = mh_op_grpc_send,
     .grpc_finish = mh_op_grpc_finish,
     .grpc_cancel = mh_op_grpc_cancel,
+    .resolve = mh_op_resolve,
+    .resolve_cancel = mh_op_resolve_cancel,
+    .redis_call = mh_op_redis_call,
+    .redis_cancel = mh_op_redis_cancel,
     .shared_get = mh_op_shared_get,
     .shared_set = mh_op_shared_set,
     .queue_register = mh_op_queue_register,
@@ -521,6 +528,7 @@ void mh_free(mh_t *mh) {
         call_free(c);
     }
     mh_grpc_deinit(mh);
+    mh_out_deinit(mh);
     while (mh->timers != NULL) { /* the worker has cancelled its own: the slots are gone */
         mh_timer_t *timer = mh->timers;
         timer_unlink(mh, timer);

@@ -109,6 +109,30 @@ bool mh_grpc_metadata(mh_t *mh, size_t i, bool trailing, const pw_pair_t *pairs,
 bool mh_grpc_message(mh_t *mh, size_t i, sl_str_t message);
 bool mh_grpc_close(mh_t *mh, size_t i, uint32_t status, sl_str_t text);
 
+/* ---- names that filters want resolved: kept in the order they were asked for until answered or cancelled ------------------- */
+typedef struct {
+    pw_root_t *root;
+    uint32_t token;
+    sl_str_t name;
+} mh_resolve_t;
+size_t mh_resolve_count(const mh_t *mh);
+const mh_resolve_t *mh_resolve_at(const mh_t *mh, size_t i);                     /* NULL: none */
+bool mh_resolve_answer(mh_t *mh, size_t i, const pw_address_t *addrs, size_t n); /* n 0: no such host */
+
+/* ---- requests to Redis: likewise; their time being over is mh_advance's. At most 1024, with names ------------------------- */
+typedef struct {
+    pw_root_t *root;
+    uint32_t token;
+    sl_str_t upstream, username, password, query;
+    uint32_t database, n_commands;
+    bool blocks;
+    uint32_t timeout_ms;
+} mh_redis_t;
+size_t mh_redis_count(const mh_t *mh);
+const mh_redis_t *mh_redis_at(const mh_t *mh, size_t i);     /* NULL: none */
+bool mh_redis_answer(mh_t *mh, size_t i, sl_str_t response); /* data NULL: it failed */
+uint64_t mh_out_cancelled(const mh_t *mh);                   /* of names and requests, so far */
+
 /* ---- shared state (also what guests see) ---------------------------------------------------------------------------------- */
 sl_status_t mh_shared_get(mh_t *mh, sl_str_t vm_id, sl_str_t key, sl_buf_t *value, uint32_t *cas);
 sl_status_t mh_shared_set(mh_t *mh, sl_str_t vm_id, sl_str_t key, sl_str_t value, uint32_t cas);

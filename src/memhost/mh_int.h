@@ -131,6 +131,17 @@ mh_grpc_out_t *mh_grpc_due(const mh_t *mh, uint64_t *first_ns);
 void mh_grpc_expire(mh_t *mh, mh_grpc_out_t *g);
 void mh_grpc_deinit(mh_t *mh);
 
+/* ---- mh_out.c: names and Redis ---- */
+typedef struct mh_out_s mh_out_t;
+sl_status_t mh_op_resolve(void *worker, void *stream, const pw_resolve_t *request, void **handle);
+void mh_op_resolve_cancel(void *worker, void *handle);
+sl_status_t mh_op_redis_call(void *worker, void *stream, const pw_redis_call_t *call, void **handle);
+void mh_op_redis_cancel(void *worker, void *handle);
+/* As with gRPC. */
+mh_out_t *mh_out_due(const mh_t *mh, uint64_t *first_ns);
+void mh_out_expire(mh_t *mh, mh_out_t *o);
+void mh_out_deinit(mh_t *mh);
+
 /* ---- mh.c ---- */
 typedef struct mh_callout_s {
     struct mh_callout_s *next;
@@ -168,6 +179,9 @@ struct mh_s {
     mh_grpc_out_t *grpc;
     size_t n_grpc;
     uint64_t grpc_cancelled;
+    mh_out_t *outs;
+    size_t n_outs;
+    uint64_t outs_cancelled;
     sl_status_t refuse;
     sl_str_t upstreams[MH_UPSTREAMS];
     size_t n_upstreams;

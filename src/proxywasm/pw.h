@@ -105,6 +105,15 @@ void pw_grpc_message(pw_root_t *root, uint32_t token, sl_str_t message);
 void pw_grpc_trailing_metadata(pw_root_t *root, uint32_t token, const pw_pair_t *pairs, size_t n);
 void pw_grpc_closed(pw_root_t *root, uint32_t token, uint32_t status, sl_str_t text);
 
+/* The addresses of a name that a filter asked for; n 0: there are none. Unknown tokens are dropped and counted. */
+void pw_resolve_done(pw_root_t *root, uint32_t token, const pw_address_t *addrs, size_t n);
+
+/*
+ * The answer of Redis as its bytes, one or several frames, errors of the server included; data NULL: there was none (no connection, refused
+ * credentials, broken, out of time). Unknown tokens are dropped and counted.
+ */
+void pw_redis_done(pw_root_t *root, uint32_t token, sl_str_t response);
+
 /* ---- chains ----------------------------------------------------------------------------------------------------------- */
 
 typedef struct {
@@ -201,7 +210,8 @@ void pw_stream_timing(const pw_stream_t *stream, size_t i, pw_timing_t *out); /*
 
 /* Counters since new. */
 typedef struct {
-    uint64_t vms_created, vms_failed, streams, callbacks, calls_started, calls_dropped, grpc_started, grpc_failed;
+    uint64_t vms_created, vms_failed, streams, callbacks, calls_started, calls_dropped, grpc_started, grpc_failed, redis_started,
+        redis_failed;
     uint64_t instances_created, instances_restored, instances_dropped; /* for isolated requests */
 } pw_stats_t;
 pw_stats_t pw_worker_stats(const pw_worker_t *worker);

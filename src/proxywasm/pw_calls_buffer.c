@@ -67,9 +67,14 @@ static pw_result_t find(const pw_vm_t *vm, uint32_t type, pw_bytes_t *b) {
         }
         from_str(b, root->foreign_data);
         return PW_OK;
+    case PW_BUFFER_REDIS_RESPONSE:
+        if (!root->has_redis_response) {
+            return PW_NOT_FOUND;
+        }
+        from_str(b, root->redis_response);
+        return PW_OK;
     case PW_BUFFER_DOWNSTREAM_DATA:
     case PW_BUFFER_UPSTREAM_DATA:
-    case PW_BUFFER_REDIS_RESPONSE:
         return PW_NOT_FOUND;
     default:
         return PW_BAD_ARGUMENT;

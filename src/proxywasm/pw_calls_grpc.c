@@ -165,7 +165,7 @@ uint64_t pw_call_grpc_stream(pw_vm_t *vm, const sl_raw_t *a) {
 
 static pw_call_t *find_call(pw_root_t *root, uint32_t token) {
     pw_call_t *call = (pw_call_t *)pw_id_map_find(&root->vm->calls, token);
-    return call != NULL && call->root == root && call->kind != PW_CALL_HTTP ? call : NULL;
+    return call != NULL && call->root == root && (call->kind == PW_CALL_GRPC || call->kind == PW_CALL_GRPC_STREAM) ? call : NULL;
 }
 
 static bool is_grpc_token(uint32_t token) {

@@ -12,8 +12,8 @@
 static uint32_t next_token(pw_vm_t *vm, pw_call_kind_t kind) {
     do {
         vm->next_token += 4;
-    } while (vm->next_token == 0 || pw_id_map_find(&vm->calls, vm->next_token | kind) != NULL);
-    return vm->next_token | kind;
+    } while (vm->next_token == 0 || pw_id_map_find(&vm->calls, vm->next_token | (kind & 3)) != NULL);
+    return vm->next_token | (kind & 3);
 }
 
 static bool full(const pw_vm_t *vm, const pw_ctx_t *ctx) {
@@ -45,7 +45,7 @@ pw_call_t *pw_call_new(pw_vm_t *vm, pw_ctx_t *ctx, pw_call_kind_t kind) {
     if (root->pool != NULL) { /* the answer comes to this instance */
         pw_root_ref(root);
     }
-    if (kind == PW_CALL_HTTP && ctx->stream != NULL && !ctx->stream->logging) {
+    if ((kind == PW_CALL_HTTP || kind == PW_CALL_RESOLVE) && ctx->stream != NULL && !ctx->stream->logging) {
         call->ctx = ctx;
         ctx->n_calls++;
         ctx->stream->n_calls++;
@@ -83,15 +83,30 @@ void pw_root_cancel_grpc_streams(pw_root_t *root) {
     }
 }
 
-void pw_root_cancel_calls(pw_root_t *root) {
-    const pw_worker_t *w = root->vm->worker;
-    while (root->calls != NULL) {
-        pw_call_t *call = root->calls;
-        if (call->kind != PW_CALL_HTTP) {
-            w->ops->grpc_cancel(w->host, call->handle);
-        } else if (!call->cancelled) {
+static void cancel(const pw_worker_t *w, const pw_call_t *call) {
+    switch (call->kind) {
+    case PW_CALL_HTTP:
+        if (!call->cancelled) {
             w->ops->http_call_cancel(w->host, call->handle);
         }
+        break;
+    case PW_CALL_GRPC:
+    case PW_CALL_GRPC_STREAM:
+        w->ops->grpc_cancel(w->host, call->handle);
+        break;
+    case PW_CALL_REDIS:
+        w->ops->redis_cancel(w->host, call->handle);
+        break;
+    case PW_CALL_RESOLVE:
+        w->ops->resolve_cancel(w->host, call->handle);
+        break;
+    }
+}
+
+void pw_root_cancel_calls(pw_root_t *root) {
+    while (root->calls != NULL) {
+        pw_call_t *call = root->calls;
+        cancel(root->vm->worker, call);
         pw_call_free(call);
     }
 }
@@ -208,10 +223,10 @@ uint64_t pw_call_http_call(pw_vm_t *vm, const sl_raw_t *a) {
 
 /* ---- its answer ---- */
 
-/* WasmX: a request that waits goes on by itself when the last call of its filter has been answered. */
-static void auto_resume(pw_vm_t *vm, uint32_t ctx_id) {
-    const pw_ctx_t *ctx = (const pw_ctx_t *)pw_id_map_find(&vm->contexts, ctx_id);
-    if (ctx != NULL && ctx->stream != NULL && ctx->n_calls == 0) {
+void pw_call_resume_waiting(pw_root_t *root, uint32_t ctx_id) {
+    const pw_ctx_t *ctx = (const pw_ctx_t *)pw_id_map_find(&root->vm->contexts, ctx_id);
+    bool wasmx = root->filter->conf.opts.dialect == SL_DIALECT_WASMX;
+    if (wasmx && ctx != NULL && ctx->stream != NULL && ctx->n_calls == 0) {
         pw_stream_continue(ctx->stream, ctx->position, PW_DIR_REQUEST);
     }
 }
@@ -248,8 +263,8 @@ void pw_http_call_done(pw_root_t *root, uint32_t token, const pw_call_response_t
     if (!vm->failed && pw_vm_has(vm, PW_CB_HTTP_CALL_RESPONSE)) {
         tell(root, token, response);
     }
-    if (ctx_id != 0 && !vm->failed && root->filter->conf.opts.dialect == SL_DIALECT_WASMX) {
-        auto_resume(vm, ctx_id);
+    if (ctx_id != 0 && !vm->failed) {
+        pw_call_resume_waiting(root, ctx_id);
     }
     pw_root_unref(root);
     pw_worker_settle(worker);

@@ -81,6 +81,69 @@ static void forget(pw_stream_t *s, sl_str_t path) {
     }
 }
 
+/* ---- what filters declare ---- */
+
+typedef struct pw_declared_s {
+    struct pw_declared_s *next;
+    bool read_only;
+    size_t len;
+    char name[];
+} pw_declared_t;
+
+static const pw_declared_t *find_declared(const pw_root_t *root, sl_str_t name) {
+    const pw_declared_t *d = root->declared;
+    while (d != NULL && !sl_str_eq(sl_str(d->name, d->len), name)) {
+        d = d->next;
+    }
+    /* What a request's own instance does not know, the plugin's configuration has said. */
+    const pw_root_t *plugin = root->pool != NULL ? root->filter->root : NULL;
+    return d == NULL && plugin != NULL ? find_declared(plugin, name) : d;
+}
+
+pw_result_t pw_property_declare(pw_root_t *root, sl_str_t name, bool read_only) {
+    if (name.len > PW_PATH_MAX || find_declared(root, name) != NULL) {
+        return PW_BAD_ARGUMENT;
+    }
+    pw_declared_t *d = root->n_declared < PW_DECLARED_MAX ? malloc(sizeof(*d) + name.len) : NULL;
+    if (d == NULL) {
+        return PW_INTERNAL_FAILURE;
+    }
+    *d = (pw_declared_t){.next = root->declared, .read_only = read_only, .len = name.len};
+    memcpy(d->name, name.data, name.len);
+    root->declared = d;
+    root->n_declared++;
+    return PW_OK;
+}
+
+void pw_root_forget_declared(pw_root_t *root) {
+    while (root->declared != NULL) {
+        pw_declared_t *d = root->declared;
+        root->declared = d->next;
+        free(d);
+    }
+    root->n_declared = 0;
+}
+
+/* Declared as read-only, and set before. */
+static bool is_settled(const pw_ctx_t *ctx, sl_str_t path) {
+    const pw_declared_t *d = find_declared(ctx->root, path);
+    return d != NULL && d->read_only && *slot_of(ctx->stream, path) != NULL;
+}
+
+/* Filter state without a name of a filter's property stands beside those, with its own path. */
+#define STATE_PREFIX SL_STR("filter_state\0")
+
+pw_result_t pw_property_keep_state(pw_stream_t *s, sl_str_t name, sl_str_t value) {
+    char path[PW_PATH_MAX];
+    sl_str_t prefix = STATE_PREFIX;
+    if (name.len > sizeof(path) - prefix.len) {
+        return PW_BAD_ARGUMENT;
+    }
+    memcpy(path, prefix.data, prefix.len);
+    memcpy(path + prefix.len, name.data, name.len);
+    return keep(s, sl_str(path, prefix.len + name.len), value);
+}
+
 /* ---- encoding ---- */
 
 static void put_le64(char out[8], uint64_t v) {
@@ -223,8 +286,14 @@ static pw_result_t give_filter_state(pw_vm_t *vm, const sl_raw_t *a, const pw_ct
     }
     pw_pairs_begin(&w, &vm->worker->sizes, &vm->worker->bytes);
     for (const pw_property_t *p = ctx->stream->properties; p != NULL; p = p->next) {
-        memcpy(name + 5, p->bytes, p->key_len);
-        pw_pairs_add(&w, sl_str(name, 5 + p->key_len), sl_str(p->bytes + p->key_len, p->value_len), false);
+        sl_str_t key = sl_str(p->bytes, p->key_len), prefix = STATE_PREFIX;
+        if (sl_str_starts(key, prefix)) {
+            key = sl_str(key.data + prefix.len, key.len - prefix.len);
+        } else {
+            memcpy(name + 5, key.data, key.len);
+            key = sl_str(name, 5 + key.len);
+        }
+        pw_pairs_add(&w, key, sl_str(p->bytes + p->key_len, p->value_len), false);
     }
     if (pw_pairs_failed(&w)) {
         return PW_INTERNAL_FAILURE;
@@ -324,6 +393,9 @@ uint64_t pw_call_set_property(pw_vm_t *vm, const sl_raw_t *a) {
         return PW_NOT_FOUND;
     }
     if (path.len == 0) {
+        return PW_BAD_ARGUMENT;
+    }
+    if (is_settled(ctx, path)) {
         return PW_BAD_ARGUMENT;
     }
     bool null = a[2].u32 == 0 && a[3].u32 == 0;

@@ -47,6 +47,8 @@ void pw_root_unref(pw_root_t *root) {
             break;
         }
     }
+    pw_root_forget_declared(root);
+    pw_root_forget_redis(root);
     free(root);
     pw_vm_release(vm);
     pw_filter_root_gone(filter);

@@ -85,6 +85,32 @@ typedef struct {
     uint32_t timeout_ms; /* of the whole call; 0: none */
 } pw_grpc_call_t;
 
+/* A name that a filter wants to have resolved. Borrowed for the duration of the operation. */
+typedef struct {
+    pw_root_t *root;
+    uint32_t token; /* for pw_resolve_done */
+    sl_str_t name;  /* letters, digits, - _ and dots; not empty, and no address */
+} pw_resolve_t;
+
+typedef struct {
+    uint8_t len; /* 4 or 16 */
+    uint8_t bytes[16];
+    uint32_t ttl_s;
+} pw_address_t;
+
+/* A request to Redis. Everything is borrowed for the duration of the operation. */
+typedef struct {
+    pw_root_t *root; /* whose callback gets the answer */
+    uint32_t token;  /* for pw_redis_done */
+    sl_str_t upstream;
+    sl_str_t username, password; /* empty: none */
+    uint32_t database;
+    sl_str_t query;      /* one or several whole commands, checked (sl_resp.h) */
+    uint32_t n_commands; /* so many answers make one */
+    bool blocks;         /* it may take its time: the connection is not for others */
+    uint32_t timeout_ms; /* of the answer; 0: none */
+} pw_redis_call_t;
+
 typedef struct pw_host_ops_s {
     /* ---- clocks, randomness, log ---- */
     uint64_t (*now_ns)(void *worker, bool monotonic);           /* * */
@@ -153,6 +179,16 @@ typedef struct pw_host_ops_s {
     sl_status_t (*grpc_send)(void *worker, void *handle, sl_str_t message);
     void (*grpc_finish)(void *worker, void *handle); /* half-close */
     void (*grpc_cancel)(void *worker, void *handle); /* reset; no events after this, the handle is gone */
+
+    /* ---- names; answers through pw_resolve_done(), never from inside ---- */
+    /* SL_NOT_FOUND: there is no resolver. stream: on whose behalf, may be NULL, and may go before the answer comes. */
+    sl_status_t (*resolve)(void *worker, void *stream, const pw_resolve_t *request, void **handle);
+    void (*resolve_cancel)(void *worker, void *handle); /* no pw_resolve_done after this */
+
+    /* ---- Redis: calls belong to the root alone; answers through pw_redis_done(), never from inside ---- */
+    /* Sends a request. SL_NOT_FOUND: no such upstream; SL_AGAIN: too much is waiting; SL_FAILED: cannot be sent. */
+    sl_status_t (*redis_call)(void *worker, void *stream, const pw_redis_call_t *call, void **handle);
+    void (*redis_cancel)(void *worker, void *handle); /* no pw_redis_done after this; the server may have done it */
 
     /* ---- state shared between VMs and workers; vm_id separates ---- */
     sl_status_t (*shared_get)(void *worker, sl_str_t vm_id, sl_str_t key, sl_buf_t *value, uint32_t *cas);

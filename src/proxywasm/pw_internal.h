@@ -40,6 +40,9 @@ typedef enum {
 #define PW_ROOT_CALLS_MAX 4096              /* in flight for one root context */
 #define PW_REMOTE_CLOSED_MAX 16             /* tokens of gRPC streams that may still be closed */
 #define PW_METRICS_MAX 65536                /* handles of one VM */
+#define PW_RESOLVE_BYTES_MAX 65536          /* what a guest is told about a name */
+#define PW_DECLARED_MAX 256                 /* properties of a root context */
+#define PW_REDIS_MAX 64                     /* clusters of a root context */
 #define PW_RESTART_NS 1000000000u           /* between attempts to start a filter that does not start */
 #define PW_BACKOFF_MIN_MS 1000              /* before a filter that trapped is started without a stream that needs it; doubles */
 #define PW_BACKOFF_MAX_MS 60000
@@ -116,8 +119,8 @@ struct pw_ctx_s {
     uint32_t n_calls;    /* in flight for it */
 };
 
-/* The low two bits of a token. */
-typedef enum { PW_CALL_HTTP = 0, PW_CALL_GRPC = 1, PW_CALL_GRPC_STREAM = 2 } pw_call_kind_t;
+/* The low two bits of a token are those of the kind. */
+typedef enum { PW_CALL_HTTP = 0, PW_CALL_GRPC = 1, PW_CALL_GRPC_STREAM = 2, PW_CALL_REDIS = 3, PW_CALL_RESOLVE = 4 } pw_call_kind_t;
 
 struct pw_call_s {
     pw_id_node_t node; /* in vm->calls */
@@ -129,7 +132,8 @@ struct pw_call_s {
     bool local_closed;     /* a gRPC stream: half-closed from here */
     bool trailers_told;    /* likewise: on_grpc_receive_trailing_metadata has been called */
     bool has_message;      /* a unary gRPC call: */
-    sl_buf_t message;      /* the answer, until its status is known */
+    sl_buf_t message;      /* the answer, until its status is known; the name that is being resolved */
+    bool foreign;          /* of resolving: its foreign function was called */
     pw_call_t *next, **at; /* root->calls */
 };
 
@@ -159,7 +163,13 @@ struct pw_root_s {
     sl_str_t status_message;
     uint32_t remote_closed[PW_REMOTE_CLOSED_MAX]; /* tokens of streams that the peer has closed and the guest has not; a ring */
     uint32_t next_remote_closed;
-    uint32_t tick_ms; /* as the guest last set it */
+    uint32_t tick_ms;               /* as the guest last set it */
+    struct pw_declared_s *declared; /* properties */
+    uint32_t n_declared;
+    struct pw_redis_s *redis; /* clusters that were made known */
+    uint32_t n_redis;
+    bool has_redis_response; /* while its callback runs: */
+    sl_str_t redis_response;
 };
 /* The root context that has the filter's timer and queues; NULL: it does not work now. */
 pw_root_t *pw_root_plugin(pw_root_t *root);
@@ -325,6 +335,12 @@ const char *pw_module_callback(const sl_module_t *module, pw_cb_t cb, pw_abi_ver
 /* A call in flight of ctx, whose handle has still to be set; NULL: no memory, or too many. Bound to the stream only for HTTP. */
 pw_call_t *pw_call_new(pw_vm_t *vm, pw_ctx_t *ctx, pw_call_kind_t kind);
 void pw_call_free(pw_call_t *call);
+/* WasmX: a request that waits goes on by itself when the last call of its filter has been answered. */
+void pw_call_resume_waiting(pw_root_t *root, uint32_t ctx_id);
+void pw_root_forget_redis(pw_root_t *root);
+/* Properties that a filter describes before it sets them. PW_BAD_ARGUMENT: it has done so. */
+pw_result_t pw_property_declare(pw_root_t *root, sl_str_t name, bool read_only);
+void pw_root_forget_declared(pw_root_t *root);
 void pw_root_cancel_calls(pw_root_t *root);
 void pw_root_cancel_grpc_streams(pw_root_t *root); /* they have no end of their own */
 void pw_root_stop(pw_root_t *root);                /* timers, calls, queues: the host forgets the root */
@@ -443,6 +459,8 @@ struct pw_stream_s {
 static inline bool pw_stream_halted(const pw_stream_t *s) {
     return s->reset_new || s->reply_new || s->fail_new;
 }
+/* Keeps a value that is read as filter_state and this name. */
+pw_result_t pw_property_keep_state(pw_stream_t *s, sl_str_t name, sl_str_t value);
 /* The context of a position, made in the guest if it is not there. false: its VM does not work. */
 bool pw_stream_context(pw_stream_t *s, size_t i);
 /* For host calls, which act on a stream from wherever they run: */

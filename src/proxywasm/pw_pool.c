@@ -49,6 +49,8 @@ static bool copy_metrics(const pw_pool_t *pool, pw_vm_t *vm) {
 
 static void instance_free(pw_root_t *root) {
     pw_vm_t *vm = root->vm;
+    pw_root_forget_declared(root);
+    pw_root_forget_redis(root);
     free(root);
     pw_vm_free(vm);
 }
@@ -107,6 +109,8 @@ static bool restore(pw_root_t *root) {
     root->gone = root->done_pending = false;
     root->status = 0;
     root->status_message = SL_STR("");
+    pw_root_forget_declared(root);
+    pw_root_forget_redis(root);
     memset(root->remote_closed, 0, sizeof(root->remote_closed));
     return true;
 }

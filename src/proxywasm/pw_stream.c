@@ -148,6 +148,13 @@ static void release_calls(pw_stream_t *s, pw_position_t *at) {
         }
         call->ctx = NULL;
         at->ctx.n_calls--;
+        if (call->kind == PW_CALL_RESOLVE) { /* its answer is for this stream alone */
+            w->ops->resolve_cancel(w->host, call->handle);
+            w->stats.calls_dropped++;
+            s->n_calls--;
+            pw_call_free(call);
+            continue;
+        }
         if (root->filter->conf.opts.dialect == SL_DIALECT_WASMX) { /* its calls end with their stream, and nobody hears of them */
             w->ops->http_call_cancel(w->host, call->handle);
             w->stats.calls_dropped++;

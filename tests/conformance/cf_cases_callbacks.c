@@ -6,6 +6,10 @@
 #define TICKING "at CONFIGURE; call proxy_set_tick_period_milliseconds 10; "
 #define RESUME_ON_TICK(n) TICKING "at TICK; call proxy_set_effective_context 2; call proxy_continue_stream " #n "; "
 
+#define PING "'*1\\r\\n$4\\r\\nPING\\r\\n'"
+#define RESOLVE "call proxy_call_foreign_function 'resolve_host' 'a.b' &p &n; u32 n = 0; return 1; "
+#define REDIS "call proxy_redis_init 'up' null null 0; call proxy_redis_call 'up' " PING " &t; return 1; "
+
 const cf_case_t cf_cases_callbacks[] = {
     /* ---- start ---- */
     {"proxy_on_context_create", "announces the root with parent 0, then each stream with its root", 0,
@@ -149,9 +153,49 @@ const cf_case_t cf_cases_callbacks[] = {
     {"proxy_on_grpc_close", "ends the VM with a trap", 0,
      "call proxy_grpc_stream 'up' 'pkg.Service' 'Method' null &t; return 1; at GRPCC; trap; host grpc close 14; host run; expect dead; "
      "expect grpcs 0; expect status 500"},
-    {"proxy_on_foreign_function", "may be exported", 0, "at FOREIGN; never"},
-    {"proxy_on_redis_call_response", "may be exported", 0, "at REDIS; never"},
-    {"envoy_on_resolve_dns", "may be exported", 0, "at DNS; never"},
+    {"proxy_on_foreign_function", "comes for the stream that asked, with the address and the name", 0,
+     RESOLVE "at FOREIGN; args 2 0 8; call proxy_get_buffer_bytes 8 0 100 &q &m; show q m = '\\x04\\x0a\\0\\0\\x01a.b'; "
+             "call proxy_continue_stream 0; host run; expect outcome paused; host resolved '\\x0a\\0\\0\\x01'; expect outcome done"},
+    {"proxy_on_foreign_function", "has no address where there is none", 0,
+     RESOLVE "at FOREIGN; args 2 0 4; call proxy_get_buffer_bytes 8 0 100 &q &m; show q m = '\\0a.b'; host run; host resolved none"},
+    {"proxy_on_foreign_function", "comes for the root context that asked", 0,
+     "at CONFIGURE; call proxy_call_foreign_function 'resolve_lua' 'a.b' &p &n; at FOREIGN; args 1 0 4; host resolved none"},
+    {"proxy_on_foreign_function", "does not come for a stream that has gone, which is counted", 0,
+     RESOLVE "at FOREIGN; never; host run; host free; expect resolves 0; expect outcancels 1; expect dropped 1"},
+    {"proxy_on_foreign_function", "is not there in 0.1.0", CF_ABI_0_1_0, RESOLVE "at FOREIGN; never; host run; host resolved none"},
+    {"proxy_on_foreign_function", "ends the VM with a trap", 0,
+     RESOLVE "at FOREIGN; trap; host run; host resolved none; host run; expect dead; expect status 500"},
+    {"proxy_on_foreign_function", "has no data afterwards", 0,
+     RESOLVE
+     "at FOREIGN; call proxy_continue_stream 0; at RESH; call proxy_get_buffer_bytes 8 0 9 &q &m = 1; host run; host resolved none"},
+    {"proxy_on_redis_call_response", "comes for the root context with the answer in buffer 9", 0,
+     REDIS "at REDIS; args 1 7 0 7; call proxy_get_buffer_bytes 9 0 100 &q &m; show q m = '+PONG\\r\\n'; "
+           "call proxy_set_effective_context 2; call proxy_continue_stream 0; host run; host redis '+PONG\\r\\n'; expect outcome done; "
+           "expect redises 0"},
+    {"proxy_on_redis_call_response", "tells a failure by its status, without an answer", 0,
+     REDIS "at REDIS; args 1 7 11 0; call proxy_get_buffer_bytes 9 0 100 &q &m = 1; call proxy_get_status &c &q &m; u32 c = 11; host run; "
+           "host redisfail"},
+    {"proxy_on_redis_call_response", "gives errors of the server as answers", 0,
+     REDIS "at REDIS; args 1 7 0 6; host run; host redis '-ERR\\r\\n'"},
+    {"proxy_on_redis_call_response", "tells that the time is over", 0,
+     "call proxy_redis_init 'up' null null 50; call proxy_redis_call 'up' " PING " &t; return 1; at REDIS; args 1 7 11 0; host run; "
+     "host advance 49; expect redises 1; host advance 1; expect redises 0"},
+    {"proxy_on_redis_call_response", "comes when the stream that asked has gone", 0,
+     REDIS "at REDIS; args 1 7 0 5; host run; host free; host redis '+OK\\r\\n'"},
+    {"proxy_on_redis_call_response", "does not come for a filter that has gone", 0, REDIS "at REDIS; never; host run; expect redises 1"},
+    {"proxy_on_redis_call_response", "is not there in 0.1.0", CF_ABI_0_1_0, REDIS "at REDIS; never; host run; host redis '+OK\\r\\n'"},
+    {"proxy_on_redis_call_response", "may make another call", 0,
+     REDIS "at REDIS 1; call proxy_redis_call 'up' " PING " &t; u32 t = 11; at REDIS 2; args 1 11 0 5; host run; host redis "
+           "'+OK\\r\\n'; host redis '+OK\\r\\n'"},
+    {"proxy_on_redis_call_response", "ends the VM with a trap, and with it the other calls", 0,
+     REDIS "call proxy_redis_call 'up' " PING
+           " &t; at REDIS; trap; host run; expect redises 2; host redis '+OK\\r\\n'; host run; expect dead; "
+           "expect redises 0; expect status 500"},
+    {"envoy_on_resolve_dns", "comes for the root context with all addresses", 0,
+     "call envoy_resolve_dns 'a.b' &t; return 1; at DNS; args 1 4 17; call proxy_get_buffer_bytes 8 0 100 &q &m; "
+     "show q m = '\\x01\\0\\0\\0\\x3c\\0\\0\\010.0.0.1\\0'; host run; host resolved '\\x0a\\0\\0\\x01'"},
+    {"envoy_on_resolve_dns", "has no data where there is no address", 0,
+     "call envoy_resolve_dns 'a.b' &t; return 1; at DNS; args 1 4 0; host run; host resolved none"},
     {"envoy_on_stats_update", "may be exported", 0, "at STATS; never"},
     {"proxy_on_new_connection", "may be exported and is never called for HTTP", 0, "at NEWCONN; never"},
     {"proxy_on_downstream_data", "may be exported and is never called for HTTP", 0, "at DOWNDATA; never"},

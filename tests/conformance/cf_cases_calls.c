@@ -3,6 +3,7 @@
 
 #define V1 CF_ABI_0_1_0
 #define V20 CF_ABI_0_2_0
+#define PING "'*1\\r\\n$4\\r\\nPING\\r\\n'"
 #define GET "{:method=GET,:path=/x,:authority=up}"
 
 const cf_case_t cf_cases_calls[] = {
@@ -311,13 +312,94 @@ const cf_case_t cf_cases_calls[] = {
     /* ---- foreign functions and extensions ---- */
     {"proxy_call_foreign_function", "answers NotFound for a name that nobody knows", 0,
      "call proxy_call_foreign_function 'no_such' 'args' &p &n = 1; call proxy_call_foreign_function null null 0 0 = 1"},
-    {"proxy_redis_init", "is not available here", 0, "call proxy_redis_init 'up' 'user' 'password' 100 = 12"},
-    {"proxy_redis_call", "is not available here", 0, "call proxy_redis_call 'up' 'query' &t = 12"},
+    {"proxy_call_foreign_function", "tells the size alone to who wants no bytes", 0,
+     "host loglevel 2; call proxy_call_foreign_function 'get_log_level' null 0 &n; u32 n = 4; "
+     "call proxy_call_foreign_function 'get_log_level' null &p &n; show p n = '\\x02\\0\\0\\0'"},
+    {"proxy_call_foreign_function", "does nothing when the result cannot be told", 0,
+     "call proxy_call_foreign_function 'resolve_host' 'name' 0xfffffff0 &n = 6; expect resolves 0"},
+    {"proxy_call_foreign_function", "compresses, and takes it apart again", 0,
+     "call proxy_call_foreign_function 'compress' 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa' &p &n; show p n has 'x\\x9c'; "
+     "call proxy_call_foreign_function 'uncompress' 'x\\x9cKL\\x84\\x01\\0\\x14\\xe1\\x03\\xcb' &q &m; show q m = 'aaaaaaaaaa'"},
+    {"proxy_call_foreign_function", "does not uncompress what is none, or cut, or damaged", 0,
+     "call proxy_call_foreign_function 'uncompress' 'no zlib' &p &n = 3; call proxy_call_foreign_function 'uncompress' null &p &n = 3; "
+     "call proxy_call_foreign_function 'uncompress' 'x\\x9cKL\\x84\\x01\\0\\x14' &p &n = 3; "
+     "call proxy_call_foreign_function 'uncompress' 'x\\x9cKL\\x84\\x01\\0\\x14\\xe1\\x03\\xcc' &p &n = 3"},
+    {"proxy_call_foreign_function", "says what is wrong with a signature", 0,
+     "call proxy_call_foreign_function 'verify_signature' '\\x0a\\x06sha256\\x12\\x03key\\x1a\\x03sig\\x22\\x04text' &p &n; "
+     "show p n = '\\x12\\x16the key cannot be read'; "
+     "call proxy_call_foreign_function 'verify_signature' '\\x0a\\x60short' &p &n = 2; "
+     "call proxy_call_foreign_function 'sign' '\\x0a\\x06sha256\\x12\\x03key\\x1a\\x04text' &p &n; "
+     "show p n = '\\x1a\\x16the key cannot be read'; call proxy_call_foreign_function 'sign' '\\x07' &p &n = 2"},
+    {"proxy_call_foreign_function", "lets a property be declared once, and a read-only one be set once", 0,
+     "at CONFIGURE; call proxy_call_foreign_function 'declare_property' '\\x0a\\x02ro\\x10\\x01' 0 0; "
+     "call proxy_call_foreign_function 'declare_property' '\\x0a\\x02rw\\x18\\x01' 0 0; "
+     "call proxy_call_foreign_function 'declare_property' '\\x0a\\x02ro' 0 0 = 2; "
+     "call proxy_call_foreign_function 'declare_property' '\\x10\\x01' 0 0 = 2; "
+     "call proxy_call_foreign_function 'declare_property' '\\x0a\\x01x\\x18\\x04' 0 0 = 2; "
+     "call proxy_call_foreign_function 'declare_property' '\\x0a\\x09x' 0 0 = 2; "
+     "at REQH; call proxy_set_property 'ro' '1'; call proxy_set_property 'ro' '2' = 2; call proxy_get_property 'ro' &p &n; "
+     "show p n = '1'; call proxy_set_property 'rw' '1'; call proxy_set_property 'rw' '2'; call proxy_get_property 'rw' &p &n; "
+     "show p n = '2'"},
+    {"proxy_call_foreign_function", "keeps filter state with the stream, but for what is Envoy's", 0,
+     "at CONFIGURE; call proxy_call_foreign_function 'set_envoy_filter_state' '\\x0a\\x04mine\\x12\\x01v' 0 0 = 1; "
+     "at REQH; call proxy_call_foreign_function 'set_envoy_filter_state' '\\x0a\\x04mine\\x12\\x01v' 0 0; "
+     "call proxy_get_property 'filter_state\\0mine' &p &n; show p n = 'v'; call proxy_get_property 'mine' &p &n = 1; "
+     "call proxy_set_property 'other' 'w'; call proxy_get_property 'filter_state' &p &n; show p n = {mine=v,wasm.other=w}; "
+     "call proxy_call_foreign_function 'set_envoy_filter_state' '\\x0a\\x0aenvoy.name\\x12\\x01v' 0 0 = 1; "
+     "call proxy_call_foreign_function 'set_envoy_filter_state' '\\xff' 0 0 = 2"},
+    {"proxy_call_foreign_function", "takes Higress's hint about requests per cycle", 0,
+     "call proxy_call_foreign_function 'set_global_max_requests_per_io_cycle' '12345678' 0 0; "
+     "call proxy_call_foreign_function 'set_global_max_requests_per_io_cycle' '1' 0 0 = 2"},
+    {"proxy_call_foreign_function", "clears the route cache", 0,
+     "call proxy_call_foreign_function 'clear_route_cache' null 0 0; expect routeclears 1"},
+    {"proxy_call_foreign_function", "knows no expressions", 0, "call proxy_call_foreign_function 'expr_create' 'true' &p &n = 1"},
+    {"proxy_call_foreign_function", "resolves an address by itself", 0,
+     "call proxy_call_foreign_function 'resolve_host' '10.1.2.3' &p &n; show p n = '\\x0a\\x01\\x02\\x03'; "
+     "call proxy_call_foreign_function 'resolve_lua' '::1' &p &n; show p n = '\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\x01'; "
+     "call proxy_call_foreign_function 'resolve_host' null &p &n = 2; call proxy_call_foreign_function 'resolve_host' 'a b' &p &n = 2; "
+     "expect resolves 0"},
+    {"proxy_call_foreign_function", "answers an internal failure where there is no resolver", 0,
+     "host refuse; call proxy_call_foreign_function 'resolve_host' 'name' &p &n = 10; call envoy_resolve_dns 'name' &t = 10; u32 t = 0"},
+    {"proxy_redis_init", "takes a cluster with its credentials", 0,
+     "at CONFIGURE; call proxy_redis_init 'up?db=3' 'user' 'pass' 100; at REQH; call proxy_redis_call 'up' " PING
+     " &t; nonzero t; return 1; "
+     "host run; expect redis upstream 'up'; expect redis username 'user'; expect redis password 'pass'; expect redis database 3; "
+     "expect redis timeout 100; expect redis commands 1; expect redis blocks 0; expect redis query " PING},
+    {"proxy_redis_init", "may be called again", 0,
+     "call proxy_redis_init 'up?db=3' 'user' 'pass' 100; call proxy_redis_init 'up?x=y&db=4' null null 0; call proxy_redis_call 'up' " PING
+     " &t; return 1; host run; expect redis username ''; expect redis database 4; expect redis timeout 0"},
+    {"proxy_redis_init", "refuses what is no name or database", 0,
+     "call proxy_redis_init null null null 100 = 2; call proxy_redis_init '?db=1' null null 100 = 2; call proxy_redis_init 'a b' null null "
+     "1 = "
+     "2; call proxy_redis_init 'up?db=x' null null 1 = 2; call proxy_redis_init 'up?db=' null null 1 = 2; "
+     "call proxy_redis_init 'up?db=99999999999' null null 1 = 2; call proxy_redis_init 'up' null null -1 = 2"},
+    {"proxy_redis_call", "wants the cluster made known before", 0,
+     "call proxy_redis_call 'up' " PING " &t = 2; u32 t = 0; expect log 'proxy_redis_init'"},
+    {"proxy_redis_call", "refuses what is no whole request, or is bad for others", 0,
+     "call proxy_redis_init 'up' null null 0; call proxy_redis_call 'up' null &t = 2; call proxy_redis_call 'up' 'PING\\r\\n' &t = 2; "
+     "call proxy_redis_call 'up' '*1\\r\\n$4\\r\\nPIN' &t = 2; call proxy_redis_call 'up' '*2\\r\\n$6\\r\\nselect\\r\\n$1\\r\\n1\\r\\n' "
+     "&t = 2; call proxy_redis_call 'up' '*1\\r\\n$5\\r\\nMULTI\\r\\n' &t = 2; u32 t = 0; expect redises 0"},
+    {"proxy_redis_call", "takes several commands at once, and another database", 0,
+     "call proxy_redis_init 'up' null null 0; call proxy_redis_call 'up?db=9' '*1\\r\\n$5\\r\\nMULTI\\r\\n*1\\r\\n$4\\r\\nexec\\r\\n' &t; "
+     "return 1; host run; expect redis commands 2; expect redis database 9"},
+    {"proxy_redis_call", "says that a command may take its time", 0,
+     "call proxy_redis_init 'up' null null 0; call proxy_redis_call 'up' '*3\\r\\n$5\\r\\nblpop\\r\\n$1\\r\\nk\\r\\n$1\\r\\n0\\r\\n' &t; "
+     "return 1; host run; expect redis blocks 1"},
+    {"proxy_redis_call", "refuses a cluster that does not exist, and one that cannot be asked", 0,
+     "host upstream up; call proxy_redis_init 'nobody' null null 0; call proxy_redis_call 'nobody' " PING " &t = 2; u32 t = 0"},
+    {"proxy_redis_call", "answers an internal failure where nothing can be sent", 0,
+     "host refuse; call proxy_redis_init 'up' null null 0; call proxy_redis_call 'up' " PING " &t = 10; u32 t = 0"},
+    {"proxy_redis_call", "may be made in every callback", 0,
+     "at CONFIGURE; call proxy_redis_init 'up' null null 0; call proxy_redis_call 'up' " PING
+     " &t; at REQH; call proxy_redis_call 'up' " PING " &t; at RESB 1; call proxy_redis_call 'up' " PING
+     " &t; at LOG; call proxy_redis_call 'up' " PING " &t; expect redises 3; host free; expect redises 4"},
     {"proxy_inject_encoded_data_to_filter_chain", "is not available here", 0,
      "call proxy_inject_encoded_data_to_filter_chain 'body' 1 = 12"},
     {"proxy_get_upstream_hosts", "is not available here", 0, "call proxy_get_upstream_hosts &p &n = 12; untouched p"},
     {"proxy_set_upstream_override_host", "is not available here", 0, "call proxy_set_upstream_override_host 'host' = 12"},
-    {"envoy_resolve_dns", "is not available here", 0, "call envoy_resolve_dns 'name' &t = 12; untouched t"},
+    {"envoy_resolve_dns", "asks the resolver", 0,
+     "call envoy_resolve_dns 'name' &t; nonzero t; call envoy_resolve_dns 'a b' &t = 2; call envoy_resolve_dns null &t = 2; return 1; host "
+     "run; expect resolves 1"},
     {"pthread_equal", "compares", 0, "call pthread_equal 5 5 = 1; call pthread_equal 5 6 = 0"},
     {"emscripten_notify_memory_growth", "does nothing", 0, "call emscripten_notify_memory_growth 0; reached"},
     {"abort", "traps", 0, "call abort 0 0 1 2 traps; expect dead"},

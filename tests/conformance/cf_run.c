@@ -229,6 +229,19 @@ static bool grpc(run_t *r, const cf_host_t *h) {
     return ok ? mh_run(r->mh) : fail(r, "no such gRPC call or action", h->text);
 }
 
+/* The oldest name: an address of 4 or 16 bytes, or `none`. */
+static bool resolved(run_t *r, const cf_host_t *h) {
+    pw_address_t a = {.len = (uint8_t)h->words[2].len, .ttl_s = 60};
+    bool none = is(h->words[2], "none");
+    if (!none && h->words[2].len != 4 && h->words[2].len != 16) {
+        return fail(r, "no address", h->text);
+    }
+    if (!none) {
+        memcpy(a.bytes, h->words[2].data, a.len);
+    }
+    return mh_resolve_answer(r->mh, 0, &a, !none) ? mh_run(r->mh) : fail(r, "nothing to resolve", h->text);
+}
+
 static bool act(run_t *r, const cf_host_t *h) {
     sl_str_t verb = h->words[1];
     if (is(verb, "exchange")) {
@@ -251,6 +264,15 @@ static bool act(run_t *r, const cf_host_t *h) {
     }
     if (is(verb, "grpc")) {
         return grpc(r, h);
+    }
+    if (is(verb, "resolved")) {
+        return resolved(r, h);
+    }
+    if (is(verb, "redis")) {
+        return mh_redis_answer(r->mh, 0, h->words[2]) ? mh_run(r->mh) : fail(r, "no request to Redis", h->text);
+    }
+    if (is(verb, "redisfail")) {
+        return mh_redis_answer(r->mh, 0, SL_STR_NULL) ? mh_run(r->mh) : fail(r, "no request to Redis", h->text);
     }
     if (is(verb, "gone")) {
         mh_exchange_client_gone(r->stream);
@@ -350,6 +372,27 @@ static bool expect_grpc(run_t *r, const cf_host_t *h) {
     return sl_str_eq(got, want) || fail_got(r, h->text, got);
 }
 
+static bool expect_redis(run_t *r, const cf_host_t *h) {
+    const mh_redis_t *call = mh_redis_at(r->mh, 0);
+    sl_str_t what = h->words[2], want = h->words[3];
+    if (call == NULL) {
+        return fail(r, "no request to Redis", h->text);
+    }
+    if (is(what, "database") || is(what, "commands") || is(what, "timeout") || is(what, "blocks")) {
+        uint64_t got = is(what, "database")   ? call->database
+                       : is(what, "commands") ? call->n_commands
+                       : is(what, "timeout")  ? call->timeout_ms
+                                              : call->blocks;
+        return got == to_number(want) || fail_number(r, h->text, got);
+    }
+    sl_str_t got = is(what, "upstream")   ? call->upstream
+                   : is(what, "username") ? call->username
+                   : is(what, "password") ? call->password
+                   : is(what, "query")    ? call->query
+                                          : SL_STR("(no such thing)");
+    return sl_str_eq(got, want) || fail_got(r, h->text, got);
+}
+
 static bool expect_shared(run_t *r, const cf_host_t *h) {
     sl_buf_t value;
     uint32_t cas;
@@ -435,6 +478,21 @@ static bool check(run_t *r, const cf_host_t *h) {
     }
     if (is(what, "grpccancels")) {
         return expect_number(r, h, mh_grpc_cancelled(r->mh));
+    }
+    if (is(what, "redises")) {
+        return expect_number(r, h, mh_redis_count(r->mh));
+    }
+    if (is(what, "resolves")) {
+        return expect_number(r, h, mh_resolve_count(r->mh));
+    }
+    if (is(what, "outcancels")) {
+        return expect_number(r, h, mh_out_cancelled(r->mh));
+    }
+    if (is(what, "dropped")) {
+        return expect_number(r, h, pw_worker_stats(mh_worker(r->mh)).calls_dropped);
+    }
+    if (is(what, "redis")) {
+        return expect_redis(r, h);
     }
     if (is(what, "grpc")) {
         return expect_grpc(r, h);

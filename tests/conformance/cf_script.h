@@ -17,6 +17,9 @@
  *   message post|get|trailers|late|empty|early    how request and response look; before anything else (post when left out)
  *   host dialect wasmx          before anything else, too
  *   host exchange|tick|run|answer|fail|timeout|gone|advance MS|free [early]|push 'name' 'data'|upstream NAME|refuse|prop PATH 'v'|loglevel
+ *   host resolved '4 or 16 bytes'|none; host redis 'answer'; host redisfail     what becomes of the oldest name, or request to Redis
+ *   expect resolves|redises|outcancels|dropped N; expect redis upstream|username|password|query 'text'
+ *   expect redis database|commands|timeout|blocks N
  *   host grpc headers|none|message 'text'|trailers|close STATUS ['text']      what the peer of the oldest gRPC call does
  *   expect grpc upstream|authority|service|method 'text'; expect grpc sent N 'text'; expect grpc metadata KEY 'v'|none
  *   expect grpc finished|tls|timeout|messages N; expect grpcs|grpccancels N

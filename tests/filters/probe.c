@@ -20,7 +20,7 @@
  *           of a stream: context_create request_headers request_body request_trailers request_metadata response_headers
  *           response_body response_trailers response_metadata new_connection downstream_data upstream_data downstream_close
  *           upstream_close done log delete
- *           of a call: http_call_response (or call_response) grpc_initial_metadata grpc_receive grpc_trailing_metadata grpc_close;
+ *           of a call: http_call_response (or call_response) grpc_initial_metadata grpc_receive grpc_trailing_metadata grpc_close redis_response;
  *           the stream that made the call is made effective before the first line, if it still exists
  *           root_create knows only the lines of the VM configuration.
  *   when    eos (end of stream seen, or the callback does not tell), more (not yet), or a number: only this run of the phase
@@ -76,6 +76,8 @@
  *     grpc_call UPSTREAM SERVICE METHOD TIMEOUT_MS [MESSAGE] [NAME=VALUE ...]
  *     grpc_stream UPSTREAM SERVICE METHOD [NAME=VALUE ...]                 grpc_send[@call] END TEXT
  *     grpc_cancel[@call]     grpc_close[@call]      call_status [note]
+ *     redis_init UPSTREAM TIMEOUT_MS [USER] [PASSWORD]
+ *     redis UPSTREAM COMMAND [WORD ...]             redis_raw UPSTREAM TEXT                       TEXT: the bytes of the request
  *   Shared state.
  *     shared_get KEY [note]  shared_set KEY VALUE [CAS]                    queue_register NAME    queue_resolve VM NAME
  *     enqueue[@queue] TEXT   dequeue[@queue] [note]
@@ -139,6 +141,7 @@ typedef enum {
     GRPC_RECEIVE,
     GRPC_TRAILING_METADATA,
     GRPC_CLOSE,
+    REDIS_RESPONSE,
     PHASES,
 } phase_t;
 
@@ -180,6 +183,7 @@ static const phase_row_t phases[PHASES] = {
     [GRPC_RECEIVE] = {"grpc_receive", 4, 5, -1},
     [GRPC_TRAILING_METADATA] = {"grpc_trailing_metadata", 5, 5, -1},
     [GRPC_CLOSE] = {"grpc_close", 5, 5, -1},
+    [REDIS_RESPONSE] = {"redis_response", 0, 9, -1},
 };
 
 /* ---- growing text ------------------------------------------------------------------------------------------------ */
@@ -1428,6 +1432,51 @@ static pw_status_t run_foreign_null(command_t *command) {
     return proxy_call_foreign_function(name.data, name.len, arguments.data, arguments.len, NULL, NULL);
 }
 
+/* ---- commands: Redis ---------------------------------------------------------------------------------------------- */
+
+static pw_status_t run_redis_init(command_t *command) {
+    pw_str_t up = word(command, 0);
+    pw_str_t user = word(command, 2);
+    pw_str_t password = word(command, 3);
+    return proxy_redis_init(up.data, up.len, user.data, user.len, password.data, password.len, number(command, 1));
+}
+
+static pw_status_t redis_send(command_t *command, pw_str_t query) {
+    pw_str_t up = word(command, 0);
+    uint32_t token = 0;
+    pw_status_t status = proxy_redis_call(up.data, up.len, query.data, query.len, &token);
+    if (status == PW_OK) {
+        call_add(command->run->context, token);
+    }
+    return status;
+}
+
+static void add_count(pw_bytes_t *out, char type, uint64_t n) {
+    text_add_char(out, type);
+    text_add_u64(out, n);
+    text_add(out, PW_STR("\r\n"));
+}
+
+static pw_status_t run_redis(command_t *command) {
+    pw_bytes_t query = {0};
+    add_count(&query, '*', command->n - 1);
+    for (uint32_t i = 1; i < command->n; i++) {
+        add_count(&query, '$', word(command, i).len);
+        text_add(&query, word(command, i));
+        text_add(&query, PW_STR("\r\n"));
+    }
+    pw_status_t status = redis_send(command, pw_bytes_str(query));
+    pw_bytes_free(&query);
+    return status;
+}
+
+static pw_status_t run_redis_raw(command_t *command) {
+    pw_bytes_t query = text(command, 1);
+    pw_status_t status = redis_send(command, pw_bytes_str(query));
+    pw_bytes_free(&query);
+    return status;
+}
+
 /* ---- raw host calls ---------------------------------------------------------------------------------------------- */
 
 typedef void (*function_t)(void);
@@ -1668,6 +1717,9 @@ static const command_row_t commands[] = {
     {"metric_add", run_metric_add},
     {"metric_record", run_metric_record},
     {"metric_get", run_metric_get},
+    {"redis_init", run_redis_init},
+    {"redis", run_redis},
+    {"redis_raw", run_redis_raw},
     {"foreign", run_foreign},
     {"foreign_null", run_foreign_null},
     {"raw", run_raw},
@@ -1926,7 +1978,7 @@ static void run_answer(run_t *run, uint32_t root_id, pw_str_t arguments) {
     if (caller != NULL) {
         (void)proxy_set_effective_context(caller->id);
     }
-    if (root != NULL && (run->phase == HTTP_CALL_RESPONSE || run->phase == GRPC_CLOSE)) {
+    if (root != NULL && (run->phase == HTTP_CALL_RESPONSE || run->phase == GRPC_CLOSE || run->phase == REDIS_RESPONSE)) {
         call_forget(root, run->token);
     }
     (void)run_phase(run, arguments);
@@ -2099,6 +2151,11 @@ PW_EXPORT void proxy_on_grpc_receive_trailing_metadata(uint32_t root_id, uint32_
 PW_EXPORT void proxy_on_grpc_close(uint32_t root_id, uint32_t call_id, uint32_t grpc_status) {
     run_t run = {.phase = GRPC_CLOSE, .token = call_id, .code = grpc_status, .eos = 1};
     run_answer(&run, root_id, PW_STR("token=$token status=$code ctx=$ctx root=$root"));
+}
+
+PW_EXPORT void proxy_on_redis_call_response(uint32_t root_id, uint32_t call_id, uint32_t redis_status, uint32_t response_size) {
+    run_t run = {.phase = REDIS_RESPONSE, .token = call_id, .code = redis_status, .size = response_size, .eos = 1};
+    run_answer(&run, root_id, PW_STR("token=$token status=$code size=$size ctx=$ctx root=$root"));
 }
 
 PW_EXPORT void proxy_on_foreign_function(uint32_t context_id, uint32_t function_id, uint32_t data_size) {

@@ -236,6 +236,19 @@ void ngx_http_sluice_grpc_finish(void *worker, void *handle);
 void ngx_http_sluice_grpc_cancel(void *worker, void *handle);
 void ngx_http_sluice_grpc_stop(void); /* closes the connections of the worker; its calls have ended */
 
+/* ---- ngx_http_sluice_resolve.c: operations of pw_host_ops_t ----------------------------------------------------------------------------
+ */
+
+sl_status_t ngx_http_sluice_resolve(void *worker, void *stream, const pw_resolve_t *request, void **handle);
+void ngx_http_sluice_resolve_cancel(void *worker, void *handle);
+
+/* ---- ngx_http_sluice_redis.c: operations of pw_host_ops_t; ngx_http_sluice_redis_conn.c ------------------------------------------------
+ */
+
+sl_status_t ngx_http_sluice_redis_call(void *worker, void *stream, const pw_redis_call_t *request, void **handle);
+void ngx_http_sluice_redis_cancel(void *worker, void *handle);
+void ngx_http_sluice_redis_stop(void); /* closes the connections of the worker; its calls have ended */
+
 /* ---- ngx_http_sluice_ops.c --------------------------------------------------------------------------------------------------------------
  */
 

@@ -165,6 +165,7 @@ static ngx_int_t postconfiguration(ngx_conf_t *cf) {
 static void exit_process(ngx_cycle_t *cycle) {
     ngx_http_sluice_ctx_free_spare();
     ngx_http_sluice_grpc_stop();
+    ngx_http_sluice_redis_stop();
     ngx_http_sluice_pool_stop();
     ngx_http_sluice_call_tls_free();
 }

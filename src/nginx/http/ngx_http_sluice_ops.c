@@ -164,4 +164,8 @@ void ngx_http_sluice_ops_init(void) {
     ngx_sluice_ops.grpc_send = ngx_http_sluice_grpc_send;
     ngx_sluice_ops.grpc_finish = ngx_http_sluice_grpc_finish;
     ngx_sluice_ops.grpc_cancel = ngx_http_sluice_grpc_cancel;
+    ngx_sluice_ops.resolve = ngx_http_sluice_resolve;
+    ngx_sluice_ops.resolve_cancel = ngx_http_sluice_resolve_cancel;
+    ngx_sluice_ops.redis_call = ngx_http_sluice_redis_call;
+    ngx_sluice_ops.redis_cancel = ngx_http_sluice_redis_cancel;
 }

@@ -457,7 +457,7 @@ static void others(pt_t *t) {
     assert_int_equal(guest_call(t, "proxy_grpc_cancel", 5), PW_NOT_FOUND);
     assert_int_equal(guest_call(t, "proxy_grpc_call", 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, at), PW_PARSE_FAILURE);
     assert_int_equal(guest_call(t, "proxy_grpc_call", name, 3, name, 3, name, 3, 0, 0, 0, 0, 0, at), PW_INTERNAL_FAILURE);
-    assert_int_equal(guest_call(t, "proxy_redis_init", 0, 0, 0, 0, 0, 0, 0), PW_UNIMPLEMENTED);
+    assert_int_equal(guest_call(t, "proxy_get_upstream_hosts", 0, 0), PW_UNIMPLEMENTED);
     assert_int_equal(guest_call(t, "proxy_continue_stream", 3), PW_UNIMPLEMENTED);
     assert_int_equal(guest_call(t, "proxy_continue_stream", 4), PW_BAD_ARGUMENT);
     assert_int_equal(guest_call(t, "proxy_close_stream", 4), PW_BAD_ARGUMENT);

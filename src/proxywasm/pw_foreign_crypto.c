@@ -1,0 +1,176 @@
+/* Foreign functions: signatures. */
+#include "pw_foreign.h"
+
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+#include <openssl/x509.h>
+
+#include "pw_proto.h"
+
+#define KEY_BYTES_MAX (16 * 1024)
+#define KEY_BITS_MAX 8192 /* larger ones take the event loop too long */
+
+/* ---- keys ---- */
+
+/* Nobody is there to type a pass phrase. */
+static int no_passphrase(char *to, int size, int writing, void *ud) {
+    (void)to;
+    (void)size;
+    (void)writing;
+    (void)ud;
+    return -1;
+}
+
+static EVP_PKEY *checked(EVP_PKEY *key) {
+    if (key != NULL && EVP_PKEY_bits(key) > KEY_BITS_MAX) {
+        EVP_PKEY_free(key);
+        return NULL;
+    }
+    return key;
+}
+
+static EVP_PKEY *read_pem(sl_str_t pem, bool is_private) {
+    BIO *bio = BIO_new_mem_buf(pem.data, (int)pem.len);
+    EVP_PKEY *key = NULL;
+    if (bio != NULL) {
+        key = is_private ? PEM_read_bio_PrivateKey(bio, NULL, no_passphrase, NULL) : PEM_read_bio_PUBKEY(bio, NULL, no_passphrase, NULL);
+    }
+    BIO_free(bio);
+    return checked(key);
+}
+
+static EVP_PKEY *read_der(sl_str_t der, bool is_private) {
+    const unsigned char *at = (const unsigned char *)der.data;
+    return checked(is_private ? d2i_AutoPrivateKey(NULL, &at, (long)der.len) : d2i_PUBKEY(NULL, &at, (long)der.len));
+}
+
+/* Text wins where both are given. */
+static EVP_PKEY *read_key(sl_str_t der, sl_str_t pem, bool is_private) {
+    if (der.len > KEY_BYTES_MAX || pem.len > KEY_BYTES_MAX) {
+        return NULL;
+    }
+    return pem.len != 0 ? read_pem(pem, is_private) : der.len != 0 ? read_der(der, is_private) : NULL;
+}
+
+/* ---- digests ---- */
+
+/* Keys of the Edwards curves have theirs built in. */
+static bool has_own_digest(const EVP_PKEY *key) {
+    return EVP_PKEY_id(key) == EVP_PKEY_ED25519 || EVP_PKEY_id(key) == EVP_PKEY_ED448;
+}
+
+static const EVP_MD *digest_of(sl_str_t name) {
+    static const struct {
+        const char *name;
+        const EVP_MD *(*md)(void);
+    } digests[] = {{"sha1", EVP_sha1}, {"sha224", EVP_sha224}, {"sha256", EVP_sha256}, {"sha384", EVP_sha384}, {"sha512", EVP_sha512}};
+    for (size_t i = 0; i < sizeof(digests) / sizeof(digests[0]); i++) {
+        if (sl_str_eq_nocase(name, sl_cstr(digests[i].name))) {
+            return digests[i].md();
+        }
+    }
+    return NULL;
+}
+
+/* ---- the work: NULL, or what is wrong ---- */
+
+static const char *verify(EVP_MD_CTX *md, EVP_PKEY *key, const EVP_MD *digest, sl_str_t signature, sl_str_t text) {
+    if (EVP_DigestVerifyInit(md, NULL, digest, NULL, key) != 1) {
+        return "this key cannot verify signatures of this kind";
+    }
+    int rc = EVP_DigestVerify(md, (const unsigned char *)signature.data, signature.len, (const unsigned char *)text.data, text.len);
+    return rc == 1 ? NULL : "the signature is not one of this text by this key";
+}
+
+static const char *make(EVP_MD_CTX *md, EVP_PKEY *key, const EVP_MD *digest, sl_str_t text, sl_buf_t *signature) {
+    size_t len = 0;
+    if (EVP_DigestSignInit(md, NULL, digest, NULL, key) != 1) {
+        return "this key cannot make signatures of this kind";
+    }
+    if (EVP_DigestSign(md, NULL, &len, (const unsigned char *)text.data, text.len) != 1 || sl_buf_reserve(signature, len) != SL_OK ||
+        EVP_DigestSign(md, (unsigned char *)signature->data, &len, (const unsigned char *)text.data, text.len) != 1) {
+        return "the text could not be signed";
+    }
+    signature->len = len;
+    return NULL;
+}
+
+typedef struct {
+    sl_str_t hash, der, pem, signature, text;
+} request_t;
+
+/* signature_out NULL: verify. */
+static const char *work(const request_t *r, sl_buf_t *signature_out) {
+    EVP_PKEY *key = read_key(r->der, r->pem, signature_out != NULL);
+    if (key == NULL) {
+        return "the key cannot be read";
+    }
+    const EVP_MD *digest = has_own_digest(key) ? NULL : digest_of(r->hash);
+    EVP_MD_CTX *md = EVP_MD_CTX_new();
+    const char *bad = md == NULL                               ? "out of memory"
+                      : digest == NULL && !has_own_digest(key) ? "this hash function is not supported"
+                      : signature_out != NULL                  ? make(md, key, digest, r->text, signature_out)
+                                                               : verify(md, key, digest, r->signature, r->text);
+    EVP_MD_CTX_free(md);
+    EVP_PKEY_free(key);
+    return bad;
+}
+
+/* ---- messages ---- */
+
+static bool verify_field(const pw_proto_field_t *f, void *ud) {
+    request_t *r = ud;
+    sl_str_t *const to[] = {NULL, &r->hash, &r->der, &r->signature, &r->text, &r->pem};
+    if (f->type == PW_PROTO_BYTES && f->number < sizeof(to) / sizeof(to[0])) {
+        *to[f->number] = f->bytes;
+    }
+    return true;
+}
+
+static bool sign_field(const pw_proto_field_t *f, void *ud) {
+    request_t *r = ud;
+    sl_str_t *const to[] = {NULL, &r->hash, &r->der, &r->text, &r->pem};
+    if (f->type == PW_PROTO_BYTES && f->number < sizeof(to) / sizeof(to[0])) {
+        *to[f->number] = f->bytes;
+    }
+    return true;
+}
+
+pw_result_t pw_foreign_verify_signature(pw_vm_t *vm, pw_ctx_t *ctx, sl_str_t args, sl_buf_t *out) {
+    (void)vm;
+    (void)ctx;
+    request_t r = {0};
+    if (!pw_proto_each(args, verify_field, &r)) {
+        return PW_BAD_ARGUMENT;
+    }
+    const char *bad = work(&r, NULL);
+    ERR_clear_error();
+    if (bad == NULL) {
+        pw_proto_put_varint(out, 1, 1);
+    } else {
+        pw_proto_put_bytes(out, 2, sl_cstr(bad));
+    }
+    return out->failed ? PW_INTERNAL_FAILURE : PW_OK;
+}
+
+pw_result_t pw_foreign_sign(pw_vm_t *vm, pw_ctx_t *ctx, sl_str_t args, sl_buf_t *out) {
+    (void)vm;
+    (void)ctx;
+    request_t r = {0};
+    sl_buf_t signature;
+    if (!pw_proto_each(args, sign_field, &r)) {
+        return PW_BAD_ARGUMENT;
+    }
+    sl_buf_init(&signature, KEY_BYTES_MAX);
+    const char *bad = work(&r, &signature);
+    ERR_clear_error();
+    if (bad == NULL) {
+        pw_proto_put_varint(out, 1, 1);
+        pw_proto_put_bytes(out, 2, sl_buf_str(&signature));
+    } else {
+        pw_proto_put_bytes(out, 3, sl_cstr(bad));
+    }
+    sl_buf_deinit(&signature);
+    return out->failed ? PW_INTERNAL_FAILURE : PW_OK;
+}
