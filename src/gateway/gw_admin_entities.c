@@ -344,6 +344,29 @@ static bool is_all_targets(const target_t *t) {
     return t->has_key && t->above != NULL && strcmp(t->kind->name, "targets") == 0 && sl_str_eq(t->key, SL_STR("all"));
 }
 
+static bool refuse_key(gw_admin_t *a, const char *field, sl_err_t *text) {
+    json_t *fields = json_pack("{s:o}", field, gw_text(text->text));
+    json_t *error = fields != NULL ? gw_error_object(GW_ERR_UNIQUE_KEY, text->text, fields) : NULL;
+    char name[64];
+    snprintf(name, sizeof(name), "invalid unique %s", field);
+    if (error != NULL && json_object_set_new(error, "name", json_string(name)) != 0) {
+        a->failed = true;
+    }
+    gw_admin_error(a, error);
+    json_decref(fields);
+    return false;
+}
+
+/* What can be no key of the kind is refused, not looked for. false: answered. */
+static bool check_key(gw_admin_t *a, const gw_entity_t *kind, sl_str_t key) {
+    const gw_field_t *field = kind->endpoint_key != NULL ? gw_field_find(kind->fields, kind->endpoint_key) : NULL;
+    sl_err_t text = {.text = ""};
+    if (sl_uuid_valid(key) || field == NULL || !field->unique || field->check == NULL || field->check(key, &text)) {
+        return true;
+    }
+    return refuse_key(a, field->name, &text);
+}
+
 bool gw_admin_entities(gw_admin_t *a) {
     target_t t;
     if (!take_apart(a, &t)) {
@@ -355,7 +378,8 @@ bool gw_admin_entities(gw_admin_t *a) {
     bool all = is_all_targets(&t);
     t.has_key = t.has_key && !all;
     unsigned methods = all ? GW_GET | GW_HEAD : t.has_key || t.through_field ? ITEM_METHODS : COLLECTION_METHODS;
-    if (!gw_admin_allows(a, methods) || !gw_admin_begin(a)) {
+    if (!gw_admin_allows(a, methods) || (t.above != NULL && !check_key(a, t.above, t.above_key)) ||
+        (t.has_key && !check_key(a, t.kind, t.key)) || !gw_admin_begin(a)) {
         return true;
     }
     if (t.above != NULL) {

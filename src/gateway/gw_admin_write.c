@@ -437,6 +437,41 @@ bool gw_admin_relink(gw_admin_t *a, const gw_entity_t *kind, const json_t *old, 
     return done;
 }
 
+static const char *service_with(const json_t *services, const char *ca_id) {
+    size_t i, k;
+    const json_t *service, *ca;
+    json_array_foreach(services, i, service) {
+        json_array_foreach(json_object_get(service, "ca_certificates"), k, ca) {
+            if (json_is_string(ca) && strcmp(json_string_value(ca), ca_id) == 0) {
+                return json_string_value(json_object_get(service, "id"));
+            }
+        }
+    }
+    return NULL;
+}
+
+/* Services name their CA certificates in a list, which the store does not look after. false: one does, and that is answered. */
+static bool check_ca_unused(gw_admin_t *a, const gw_entity_t *kind, const char *id) {
+    char after[SL_UUID_TEXT_SIZE + 1] = "";
+    bool more = id != NULL && strcmp(kind->name, "ca_certificates") == 0, unused = true;
+    while (more && unused) {
+        gw_query_t query = {.after = after, .limit = 1000};
+        json_t *page = gw_admin_list(a, "services", &query, &more);
+        const char *user = service_with(page, id),
+                   *last = json_string_value(json_object_get(json_array_get(page, json_array_size(page) - 1), "id"));
+        unused = user == NULL;
+        if (user != NULL) {
+            sl_err_t text;
+            sl_err_set(&text, SL_CONFLICT, "ca certificate %s is still referenced by services (id = %s)", id, user);
+            gw_admin_error(a, gw_error_object(GW_ERR_REFERENCED, text.text, NULL));
+        }
+        more = more && last != NULL;
+        snprintf(after, sizeof(after), "%s", last != NULL ? last : "");
+        json_decref(page);
+    }
+    return unused && !a->failed && !a->storage_failed;
+}
+
 void gw_admin_remove(gw_admin_t *a, const gw_write_t *w) {
     if (!gw_data_writable(a->data)) {
         refuse_write(a, "remove", w->kind, w->key);
@@ -446,6 +481,9 @@ void gw_admin_remove(gw_admin_t *a, const gw_write_t *w) {
         return;
     }
     const char *id = json_string_value(json_object_get(w->old, "id"));
+    if (!check_ca_unused(a, w->kind, id)) {
+        return;
+    }
     if (id != NULL && !stored(a, a->data->ops->erase(a->data, w->kind->name, sl_cstr(id)), NULL)) {
         return;
     }

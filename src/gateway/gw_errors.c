@@ -252,6 +252,7 @@ static const char *const error_names[] = {
     [GW_ERR_UNSUPPORTED] = "operation unsupported",
     [GW_ERR_FOREIGN_NAMES] = "foreign keys unresolved",
     [GW_ERR_DECLARATIVE] = "invalid declarative configuration",
+    [GW_ERR_REFERENCED] = "referenced by others",
 };
 
 int gw_error_status(int code) {

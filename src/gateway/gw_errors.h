@@ -20,7 +20,8 @@ typedef enum {
     GW_ERR_OPTIONS = 11,
     GW_ERR_UNSUPPORTED = 12,
     GW_ERR_FOREIGN_NAMES = 13,
-    GW_ERR_DECLARATIVE = 14
+    GW_ERR_DECLARATIVE = 14,
+    GW_ERR_REFERENCED = 19
 } gw_error_code_t;
 
 /* The object without "fields" when `fields` is NULL (borrowed otherwise). New reference; NULL without memory. */

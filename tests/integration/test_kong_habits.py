@@ -4,6 +4,7 @@ configured as plugins.
 """
 
 import json
+import subprocess
 import urllib.parse
 import uuid
 
@@ -252,6 +253,34 @@ def test_chains_come_as_forms_in_both_ways_of_writing(api):
         answer = form(api, "PUT", "/filter-chains/c", text + "&service.name=s")
         assert answer.status == 200, answer.text
         assert [(f["name"], f["config"]) for f in json.loads(answer.body)["filters"]] == [("my-c-filter", "{}"), ("probe", None)]
+
+
+# ---- keys in paths ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE"])
+@pytest.mark.parametrize("path", ["/services/a%20b", "/routes/a%20b/plugins/x", "/filter-chains/%3F", "/services/s/routes/a%2Fb"])
+def test_what_can_be_no_name_is_refused_as_a_key(api, method, path):
+    api.ok(201, "POST", "/services", {"name": "s", "host": "h"})
+    error = api.error(400, method, path, {"host": "h"} if method in ("PUT", "PATCH") else None)
+    assert error["code"] == 10 and error["name"] == "invalid unique name" and error["message"] == error["fields"]["name"]
+    assert "the only accepted ascii characters are" in error["message"]
+
+
+def test_a_ca_certificate_that_a_service_names_is_kept(api, tmp_path):
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", tmp_path / "key", "-out", tmp_path / "cert", "-days", "2", "-subj", "/CN=ca"],
+        check=True,
+        capture_output=True,
+    )
+    ca = api.ok(201, "POST", "/ca_certificates", {"cert": (tmp_path / "cert").read_text()})
+    for i in range(3):
+        api.ok(201, "POST", "/services", {"name": f"plain{i}", "host": "h"})
+    service = api.ok(201, "POST", "/services", {"name": "tls", "url": "https://h", "ca_certificates": [ca["id"]]})
+    error = api.error(400, "DELETE", f"/ca_certificates/{ca['id']}")
+    assert error == {"code": 19, "name": "referenced by others", "message": f"ca certificate {ca['id']} is still referenced by services (id = {service['id']})"}
+    api.ok(200, "PATCH", "/services/tls", {"ca_certificates": None})
+    api.ok(204, "DELETE", f"/ca_certificates/{ca['id']}")
 
 
 # ---- filters as plugins -----------------------------------------------------------------------------------------------------

@@ -424,6 +424,17 @@ static void test_root_and_status_describe_the_node(void **state) {
     call_deinit(&c);
 }
 
+static void what_can_be_no_key_is_refused_instead_of_looked_for(void **state) {
+    (void)state;
+    const char *answer =
+        "{\"code\":10,\"name\":\"invalid unique name\",\"message\":\"invalid value 'a b': the only accepted ascii characters are "
+        "alphanumerics or ., -, _, and ~\",\"fields\":{\"name\":\"invalid value 'a b': the only accepted ascii characters are "
+        "alphanumerics or ., -, _, and ~\"}}";
+    assert_call("GET", "/services/a%20b", 400, answer);
+    assert_call("GET", "/services/a%20b/routes", 400, answer);
+    assert_call("GET", "/consumers/a%20b", 404, "{\"message\":\"Not found\"}");
+}
+
 static void test_schemas_come_from_the_tables(void **state) {
     (void)state;
     json_t *schema = get_json("/schemas/filter_chains");
@@ -772,6 +783,7 @@ int main(void) {
         cmocka_unit_test(test_an_invalid_document_is_refused_flattened_on_request),
         cmocka_unit_test(test_an_unchanged_document_is_not_loaded_again),
         cmocka_unit_test(test_the_outcome_of_a_replacement_becomes_the_answer),
+        cmocka_unit_test(what_can_be_no_key_is_refused_instead_of_looked_for),
         cmocka_unit_test(test_every_failing_allocation_ends_cleanly),
     };
     return cmocka_run_group_tests(tests, start, stop);
