@@ -265,6 +265,18 @@ def test_an_upstream_that_refuses_is_502_in_the_clients_type(gateway, origin, ac
     assert response.all("via") == [f"1.1 sluice/{VERSION}"] and response.get("x-kong-response-latency") is None
 
 
+def test_the_bodies_of_errors_may_be_ones_own(home, origin):
+    (home / "html").write_text("<b>100%% %s</b> %s %s\n")
+    (home / "json").write_text('{"error":"%s"}')
+    for name in ("html", "json"):
+        (home / name).chmod(0o644)
+    with Gateway(home, one_service(origin.url, hosts=["a.test"]), error_template_html=home / "html", error_template_json=home / "json").start() as gateway:
+        response = gateway.get("/", [("Accept", "text/html")])
+        assert response.status == 404 and response.text == f"<b>100% {NO_ROUTE}</b> {response.get('x-kong-request-id')} %s\n"
+        assert json.loads(gateway.get("/").body) == {"error": NO_ROUTE}
+        assert gateway.get("/", [("Accept", "text/plain")]).text.startswith(NO_ROUTE + "\nrequest_id: ")
+
+
 def test_without_accept_decisions_are_json_and_failures_plain_or_as_the_request(gateway, origin):
     serve(gateway, origin, {"paths": ["/y"]}, url=f"http://127.0.0.1:{free_port()}", retries=0)
     assert gateway.get("/x").get("content-type") == "application/json; charset=utf-8"

@@ -4,6 +4,7 @@
 #include "ngx_http_sluice.h"
 #include "ngx_http_sluice_gw_observe.h"
 #include "ngx_sluice.h"
+#include "sl_file.h"
 
 static void *create_main_conf(ngx_conf_t *cf);
 static void *create_loc_conf(ngx_conf_t *cf);
@@ -164,6 +165,35 @@ static const char *text_of(json_t *o, const char *name) {
     return json_string_value(json_object_get(o, name));
 }
 
+#define TEMPLATE_MAX ((size_t)64 * 1024)
+
+static char *take_template(ngx_conf_t *cf, const char *path, ngx_str_t *out) {
+    sl_err_t err;
+    sl_buf_t text;
+    sl_buf_init(&text, TEMPLATE_MAX);
+    sl_status_t rc = sl_file_read(path, &text, &err);
+    out->len = text.len;
+    out->data = rc == SL_OK ? ngx_pnalloc(cf->pool, text.len + 1) : NULL;
+    if (out->data != NULL) {
+        ngx_memcpy(out->data, text.data, text.len);
+    } else {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "error template: %s", rc != SL_OK ? err.text : "out of memory");
+    }
+    sl_buf_deinit(&text);
+    return out->data != NULL ? NGX_CONF_OK : NGX_CONF_ERROR;
+}
+
+static char *take_templates(ngx_conf_t *cf, ngx_http_sluice_gw_main_conf_t *mcf, json_t *configuration) {
+    static const char *const names[] = {"error_template_json", "error_template_plain", "error_template_html", "error_template_xml"};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        const char *path = text_of(configuration, names[i]);
+        if (path != NULL && take_template(cf, path, &mcf->error_templates[i]) != NGX_CONF_OK) {
+            return NGX_CONF_ERROR;
+        }
+    }
+    return NGX_CONF_OK;
+}
+
 static void free_settings(void *data) {
     json_decref(data);
 }
@@ -234,6 +264,9 @@ static char *set_gateway(ngx_conf_t *cf, ngx_command_t *cmd, void *conf) {
     const char *trusted = text_of(configuration, "lua_ssl_trusted_certificate");
     mcf->trusted_certificates = trusted != NULL ? trusted : "system";
     mcf->verify_depth = (ngx_uint_t)json_integer_value(json_object_get(configuration, "lua_ssl_verify_depth"));
+    if (take_templates(cf, mcf, configuration) != NGX_CONF_OK) {
+        return NGX_CONF_ERROR;
+    }
     const char *hosts = text_of(configuration, "dns_hostsfile");
     if (ngx_http_sluice_gw_read_hosts(cf, mcf, hosts != NULL ? hosts : "/etc/hosts") != NGX_CONF_OK) {
         return NGX_CONF_ERROR;

@@ -42,6 +42,7 @@ typedef struct {
     ngx_str_t via_1, via_2, server; /* "1.1 sluice/0.1.0", "2 sluice/0.1.0", "sluice/0.1.0" */
     ngx_uint_t tokens;              /* bits above */
     const char *error_default_type;
+    ngx_str_t error_templates[4]; /* JSON, plain, HTML, XML; len 0: the built-in one. The first %s is the message, the next one the id */
     unsigned wasm : 1;
     unsigned time_filters : 1; /* the access log says what filters take */
     unsigned traditional : 1;

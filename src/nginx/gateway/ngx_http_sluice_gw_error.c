@@ -135,6 +135,24 @@ static size_t format_body(u_char *buf, size_t size, error_type_t type, const cha
     return (size_t)(end - buf);
 }
 
+/* Longer than the template by no more than message and id. "%%" is a percent sign. */
+static u_char *fill_template(u_char *out, ngx_str_t text, const char *message, ngx_str_t id) {
+    ngx_str_t values[] = {{ngx_strlen(message), (u_char *)(uintptr_t)message}, id};
+    size_t next = 0;
+    for (size_t i = 0; i < text.len; i++) {
+        unsigned directive = text.data[i] == '%' && i + 1 < text.len;
+        if (directive && text.data[i + 1] == 's' && next < 2) {
+            out = ngx_cpymem(out, values[next].data, values[next].len);
+            next++;
+            i++;
+            continue;
+        }
+        i += directive && text.data[i + 1] == '%';
+        *out++ = text.data[i];
+    }
+    return out;
+}
+
 static ngx_int_t add_header(ngx_http_request_t *r, const char *name, const char *value) {
     return ngx_http_sluice_gw_add_header(r, name, (ngx_str_t){ngx_strlen(value), (u_char *)(uintptr_t)value});
 }
@@ -163,12 +181,18 @@ static const char *grpc_status_of(ngx_uint_t status) {
 static ngx_int_t send_body(ngx_http_request_t *r, ngx_uint_t status, const char *message, error_type_t type) {
     ngx_http_sluice_gw_ctx_t *ctx = ngx_http_sluice_gw_ctx(r);
     ngx_str_t none = ngx_string("");
-    size_t size = 1024;
+    ngx_http_sluice_gw_main_conf_t *mcf = ngx_http_get_module_main_conf(r, ngx_http_sluice_gateway_module);
+    const ngx_str_t *own = type != TYPE_GRPC ? &mcf->error_templates[type] : &none;
+    size_t size = 1024 + own->len;
     ngx_buf_t *b = ngx_create_temp_buf(r->pool, size);
     if (b == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
-    b->last = b->pos + format_body(b->pos, size, type, message, ctx != NULL ? ctx->request_id : none);
+    if (own->len != 0) {
+        b->last = fill_template(b->pos, *own, message, ctx != NULL ? ctx->request_id : none);
+    } else {
+        b->last = b->pos + format_body(b->pos, size, type, message, ctx != NULL ? ctx->request_id : none);
+    }
     if (type == TYPE_GRPC &&
         (add_header(r, "grpc-status", grpc_status_of(status)) != NGX_OK || add_header(r, "grpc-message", message) != NGX_OK)) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
