@@ -43,6 +43,7 @@ http {{
     {http}
     server {{
         listen unix:{dir}/gateway.sock;
+        listen 127.0.0.1:{port};
         location / {{
             proxy_pass http://backend;
             proxy_http_version 1.1;
@@ -142,6 +143,8 @@ class Rig:
     def __init__(self, module=None, nginx=None):
         self.module = str(module or BUILD / "modules" / "ngx_http_sluice_module.so")
         self.nginx = nginx or find_nginx()
+        with socket.create_server(("127.0.0.1", 0)) as s:
+            self.port = s.getsockname()[1]
 
     def __enter__(self):
         self.stack = contextlib.ExitStack()
@@ -192,7 +195,8 @@ class Rig:
             pathlib.Path(self.folder, name).write_text(text)
         fields = {"dir": self.folder, "temp": temp_paths(self.folder), "load": load, "main": main}
         fields |= {"http": case.http.replace("@dir@", self.folder), "location": case.location.replace("@dir@", self.folder)}
-        fields["process"] = "worker_processes 1;" if master else "master_process off;"
+        fields["port"] = self.port
+        fields["process"] = ("user root; " if os.geteuid() == 0 else "") + "worker_processes 1;" if master else "master_process off;"
         path = pathlib.Path(self.folder, "gateway.conf")
         path.write_text(GATEWAY.format(**fields))
         return str(path)

@@ -8,9 +8,9 @@ BENCH_FLAGS := $(WARN) $(CPPFLAGS_COMMON) $(addprefix -Isrc/,$(BENCH_LAYERS)) -O
 
 PLAN_BENCH_NEEDS = all $(PYTEST) $(B)/bench/plan_match $(B)/deps/.packages-bench
 
-.PHONY: bench bench-plan bench-profile $(addprefix bench-,$(filter-out plan_match,$(BENCH_NAMES)))
-bench: all $(B)/deps/.packages-bench $(BENCH_FILTERS) ## instructions per request: plain nginx, Lua, njs, our filters (callgrind)
-	@python3 bench/instructions.py $(BENCH_ARGS)
+.PHONY: bench bench-plan bench-profile $(addprefix bench-,$(filter-out plan_match open_loop,$(BENCH_NAMES)))
+bench: all $(B)/deps/.packages-bench $(BENCH_FILTERS) template-rust $(B)/bench/open_loop ## what a request costs beside plain nginx, Lua and njs; writes docs/performance.md
+	@python3 bench/run.py $(BENCH_ARGS)
 
 bench-profile: all $(B)/deps/.packages-bench $(BENCH_FILTERS) ## where the instructions of a case go (BENCH_ARGS="filter-rust plain")
 	@python3 bench/profile.py $(BENCH_ARGS)
@@ -24,5 +24,5 @@ $(B)/bench/%: bench/%.c $(BENCH_LIBS) | $(WASMTIME_READY)
 
 bench-isolation: $(BENCH_FILTERS) template-rust
 
-$(addprefix bench-,$(filter-out plan_match,$(BENCH_NAMES))): bench-%: $(B)/bench/%
+$(addprefix bench-,$(filter-out plan_match open_loop,$(BENCH_NAMES))): bench-%: $(B)/bench/%
 	@$< $(BENCH_ARGS)
