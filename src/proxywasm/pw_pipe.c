@@ -475,13 +475,16 @@ static void run_headers(pw_stream_t *s, pw_dir_t dir, size_t k, bool eos) {
     for (; k < s->n; k++) {
         pw_position_t *at = &s->at[position(s, dir, k)];
         pw_stage_t *st = &at->stage[dir];
-        uint32_t action = 0;
-        pw_called_t called = SKIPPED;
+        uint32_t action;
         st->headers_eos = eos;
-        if (has_callback(at, dir, headers_cb[dir])) {
-            bool told = eos && at->filter->conf.opts.dialect != SL_DIALECT_WASMX; /* WasmX never says it here */
-            called = stage_call(s, dir, k, headers_cb[dir], map_count(s, headers_map[dir], at->filter->conf.opts.dialect), told, &action);
+        if (!has_callback(at, dir, headers_cb[dir]) && !st->made) {
+            st->headers = PW_HEADERS_PASSED;
+            st->resume = false;
+            continue;
         }
+        bool told = eos && at->filter->conf.opts.dialect != SL_DIALECT_WASMX; /* WasmX never says it here */
+        uint32_t n = has_callback(at, dir, headers_cb[dir]) ? map_count(s, headers_map[dir], at->filter->conf.opts.dialect) : 0;
+        pw_called_t called = stage_call(s, dir, k, headers_cb[dir], n, told, &action);
         if (called == HALTED) {
             return;
         }
@@ -851,7 +854,10 @@ pw_verdict_t pw_stream_resume(pw_stream_t *s, pw_dir_t dir, pw_out_t *out) {
 }
 
 bool pw_stream_paused(const pw_stream_t *s, pw_dir_t dir) {
-    for (size_t i = 0; i < s->n && !s->flow[dir].over; i++) {
+    if (s->flow[dir].over) {
+        return false;
+    }
+    for (size_t i = 0; i < s->n; i++) {
         if (stopped(&s->at[i].stage[dir])) {
             return true;
         }

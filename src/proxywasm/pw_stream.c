@@ -2,14 +2,13 @@
 
 #include <stdlib.h>
 
-enum { POOL_FILTERS = 4, POOL_MAX = 256 };
+enum { POOL_FILTERS = 16, POOL_MAX = 256 };
 
 /* ---- life ---- */
 
 static pw_stream_t *stream_alloc(pw_worker_t *w, size_t n) {
     size_t capacity = n <= POOL_FILTERS ? POOL_FILTERS : n;
     pw_stream_t *s = n <= POOL_FILTERS ? w->pool : NULL;
-    size_t bytes = sizeof(*s) + n * sizeof(s->at[0]); /* positions that are not in use are never looked at */
     if (s != NULL) {
         w->pool = s->next_pool;
         w->n_pool--;
@@ -19,7 +18,10 @@ static pw_stream_t *stream_alloc(pw_worker_t *w, size_t n) {
             return NULL;
         }
     }
-    memset(s, 0, bytes);
+    memset(s, 0, sizeof(*s));
+    for (size_t i = 0; i < n; i++) { /* those that are not in use are never looked at; large fills at once cost more than small ones */
+        memset(&s->at[i], 0, sizeof(s->at[i]));
+    }
     s->capacity = capacity;
     s->n = n;
     return s;

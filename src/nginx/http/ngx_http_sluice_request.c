@@ -243,7 +243,8 @@ typedef struct {
 static void batch_take(ngx_http_sluice_ctx_t *ctx, batch_t *batch) {
     ngx_chain_t **end = &batch->links;
 
-    ngx_memzero(batch, sizeof(batch_t));
+    batch->n = 0; /* segs beyond n are never looked at */
+    batch->last = 0;
     batch->links = ctx->req_in;
     while (*end != NULL && batch->n < BATCH) {
         ngx_buf_t *b = (*end)->buf;

@@ -537,7 +537,10 @@ static ngx_uint_t is_last(ngx_http_request_t *r, const ngx_buf_t *b) {
 static ngx_int_t batch_take(ngx_http_sluice_ctx_t *ctx, ngx_chain_t **in, batch_t *batch) {
     ngx_chain_t *cl = *in, **end = &batch->links;
 
-    ngx_memzero(batch, sizeof(batch_t));
+    batch->n = 0; /* segs beyond n are never looked at */
+    batch->bytes = 0;
+    batch->links = NULL;
+    batch->last = batch->flush = 0;
     for (; cl != NULL && batch->n < BATCH; cl = *in) {
         ngx_buf_t *b = cl->buf;
         size_t size = ngx_buf_in_memory(b) ? (size_t)(b->last - b->pos) : 0;
