@@ -124,9 +124,12 @@ class Client:
             self.data = b""
             return head
         left = int(length.group(1)) - len(self.data)
-        while left > 0:
-            left -= len(self.sock.recv(1 << 18))
         self.data = self.data[int(length.group(1)) :]
+        while left > 0:
+            got = self.sock.recv(min(left, 1 << 18))
+            if not got:
+                raise BenchError("the connection was closed in a body")
+            left -= len(got)
         return head
 
 

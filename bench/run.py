@@ -34,6 +34,24 @@ def arguments():
     return p.parse_args()
 
 
+def measure(r, part, cases, args, results):
+    """One part, into results; whether a case of it failed."""
+    can = [c for c in cases if r.why_not(c) is None]
+    failed = False
+    if part == "instructions":
+        found, failed = instructions.measure(r, cases, lambda c: instructions.count(r, c, args.requests))
+        results["request"] = results.get("request", {}) | found
+    elif part == "bodies":
+        results["body_kib"], failed = instructions.measure(r, BODY_CASES, lambda c: instructions.per_kib(r, c))
+    elif part == "throughput":
+        results[part] = load.throughput(r, can, args.rounds)
+    elif part == "latency":
+        results[part] = load.latency(r, can, args.rate)
+    else:
+        results[part] = workers.measure(r)
+    return failed
+
+
 def main():
     args = arguments()
     parts = args.part or PARTS
@@ -42,22 +60,11 @@ def main():
     failed = False
     with rig.Rig(args.module, args.nginx) as r:
         cases = [c for c in CASES if (not args.case or c.name in args.case or c.name == "plain")]
-        can = [c for c in cases if r.why_not(c) is None]
-        if "instructions" in parts:
-            found, bad = instructions.measure(r, cases, lambda c: instructions.count(r, c, args.requests))
-            results["request"] = results.get("request", {}) | found
-            failed |= bad
-        if "bodies" in parts:
-            results["body_kib"], bad = instructions.measure(r, BODY_CASES, lambda c: instructions.per_kib(r, c))
-            failed |= bad
-        if "throughput" in parts:
-            results["throughput"] = load.throughput(r, can, args.rounds)
-        if "latency" in parts:
-            results["latency"] = load.latency(r, can, args.rate)
-        if "workers" in parts:
-            results["workers"] = workers.measure(r)
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+        for part in PARTS:
+            if part in parts:
+                failed |= measure(r, part, cases, args, results)
+                RESULTS.parent.mkdir(parents=True, exist_ok=True)
+                RESULTS.write_text(json.dumps(results, indent=2) + "\n")
     page.write(results)
     print("\n" + page.PAGE.read_text())
     return 1 if failed else 0
