@@ -58,7 +58,6 @@ typedef struct {
     uint32_t breaker_window_ms;
     uint32_t breaker_backoff_ms; /* how long it stays open at first */
     uint64_t memory_budget;      /* bytes of linear memory of an instance */
-    uint64_t recycle_memory;     /* an instance with more bytes is replaced when no request is in it; 0: never */
     sl_str_t grants;             /* comma list without spaces; empty with the bit set: none at all */
     sl_str_t vm_id;              /* filters with equal vm_id may share VMs and share the name space of shared data */
     sl_str_t root_id;            /* plugin_root_id: which of its root contexts a module is to be, for SDKs that register several */

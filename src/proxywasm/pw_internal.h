@@ -75,6 +75,7 @@ typedef struct pw_numbers_s {
     sl_str_t name;
     uint64_t values[PW_NUMBERS];
     uint32_t ids[PW_NUMBERS]; /* the host's */
+    uint64_t memory;          /* bytes of linear memory of their instances */
     uint32_t breakers[3];     /* of filters with this name, by state; closed ones are not counted */
     char text[];
 } pw_numbers_t;
@@ -260,6 +261,8 @@ struct pw_vm_s {
     size_t n_env;
 
     sl_str_t starter;        /* filter that made it, for the log */
+    pw_numbers_t *numbers;   /* of that filter */
+    size_t counted;          /* bytes of memory that are in there */
     sl_instance_t *instance; /* NULL: failed, or not there yet */
     sl_func_t *alloc;
     sl_func_t *on_reset;    /* sluice_on_reset; NULL: not exported */

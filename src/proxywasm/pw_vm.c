@@ -126,7 +126,28 @@ uint64_t pw_vm_misuse(pw_vm_t *vm, pw_result_t status, const char *text) {
     return status;
 }
 
+static void count_memory(pw_vm_t *vm, size_t bytes) {
+    pw_numbers_t *n = vm->numbers;
+    if (n == NULL) {
+        return;
+    }
+    n->memory = n->memory - vm->counted + bytes;
+    vm->counted = bytes;
+    pw_number_set(n, PW_N_MEMORY, n->memory);
+    if (n->memory > n->values[PW_N_MEMORY_PEAK]) {
+        pw_number_set(n, PW_N_MEMORY_PEAK, n->memory);
+    }
+}
+
+/* At its budget, or so near that a step of a guest's allocator would have gone over it. */
+static bool is_full(pw_vm_t *vm) {
+    sl_instance_refresh(vm->instance);
+    count_memory(vm, vm->instance->mem_size);
+    return vm->instance->mem_size >= vm->memory_budget - vm->memory_budget / 16;
+}
+
 static void drop_instance(pw_vm_t *vm) {
+    count_memory(vm, 0);
     sl_instance_free(vm->instance);
     vm->instance = NULL;
     vm->alloc = NULL;
@@ -180,7 +201,7 @@ static uint32_t budget_ms(const pw_ctx_t *ctx, pw_cb_t cb) {
 static void trapped(pw_vm_t *vm, const pw_ctx_t *ctx, const char *where, bool over_budget, bool start, const sl_err_t *err) {
     log_trap(vm, ctx, where, err->text);
     if (!start) {
-        pw_health_failed(ctx->root->filter, over_budget ? PW_N_TRAPS_CPU : PW_N_TRAPS);
+        pw_health_failed(ctx->root->filter, over_budget ? PW_N_TRAPS_CPU : is_full(vm) ? PW_N_TRAPS_MEMORY : PW_N_TRAPS);
     }
     vm_fail(vm);
 }
@@ -237,6 +258,9 @@ sl_status_t pw_vm_call(pw_vm_t *vm, pw_ctx_t *ctx, pw_cb_t cb, sl_raw_t *args, s
     if (__builtin_expect(rc != SL_OK, 0)) {
         trapped(vm, ctx, pw_cb_name(cb), over_budget, starts(ctx, cb), err);
         return SL_TRAP;
+    }
+    if (__builtin_expect(vm->instance->mem_size != vm->counted, 0)) {
+        count_memory(vm, vm->instance->mem_size);
     }
     return SL_OK;
 }
@@ -446,6 +470,7 @@ sl_status_t pw_vm_new(pw_filter_t *filter, sl_image_t *image, pw_vm_t **out, sl_
     }
     vm->worker = filter->worker;
     vm->owner = owner_of(filter);
+    vm->numbers = filter->numbers;
     sl_arena_init(&vm->arena, 1024, SIZE_MAX / 2);
     sl_buf_init(&vm->std[0], vm->worker->limits.log_line_bytes);
     sl_buf_init(&vm->std[1], vm->worker->limits.log_line_bytes);

@@ -68,7 +68,6 @@ static void each_option_is_set_from_its_text(void **state) {
     assert_int_equal(set(&opts, "breaker_traps", "9", NULL), SL_OK);
     assert_int_equal(set(&opts, "breaker_window_ms", "10", NULL), SL_OK);
     assert_int_equal(set(&opts, "breaker_backoff_ms", "11", NULL), SL_OK);
-    assert_int_equal(set(&opts, "recycle_memory", "1m", NULL), SL_OK);
     assert_int_equal(set(&opts, "fail", "skip-chain", NULL), SL_OK);
     assert_int_equal(set(&opts, "slice", "on", NULL), SL_OK);
     assert_int_equal(set(&opts, "grants", "a,b", NULL), SL_OK);
@@ -81,7 +80,6 @@ static void each_option_is_set_from_its_text(void **state) {
     assert_int_equal(opts.cpu_budget_ms, 7);
     assert_int_equal(opts.memory_budget, 128 << 20);
     assert_int_equal(opts.breaker_traps, 9);
-    assert_int_equal(opts.recycle_memory, 1 << 20);
     assert_int_equal(opts.fail, SL_FAIL_SKIP_CHAIN);
     assert_true(opts.slice);
     assert_text(opts.grants, "a,b");
