@@ -103,3 +103,22 @@ def test_patterns_of_labels_that_make_no_sense_are_refused(origin_server):
             (path / "filters/probe.meta.json").chmod(0o644)
             done = gateway.run("start")
             assert done.returncode == 1 and "label_patterns" in done.stderr, (patterns, done)
+
+
+def test_what_is_counted_about_filters_is_in_metrics_and_status(origin_server):
+    with folder() as path:
+        install(path / "filters", "hostile")
+        service = {
+            "name": "s",
+            "url": origin_server.url,
+            "routes": [{"name": "r", "paths": ["/"]}],
+            "filter_chains": [{"filters": [{"name": "hostile", "breaker_traps": 2}]}],
+        }
+        with Gateway(path, document(service), workers=1).start() as gateway:
+            assert [gateway.get("/", headers=[("x-do", "trap")]).status for _ in range(3)] == [500, 500, 503]
+            metrics = gateway.get_admin("/metrics").text
+            assert 'sluice_filter_traps_total{filter="hostile",reason="trap"} 2\n' in metrics
+            assert 'sluice_filter_breaker_state{filter="hostile",worker="0"} 2\n' in metrics
+            assert 'sluice_filter_requests_failed_total{filter="hostile",by="breaker"} 1\n' in metrics
+            numbers = json.loads(gateway.get_admin("/status").body)["filters"]["hostile"]
+            assert (numbers["traps"]["trap"], numbers["breaker_state"]["0"], numbers["requests_failed"]["trap"]) == (2, 2, 2)
