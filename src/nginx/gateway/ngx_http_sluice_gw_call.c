@@ -1,7 +1,8 @@
 /* Names that filters can call: upstreams and services of the plan, and hosts of the hosts file. */
+#include "ngx_http_sluice_gw_gen.h"
+
 #include "gw_targets.h"
 #include "ngx_http_sluice.h"
-#include "ngx_http_sluice_gw_gen.h"
 
 typedef struct {
     ngx_pool_t *pool;
