@@ -133,8 +133,17 @@ static void answer_config(gw_admin_t *a) {
     }
 }
 
+/* Filters are the only plugins there are. */
 static void answer_enabled_plugins(gw_admin_t *a) {
-    gw_admin_text(a, 200, SL_STR("{\"enabled_plugins\":[]}"));
+    const gw_validate_env_t *env = &a->env->validate;
+    json_t *names = json_array();
+    bool listed = env->wasm_enabled && env->filter_at != NULL;
+    for (size_t i = 0; listed; i++) {
+        sl_str_t name = env->filter_at(env->ud, i);
+        listed = name.data != NULL;
+        a->failed = a->failed || (name.len > 0 && json_array_append_new(names, json_stringn(name.data, name.len)) != 0);
+    }
+    gw_admin_json(a, 200, json_pack("{s:o}", "enabled_plugins", names));
 }
 
 static void answer_no_vault(gw_admin_t *a) {

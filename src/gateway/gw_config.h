@@ -17,6 +17,8 @@ typedef struct {
     bool wasm_enabled;
     /* true: a filter of this name is installed. NULL `has_filter`: any name is accepted. */
     bool (*has_filter)(void *ud, sl_str_t name);
+    /* Name of the nth filter, {NULL,0} behind the last; {"",0}: none here, go on. NULL: they are not listed. */
+    sl_str_t (*filter_at)(void *ud, size_t n);
     bool any_filters; /* false: "no wasm filters are available" */
     /* JSON schema of a filter's configuration (borrowed text), {NULL,0} for none. May be NULL. */
     sl_str_t (*filter_schema)(void *ud, sl_str_t name);

@@ -134,6 +134,16 @@ static bool has_filter(void *ud, sl_str_t name) {
     return nd_filters_find(((const nd_node_t *)ud)->filters, name) != NULL;
 }
 
+/* Versions that are not current are passed over. */
+static sl_str_t filter_at(void *ud, size_t n) {
+    const nd_filters_t *filters = ((const nd_node_t *)ud)->filters;
+    const nd_filter_t *f = n < nd_filters_count(filters) ? nd_filters_at(filters, n) : NULL;
+    if (f == NULL) {
+        return SL_STR_NULL;
+    }
+    return nd_filters_find(filters, sl_cstr(f->name)) == f ? sl_cstr(f->name) : SL_STR("");
+}
+
 static sl_str_t filter_schema(void *ud, sl_str_t name) {
     const nd_filter_t *f = nd_filters_find(((const nd_node_t *)ud)->filters, name);
     return f != NULL ? f->schema : SL_STR_NULL;
@@ -157,6 +167,7 @@ void nd_validate_env(const nd_node_t *node, gw_validate_env_t *env) {
     *env = (gw_validate_env_t){
         .wasm_enabled = node->wasm_enabled,
         .has_filter = has_filter,
+        .filter_at = filter_at,
         .any_filters = nd_filters_count(node->filters) != 0,
         .filter_schema = filter_schema,
         .filter_version = filter_version,

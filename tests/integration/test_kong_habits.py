@@ -372,6 +372,10 @@ def test_the_schema_of_a_filter_is_also_that_of_a_plugin(api):
     assert api.error(404, "GET", "/schemas/plugins/rate-limiting") == {"message": "No plugin named 'rate-limiting'"}
 
 
+def test_filters_are_the_plugins_that_are_enabled(api):
+    assert api.ok(200, "GET", "/plugins/enabled") == {"enabled_plugins": ["configfail", "my-c-filter", "probe"]}
+
+
 def test_plugins_of_a_document_run_and_are_tried(origin_server):
     with folder() as path:
         install(path / "filters", "my-c-filter", "configfail")
