@@ -60,13 +60,13 @@ void ngx_http_sluice_hold(ngx_http_sluice_ctx_t *ctx) {
  * that are not in use wait here; where each allocation is to be seen (NGX_DEBUG_PALLOC), none do.
  */
 #if (NGX_DEBUG_PALLOC)
-#define SPARE_MAX 0
+static const ngx_int_t spare_max = 0;
 #else
-#define SPARE_MAX 256
+static const ngx_int_t spare_max = 256;
 #endif
 
 static ngx_http_sluice_ctx_t *spare;
-static ngx_uint_t n_spare;
+static ngx_int_t n_spare;
 
 static ngx_http_sluice_ctx_t *ctx_alloc(ngx_log_t *log) {
     ngx_http_sluice_ctx_t *ctx = spare;
@@ -81,7 +81,7 @@ static ngx_http_sluice_ctx_t *ctx_alloc(ngx_log_t *log) {
 }
 
 static void ctx_free(ngx_http_sluice_ctx_t *ctx) {
-    if (n_spare >= SPARE_MAX) {
+    if (n_spare >= spare_max) {
         ngx_free(ctx);
         return;
     }
