@@ -69,7 +69,7 @@ def write(results):
         (plots / "memory.svg").write_text(bars("Pss of a worker, MiB", memory, 250))
     text = f"""# Performance
 
-Written by `{COMMAND}`; do not edit. One worker in front of a local upstream over keep-alive. Instructions are those of the worker in user
+Written by `{COMMAND}` (the last run: `{results["command"]}`); do not edit. One worker in front of a local upstream over keep-alive. Instructions are those of the worker in user
 space, counted by callgrind, and repeat within some hundreds on any load of the machine; times depend on the machine and on what else it
 did, which is why requests per second are ratios to plain nginx in the same round. Latency counts from the time at which a request
 was due, {results['rate']} a second.

@@ -56,7 +56,7 @@ def main():
     args = arguments()
     parts = args.part or PARTS
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    results |= {"rate": args.rate, "command": " ".join(["bench/run.py", *sys.argv[1:]])}
+    results |= {"rate": args.rate, "command": " ".join(["bench/run.py", *(a for a in sys.argv[1:] if "/" not in a and a != "--module")])}
     failed = False
     with rig.Rig(args.module, args.nginx) as r:
         cases = [c for c in CASES if (not args.case or c.name in args.case or c.name == "plain")]
