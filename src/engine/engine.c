@@ -10,6 +10,7 @@
 #include "sl_watch.h"
 #include "written_pages.h"
 
+#define ENGINE_STACK_BYTES ((size_t)1 << 20) /* beside the guest: linking, and backtraces that read DWARF */
 #define DEFAULT_MAX_MEMORY_BYTES ((uint64_t)1 << 30)
 
 /* The first one is the default. */
@@ -58,6 +59,10 @@ void sl_engine_free(sl_engine_t *engine) {
 
 const char *sl_engine_name(const sl_engine_t *engine) {
     return engine->ops->name;
+}
+
+size_t sl_engine_stack_bytes(const sl_engine_t *engine) {
+    return engine->stack_bytes + ENGINE_STACK_BYTES;
 }
 
 sl_str_t sl_engine_fingerprint(const sl_engine_t *engine) {
@@ -163,8 +168,8 @@ void sl_instance_head_init(sl_instance_t *instance, sl_module_t *m, const sl_ins
     *instance = (sl_instance_t){.user = user, .ops = m->ops, .module = sl_module_ref(m), .watch = limits->watch};
 }
 
-sl_status_t sl_instance_over_budget(sl_instance_t *instance) {
-    return sl_instance_trap(instance, "the CPU budget of %u ms is used up", (unsigned)sl_watch_budget_ms(instance->watch));
+sl_status_t sl_instance_over_budget(sl_instance_t *instance, uint32_t budget_ms) {
+    return sl_instance_trap(instance, "the CPU budget of %u ms is used up", (unsigned)budget_ms);
 }
 
 void sl_instance_head_deinit(sl_instance_t *instance) {
@@ -203,6 +208,18 @@ sl_status_t sl_instance_func(sl_instance_t *instance, const char *name, const ch
 
 sl_status_t sl_instance_call(sl_instance_t *instance, sl_func_t *func, sl_raw_t *args, sl_err_t *err) {
     return instance->ops->instance_call(instance, func, args, err);
+}
+
+sl_status_t sl_instance_call_begin(sl_instance_t *instance, sl_func_t *func, sl_raw_t *args, uint32_t cpu_budget_ms, sl_err_t *err) {
+    return instance->ops->call_begin(instance, func, args, cpu_budget_ms, err);
+}
+
+sl_status_t sl_instance_call_poll(sl_instance_t *instance, sl_err_t *err) {
+    return instance->ops->call_poll(instance, err);
+}
+
+sl_status_t sl_instance_call_drop(sl_instance_t *instance, sl_err_t *err) {
+    return instance->ops->call_drop(instance, err);
 }
 
 void sl_instance_refresh(sl_instance_t *instance) {

@@ -104,6 +104,8 @@ typedef struct {
 sl_status_t sl_engine_new(const sl_engine_conf_t *conf, sl_engine_t **out, sl_err_t *err);
 void sl_engine_free(sl_engine_t *engine); /* after all its modules and instances */
 const char *sl_engine_name(const sl_engine_t *engine);
+/* What sl_instance_call() may need of the stack that it is called on, for guest and engine. */
+size_t sl_engine_stack_bytes(const sl_engine_t *engine);
 /* Everything that decides whether compiled code fits: engine, version, settings, CPU features. Stable across runs. */
 sl_str_t sl_engine_fingerprint(const sl_engine_t *engine);
 
@@ -161,6 +163,18 @@ sl_status_t sl_instance_func(sl_instance_t *instance, const char *name, const ch
  * (the allocator); depth is the caller's to limit. After SL_TRAP the instance may only be freed or restored.
  */
 sl_status_t sl_instance_call(sl_instance_t *instance, sl_func_t *func, sl_raw_t *args, sl_err_t *err);
+
+/*
+ * The same in slices: the guest runs on a stack of its own and stops about every millisecond, wherever it is. begin runs nothing of it;
+ * args stay the caller's and must live until the call has ended. poll runs the next slice. SL_AGAIN: it has stopped, and only poll and
+ * drop may be called on the instance; anything else is the end, as sl_instance_call says. cpu_budget_ms counts all slices together; 0: as
+ * long as it likes. The guest stops neither inside of a host function nor in what that calls. One such call in an instance at a time. An
+ * instance without a watch never stops in the middle.
+ */
+sl_status_t sl_instance_call_begin(sl_instance_t *instance, sl_func_t *func, sl_raw_t *args, uint32_t cpu_budget_ms, sl_err_t *err);
+sl_status_t sl_instance_call_poll(sl_instance_t *instance, sl_err_t *err);
+/* Ends a call that has stopped: SL_TRAP, as if the guest had trapped where it is. */
+sl_status_t sl_instance_call_drop(sl_instance_t *instance, sl_err_t *err);
 
 /* Brings mem and mem_size up to date after the guest ran; also from host functions. */
 void sl_instance_refresh(sl_instance_t *instance);

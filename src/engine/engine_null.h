@@ -28,6 +28,8 @@ sl_status_t sl_null_register(const sl_null_guest_t *guest);
 void *sl_null_state(sl_instance_t *instance);
 /* The guest calls a host function that it declared as an import. SL_TRAP must be passed on by returning it. */
 sl_status_t sl_null_import(sl_instance_t *instance, const char *module, const char *name, sl_raw_t *args);
+/* The guest has used up its slice, if it runs in slices. SL_TRAP: it was dropped meanwhile, and must return that. */
+sl_status_t sl_null_slice(sl_instance_t *instance);
 /* memory.grow: SL_NO_MEMORY over the limit. */
 sl_status_t sl_null_grow(sl_instance_t *instance, size_t more_bytes);
 

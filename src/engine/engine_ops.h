@@ -16,7 +16,8 @@ typedef struct sl_engine_ops_s sl_engine_ops_t;
 struct sl_engine_s {
     const sl_engine_ops_t *ops;
     char fingerprint[192];
-    sl_dirty_t dirty; /* how written pages are found */
+    sl_dirty_t dirty;   /* how written pages are found */
+    size_t stack_bytes; /* of a guest call */
 };
 
 struct sl_module_s {
@@ -62,6 +63,10 @@ struct sl_engine_ops_s {
      * out of memory. */
     sl_func_t *(*instance_func)(sl_instance_t *instance, const sl_extern_t *export);
     sl_status_t (*instance_call)(sl_instance_t *instance, sl_func_t *func, sl_raw_t *args, sl_err_t *err);
+    /* engine.h's calls in slices. */
+    sl_status_t (*call_begin)(sl_instance_t *instance, sl_func_t *func, sl_raw_t *args, uint32_t cpu_budget_ms, sl_err_t *err);
+    sl_status_t (*call_poll)(sl_instance_t *instance, sl_err_t *err);
+    sl_status_t (*call_drop)(sl_instance_t *instance, sl_err_t *err);
     void (*instance_refresh)(sl_instance_t *instance);
 
     /* What an image has beside the memory: how many slots that takes, and filling them. */
@@ -81,8 +86,8 @@ extern const sl_engine_ops_t sl_null_ops;
 void sl_module_head_init(sl_module_t *m, sl_engine_t *engine);
 /* Refers to the module; the caller fills mem and mem_size. */
 void sl_instance_head_init(sl_instance_t *instance, sl_module_t *m, const sl_instance_limits_t *limits, void *user);
-/* For a call whose watch has expired: sets the reason. */
-sl_status_t sl_instance_over_budget(sl_instance_t *instance);
+/* For a call that has used up its budget: sets the reason. */
+sl_status_t sl_instance_over_budget(sl_instance_t *instance, uint32_t budget_ms);
 void sl_instance_head_deinit(sl_instance_t *instance);
 
 /* engine.h's sl_module_compile, with code from the cache when `code` is not

@@ -15,6 +15,9 @@
 
 #define SL_WATCH_LATE_MS 15
 
+/* What a call in slices runs before it stops, in time of the clock on the wall. */
+#define SL_WATCH_SLICE_NS 1000000
+
 /* Written by the thread and by the handler of its own timer signal. Only for the functions below. */
 struct sl_watch_s {
     atomic_uint budget_ms; /* of the call that runs; 0: none, or one without a budget */
@@ -22,6 +25,11 @@ struct sl_watch_s {
     atomic_bool armed;
     atomic_bool expired; /* the call that runs is over its budget */
     atomic_bool ticked;  /* the timer has fired while a call with a budget ran; for whoever puts it back */
+    /* Slices: a second timer, which disarms itself the same way. */
+    atomic_uint slices;      /* that began so far */
+    atomic_bool slicing;     /* one runs */
+    atomic_bool slice_armed; /* the timer */
+    atomic_bool slice_over;  /* the one that runs has to stop */
 };
 
 /*
@@ -48,6 +56,31 @@ static inline void sl_watch_end(sl_watch_t *watch) {
     atomic_signal_fence(memory_order_seq_cst);
     atomic_store_explicit(&watch->expired, false, memory_order_relaxed);
 }
+
+void sl_watch_arm_slices(sl_watch_t *watch);
+
+/* For engines, around a slice. The first may be shorter than SL_WATCH_SLICE_NS, none is longer but for where a guest can stop. */
+static inline void sl_watch_slice_begin(sl_watch_t *watch) {
+    atomic_store_explicit(&watch->slices, atomic_load_explicit(&watch->slices, memory_order_relaxed) + 1, memory_order_relaxed);
+    atomic_store_explicit(&watch->slice_over, false, memory_order_relaxed);
+    atomic_store_explicit(&watch->slicing, true, memory_order_relaxed);
+    atomic_signal_fence(memory_order_seq_cst);
+    if (!atomic_load_explicit(&watch->slice_armed, memory_order_relaxed)) {
+        sl_watch_arm_slices(watch);
+    }
+}
+
+static inline void sl_watch_slice_end(sl_watch_t *watch) {
+    atomic_store_explicit(&watch->slicing, false, memory_order_relaxed);
+    atomic_signal_fence(memory_order_seq_cst);
+}
+
+static inline bool sl_watch_slice_over(const sl_watch_t *watch) {
+    return atomic_load_explicit(&watch->slice_over, memory_order_relaxed);
+}
+
+/* CPU time of the calling thread. */
+uint64_t sl_watch_cpu_ns(void);
 
 /* For engines: whether the call that runs is to be ended, and what its budget was. */
 static inline bool sl_watch_expired(const sl_watch_t *watch) {

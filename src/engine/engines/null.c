@@ -5,10 +5,12 @@
 
 #include "engine_ops.h"
 #include "image.h"
+#include "sl_coro.h"
 #include "sl_watch.h"
 
 #define MAX_GUESTS 64
 #define PREFIX "null:"
+#define SLICED_STACK_BYTES ((size_t)1 << 20)
 
 static const sl_null_guest_t *guests[MAX_GUESTS];
 static size_t n_guests;
@@ -30,6 +32,14 @@ typedef struct {
     null_func_t *funcs;  /* one per export of the guest, in its order */
     void *state;
     uint64_t max_memory_bytes;
+    /* The call in slices. */
+    sl_coro_t *coro;
+    sl_func_t *func;
+    sl_raw_t *args;
+    sl_err_t err;
+    sl_status_t status;
+    bool running; /* on the coroutine */
+    bool dropped;
 } null_instance_t;
 
 sl_status_t sl_null_register(const sl_null_guest_t *guest) {
@@ -145,6 +155,7 @@ static void null_instance_free(sl_instance_t *instance) {
     free(in->state);
     free(in->linked);
     free(in->funcs);
+    sl_coro_free(in->coro);
     sl_instance_head_deinit(instance);
     free(in);
 }
@@ -215,6 +226,44 @@ static sl_status_t null_instance_call(sl_instance_t *instance, sl_func_t *func, 
     return sl_err_set(err, SL_TRAP, "%s\n  at %s (null:%s)", instance->trap, export->name, in->guest->name);
 }
 
+static void run_sliced(void *arg) {
+    null_instance_t *in = arg;
+    in->status = null_instance_call(&in->head, in->func, in->args, &in->err);
+}
+
+static sl_status_t null_call_begin(sl_instance_t *instance, sl_func_t *func, sl_raw_t *args, uint32_t cpu_budget_ms, sl_err_t *err) {
+    null_instance_t *in = (null_instance_t *)instance;
+    (void)cpu_budget_ms; /* the guest says itself when it stops */
+    in->coro = in->coro != NULL ? in->coro : sl_coro_new(SLICED_STACK_BYTES);
+    if (in->coro == NULL) {
+        return sl_err_set(err, SL_NO_MEMORY, "null:%s: out of memory", in->guest->name);
+    }
+    in->func = func;
+    in->args = args;
+    in->dropped = false;
+    sl_coro_begin(in->coro, run_sliced, in);
+    return SL_OK;
+}
+
+static sl_status_t null_call_poll(sl_instance_t *instance, sl_err_t *err) {
+    null_instance_t *in = (null_instance_t *)instance;
+    in->running = true;
+    bool done = sl_coro_resume(in->coro);
+    in->running = false;
+    if (!done) {
+        return SL_AGAIN;
+    }
+    return in->status == SL_OK ? SL_OK : sl_err_set(err, in->status, "%s", in->err.text);
+}
+
+static sl_status_t null_call_drop(sl_instance_t *instance, sl_err_t *err) {
+    null_instance_t *in = (null_instance_t *)instance;
+    in->dropped = true;
+    while (null_call_poll(instance, err) == SL_AGAIN) {
+    }
+    return SL_TRAP;
+}
+
 static void null_instance_refresh(sl_instance_t *instance) {
     (void)instance; /* mem and mem_size are the memory itself */
 }
@@ -263,7 +312,7 @@ sl_status_t sl_null_import(sl_instance_t *instance, const char *module, const ch
             continue;
         }
         if (instance->watch != NULL && sl_watch_expired(instance->watch)) {
-            return sl_instance_over_budget(instance);
+            return sl_instance_over_budget(instance, sl_watch_budget_ms(instance->watch));
         }
         sl_status_t rc = import->fn(instance, args);
         if (rc != SL_OK && instance->trap[0] == '\0') {
@@ -272,6 +321,17 @@ sl_status_t sl_null_import(sl_instance_t *instance, const char *module, const ch
         return rc == SL_OK ? SL_OK : SL_TRAP;
     }
     return sl_instance_trap(instance, "the guest calls %s.%s, which it did not declare as an import", module, name);
+}
+
+sl_status_t sl_null_slice(sl_instance_t *instance) {
+    null_instance_t *in = (null_instance_t *)instance;
+    if (!in->running) {
+        return SL_OK;
+    }
+    in->running = false;
+    sl_coro_yield(in->coro);
+    in->running = true;
+    return in->dropped ? sl_instance_trap(instance, "ended in the middle") : SL_OK;
 }
 
 sl_status_t sl_null_grow(sl_instance_t *instance, size_t more_bytes) {
@@ -305,6 +365,9 @@ const sl_engine_ops_t sl_null_ops = {
     .instance_free = null_instance_free,
     .instance_func = null_instance_func,
     .instance_call = null_instance_call,
+    .call_begin = null_call_begin,
+    .call_poll = null_call_poll,
+    .call_drop = null_call_drop,
     .instance_refresh = null_instance_refresh,
     .image_slots = null_image_slots,
     .image_save = null_image_save,

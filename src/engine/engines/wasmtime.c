@@ -35,7 +35,7 @@ static void configure(wasm_config_t *config, size_t stack_bytes) {
     wasmtime_config_parallel_compilation_set(config, false);
     wasmtime_config_strategy_set(config, WASMTIME_STRATEGY_CRANELIFT);
     wasmtime_config_max_wasm_stack_set(config, stack_bytes);
-    /* Not used, but a configuration where it is smaller is refused. */
+    /* Of calls in slices: what a guest leaves is for host functions. */
     wasmtime_config_async_stack_size_set(config, 2 * MAX_STACK_BYTES);
     wasmtime_config_signals_based_traps_set(config, true);
     /* Loops and functions look at a counter: how calls over their CPU budget are ended. */
@@ -78,6 +78,7 @@ static sl_status_t wt_engine_new(const sl_engine_conf_t *conf, sl_engine_t **out
     sl_linear_use_signals();
     engine->backtraces = conf->backtraces;
     engine->head.ops = &sl_wasmtime_ops;
+    engine->head.stack_bytes = stack;
     char cpu[17];
     sl_cpu_fingerprint(cpu);
     /* "3": this file's own settings above; raise it when they change. */
@@ -217,6 +218,9 @@ const sl_engine_ops_t sl_wasmtime_ops = {
     .instance_free = wt_instance_free,
     .instance_func = wt_instance_func,
     .instance_call = wt_instance_call,
+    .call_begin = wt_call_begin,
+    .call_poll = wt_call_poll,
+    .call_drop = wt_call_drop,
     .instance_refresh = wt_instance_refresh,
     .image_slots = wt_image_slots,
     .image_save = wt_image_save,

@@ -35,6 +35,7 @@ void wt_instance_refresh(sl_instance_t *instance) {
 
 void wt_instance_free(sl_instance_t *instance) {
     wt_instance_t *in = (wt_instance_t *)instance;
+    wt_slices_free(in);
     if (in->store != NULL) {
         wasmtime_store_delete(in->store);
     }
@@ -71,12 +72,15 @@ static sl_status_t instantiate(wt_instance_t *in, const wt_links_t *links, sl_er
 static wasmtime_error_t *on_epoch(const wasmtime_context_t *ctx, void *data, uint64_t *delta, wasmtime_update_deadline_kind_t *kind) {
     (void)ctx;
     wt_instance_t *in = data;
-    if (in->head.watch != NULL && sl_watch_expired(in->head.watch)) {
-        sl_instance_over_budget(&in->head);
-        return wasmtime_error_new(in->head.trap);
-    }
     *delta = 1;
     *kind = WASMTIME_UPDATE_DEADLINE_CONTINUE;
+    if (in->slices != NULL && in->slices->running) {
+        return wt_slices_epoch(in, kind);
+    }
+    if (in->head.watch != NULL && sl_watch_expired(in->head.watch)) {
+        sl_instance_over_budget(&in->head, sl_watch_budget_ms(in->head.watch));
+        return wasmtime_error_new(in->head.trap);
+    }
     return NULL;
 }
 
@@ -148,6 +152,7 @@ sl_func_t *wt_instance_func(sl_instance_t *instance, const sl_extern_t *export) 
     wt_func_t *f = &in->funcs[export - info->exports];
     f->func = item.of.func;
     f->n_slots = slots_of(export->sig);
+    f->sig = export->sig;
     return (sl_func_t *)f;
 }
 
@@ -155,7 +160,14 @@ sl_status_t wt_instance_call(sl_instance_t *instance, sl_func_t *func, sl_raw_t 
     wt_instance_t *in = (wt_instance_t *)instance;
     const wt_func_t *f = (const wt_func_t *)func;
     wasm_trap_t *trap = NULL;
+    wt_slices_t *outer = in->slices;
+    if (__builtin_expect(outer != NULL, 0)) {
+        outer->nested++;
+    }
     wasmtime_error_t *error = wasmtime_func_call_unchecked(in->ctx, &f->func, (wasmtime_val_raw_t *)args, f->n_slots, &trap);
+    if (__builtin_expect(outer != NULL, 0)) {
+        outer->nested--;
+    }
     if (__builtin_expect(error != NULL || trap != NULL, 0)) {
         return wt_set_trap(err, instance, error, trap);
     }

@@ -4,6 +4,7 @@
  *   wasmtime.c           the engine's settings, modules, the table of operations
  *   wasmtime_link.c      imports of a module and calls from the guest
  *   wasmtime_instance.c  instances and calls into the guest
+ *   wasmtime_slices.c    calls that stop in the middle
  *   wasmtime_memory.c    linear memory, images of instances
  *   wasmtime_trap.c      what errors and traps say
  */
@@ -41,7 +42,25 @@ typedef struct {
 typedef struct {
     wasmtime_func_t func;
     size_t n_slots; /* the larger of parameters and results */
+    const char *sig;
 } wt_func_t;
+
+#define WT_SLOTS_MAX SL_SIG_MAX
+
+/* The call in slices of an instance, if `future` is set. Wasmtime keeps pointers into it. */
+typedef struct {
+    wasmtime_call_future_t *future;
+    wasmtime_val_t args[WT_SLOTS_MAX], results[WT_SLOTS_MAX];
+    wasm_trap_t *trap;
+    wasmtime_error_t *error;
+    sl_raw_t *out; /* the caller's */
+    const char *sig;
+    uint32_t budget_ms;
+    uint64_t used_ns;  /* by the slices before */
+    uint64_t since_ns; /* CPU clock at the begin of the one that runs */
+    bool running;
+    unsigned nested; /* calls that host functions make in turn */
+} wt_slices_t;
 
 typedef struct {
     sl_instance_t head;
@@ -54,6 +73,7 @@ typedef struct {
     wt_links_t *own_links;      /* when the module's were made for another table */
     wt_func_t *funcs;           /* one per export, made at the first lookup */
     wasmtime_global_t *globals; /* those that images hold; made when they are first needed */
+    wt_slices_t *slices;        /* made with the first call in slices */
 } wt_instance_t;
 
 /* ---- texts and traps ---- */
@@ -77,6 +97,12 @@ sl_status_t wt_instance_new(sl_module_t *m, const sl_import_t *imports, size_t n
 void wt_instance_free(sl_instance_t *instance);
 sl_func_t *wt_instance_func(sl_instance_t *instance, const sl_extern_t *export);
 sl_status_t wt_instance_call(sl_instance_t *instance, sl_func_t *func, sl_raw_t *args, sl_err_t *err);
+sl_status_t wt_call_begin(sl_instance_t *instance, sl_func_t *func, sl_raw_t *args, uint32_t cpu_budget_ms, sl_err_t *err);
+sl_status_t wt_call_poll(sl_instance_t *instance, sl_err_t *err);
+sl_status_t wt_call_drop(sl_instance_t *instance, sl_err_t *err);
+void wt_slices_free(wt_instance_t *in);
+/* The guest of a call in slices has seen that the counter moved on. */
+wasmtime_error_t *wt_slices_epoch(wt_instance_t *in, wasmtime_update_deadline_kind_t *kind);
 void wt_instance_refresh(sl_instance_t *instance);
 /* The base never moves, see configure(). */
 static inline void wt_refresh(wt_instance_t *in) {
