@@ -307,5 +307,5 @@ int main(void) {
         T(the_timer_of_slices_goes_with_the_last_of_them),
         cmocka_unit_test(native_guests_stop_where_they_say_so),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return engine_signals_save() == 0 ? cmocka_run_group_tests(tests, NULL, NULL) : 1;
 }
