@@ -381,16 +381,28 @@ static bool run_one(mh_t *mh) {
             return true;
         }
     }
+    if (mh->soon) {
+        mh->soon = false;
+        pw_worker_run(mh->worker);
+        return true;
+    }
     return false;
 }
 
+/* Slices do not count: budgets limit them. */
 bool mh_run(mh_t *mh) {
-    for (size_t i = 0; i < MH_EVENTS; i++) {
+    for (size_t i = 0; i < MH_EVENTS;) {
+        bool sliced = mh->soon;
         if (mh->conf.canary || !run_one(mh)) {
             return true;
         }
+        i += !sliced;
     }
     return false;
+}
+
+bool mh_step(mh_t *mh) {
+    return run_one(mh);
 }
 
 /* The timer or the call that is due first, if any is due by then. */
@@ -447,6 +459,10 @@ static void op_root_gone(void *worker, pw_root_t *root) {
     mh_state_root_gone(((mh_t *)worker)->state, root);
 }
 
+static void op_soon(void *worker) {
+    ((mh_t *)worker)->soon = true;
+}
+
 static const pw_host_ops_t ops = {
     .now_ns = op_now_ns,
     .random = op_random,
@@ -462,6 +478,7 @@ static const pw_host_ops_t ops = {
     .property_set = mh_op_property_set,
     .clear_route_cache = mh_op_clear_route_cache,
     .wake = mh_op_wake,
+    .soon = op_soon,
     .http_call = op_http_call,
     .http_call_cancel = op_http_call_cancel,
     .http_call_detach = op_http_call_detach,

@@ -44,6 +44,7 @@ uint64_t mh_now_ns(const mh_t *mh);
 void mh_advance(mh_t *mh, uint64_t ms);
 /* Delivers recorded events (resumes, queue items) until there are none; false: still busy after 10000, which is a loop. */
 bool mh_run(mh_t *mh);
+bool mh_step(mh_t *mh); /* one event of mh_run(), or one slice of a filter; false: nothing was due */
 
 /* ---- log: every line, up to 4096 of them and 1 MiB; the oldest go first --------------------------------------------------- */
 typedef struct {

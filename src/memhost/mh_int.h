@@ -175,6 +175,7 @@ struct mh_s {
     size_t n_timers;
     mh_callout_t *calls;
     size_t n_calls;
+    bool soon; /* pw_worker_run() is wanted */
     uint64_t calls_total, calls_cancelled;
     mh_grpc_out_t *grpc;
     size_t n_grpc;

@@ -11,6 +11,8 @@
  *
  * What a guest asks for while it runs (resume, close, local reply) is recorded and takes effect after the outermost guest call has
  * returned: for the direction that the proxy is just driving through the verdict, else through wake() and pw_stream_resume().
+ * Filters marked `slice` may stop in the middle of a callback (pw_slice.h). For the proxy that is a pause like any other: PW_WAIT, later
+ * wake(), and pw_stream_resume() answers what the call would have.
  * A trap is an ordinary outcome: that VM is finished, every stream in it meets the fail policy of its filter at its next event, the next
  * stream gets a new VM. A filter that traps too often is kept out for a while by its breaker.
  */
@@ -46,6 +48,8 @@ void *pw_worker_host(const pw_worker_t *worker);
 /* The alarm that was asked for (pw_host.h). Starts filters again that have trapped, so that their ticks and queues go on without streams.
  */
 void pw_worker_alarm(pw_worker_t *worker);
+/* After soon(): filters marked `slice` go on, one of them for one slice. false: none is left that could go on now. */
+bool pw_worker_run(pw_worker_t *worker);
 /* Inside an operation of the host (pw_host.h): the dialect of the filter that asks for it. Envoy's while no filter asks. */
 sl_dialect_t pw_worker_dialect(const pw_worker_t *worker);
 

@@ -4,6 +4,7 @@
 #include "pw_guest.h"
 #include "pw_headers.h"
 #include "pw_pairs.h"
+#include "pw_slice.h"
 
 /* ---- metadata on its way out ---- */
 
@@ -118,7 +119,7 @@ static uint64_t start(pw_vm_t *vm, pw_call_kind_t kind, sl_str_t upstream, sl_st
     if (request->unary && request->timeout_ms == 0) {
         request->timeout_ms = target.timeout_ms;
     }
-    void *host_stream = ctx->stream != NULL && !ctx->stream->logging ? ctx->stream->host : NULL;
+    void *host_stream = ctx->stream != NULL && !ctx->stream->logging && !ctx->stream->gone ? ctx->stream->host : NULL;
     sl_status_t rc = w->ops->grpc_open(w->host, host_stream, request, &call->handle);
     if (rc != SL_OK) {
         pw_call_free(call);
@@ -196,12 +197,14 @@ uint64_t pw_call_grpc_send(pw_vm_t *vm, const sl_raw_t *a) {
     if (call == NULL) {
         return PW_NOT_FOUND;
     }
-    if (call->local_closed || w->ops->grpc_send(w->host, call->handle, message) != SL_OK) {
+    if (call->local_closed || call->over || w->ops->grpc_send(w->host, call->handle, message) != SL_OK) {
         return PW_BAD_ARGUMENT;
     }
     if (a[3].u32 != 0) {
         call->local_closed = true;
-        w->ops->grpc_finish(w->host, call->handle);
+        if (!call->over) {
+            w->ops->grpc_finish(w->host, call->handle);
+        }
     }
     return PW_OK;
 }
@@ -213,7 +216,9 @@ static uint64_t cancel(pw_vm_t *vm, uint32_t token) {
     if (call == NULL) {
         return forget_remote_closed(root, token) ? PW_OK : PW_NOT_FOUND;
     }
-    w->ops->grpc_cancel(w->host, call->handle);
+    if (!call->over) {
+        w->ops->grpc_cancel(w->host, call->handle);
+    }
     pw_call_free(call);
     return PW_OK;
 }
@@ -234,7 +239,9 @@ uint64_t pw_call_grpc_close(pw_vm_t *vm, const sl_raw_t *a) {
     }
     if (!call->local_closed) {
         call->local_closed = true;
-        w->ops->grpc_finish(w->host, call->handle);
+        if (!call->over) {
+            w->ops->grpc_finish(w->host, call->handle);
+        }
     }
     return PW_OK;
 }
@@ -284,15 +291,18 @@ static void tell_closed(pw_root_t *root, uint32_t token, uint32_t status, sl_str
     call_guest(root, PW_CB_GRPC_CLOSE, token, status);
 }
 
-void pw_grpc_initial_metadata(pw_root_t *root, uint32_t token, const pw_pair_t *pairs, size_t n) {
+static void initial_metadata(pw_root_t *root, const pw_event_data_t *e) {
+    uint32_t token = e->token;
     const pw_call_t *call = event_call(root, token);
     if (call != NULL && call->kind == PW_CALL_GRPC_STREAM) {
-        tell_pairs(root, PW_CB_GRPC_INITIAL_METADATA, PW_MAP_GRPC_INITIAL_METADATA, token, pairs, n);
+        tell_pairs(root, PW_CB_GRPC_INITIAL_METADATA, PW_MAP_GRPC_INITIAL_METADATA, token, e->pairs[0], e->n_pairs[0]);
     }
 }
 
 /* The message of a unary call waits for its status, of which the guest hears only when it is bad. */
-void pw_grpc_message(pw_root_t *root, uint32_t token, sl_str_t message) {
+static void message_came(pw_root_t *root, const pw_event_data_t *e) {
+    uint32_t token = e->token;
+    sl_str_t message = e->data;
     pw_call_t *call = event_call(root, token);
     if (call == NULL) {
         return;
@@ -305,11 +315,12 @@ void pw_grpc_message(pw_root_t *root, uint32_t token, sl_str_t message) {
     call->has_message = sl_buf_append_str(&call->message, message) == SL_OK;
 }
 
-void pw_grpc_trailing_metadata(pw_root_t *root, uint32_t token, const pw_pair_t *pairs, size_t n) {
+static void trailing_metadata(pw_root_t *root, const pw_event_data_t *e) {
+    uint32_t token = e->token;
     pw_call_t *call = event_call(root, token);
     if (call != NULL && call->kind == PW_CALL_GRPC_STREAM && !call->trailers_told) {
         call->trailers_told = true;
-        tell_pairs(root, PW_CB_GRPC_TRAILING_METADATA, PW_MAP_GRPC_TRAILING_METADATA, token, pairs, n);
+        tell_pairs(root, PW_CB_GRPC_TRAILING_METADATA, PW_MAP_GRPC_TRAILING_METADATA, token, e->pairs[0], e->n_pairs[0]);
     }
 }
 
@@ -342,7 +353,8 @@ static void stream_closed(pw_root_t *root, pw_call_t *call, uint32_t status, sl_
     tell_closed(root, token, status, text);
 }
 
-void pw_grpc_closed(pw_root_t *root, uint32_t token, uint32_t status, sl_str_t text) {
+static void closed(pw_root_t *root, const pw_event_data_t *e) {
+    uint32_t token = e->token;
     pw_call_t *call = event_call(root, token);
     if (call == NULL) {
         return;
@@ -351,14 +363,40 @@ void pw_grpc_closed(pw_root_t *root, uint32_t token, uint32_t status, sl_str_t t
     pw_worker_t *worker = root->vm->worker;
     if (call->kind == PW_CALL_GRPC_STREAM && !call->trailers_told) {
         /* As Envoy does: an end without trailers has trailers without entries. */
-        pw_grpc_trailing_metadata(root, token, NULL, 0);
+        trailing_metadata(root, &(pw_event_data_t){.token = token});
         call = find_call(root, token); /* the guest may have cancelled it */
     }
     if (call != NULL && call->kind == PW_CALL_GRPC_STREAM) {
-        stream_closed(root, call, status, text);
+        stream_closed(root, call, e->status, e->text);
     } else if (call != NULL) {
-        unary_closed(root, call, status, text);
+        unary_closed(root, call, e->status, e->text);
     }
     pw_root_unref(root);
     pw_worker_settle(worker);
+}
+
+static void event(pw_root_t *root, pw_event_data_fn fn, const pw_event_data_t *e) {
+    if (!root->vm->sliced || !pw_slice_data_event(root, fn, e)) {
+        fn(root, e);
+    }
+}
+
+void pw_grpc_initial_metadata(pw_root_t *root, uint32_t token, const pw_pair_t *pairs, size_t n) {
+    event(root, initial_metadata, &(pw_event_data_t){.token = token, .pairs = {pairs}, .n_pairs = {n}});
+}
+
+void pw_grpc_message(pw_root_t *root, uint32_t token, sl_str_t message) {
+    event(root, message_came, &(pw_event_data_t){.token = token, .data = message});
+}
+
+void pw_grpc_trailing_metadata(pw_root_t *root, uint32_t token, const pw_pair_t *pairs, size_t n) {
+    event(root, trailing_metadata, &(pw_event_data_t){.token = token, .pairs = {pairs}, .n_pairs = {n}});
+}
+
+void pw_grpc_closed(pw_root_t *root, uint32_t token, uint32_t status, sl_str_t text) {
+    pw_call_t *call = find_call(root, token);
+    if (call != NULL) {
+        call->over = true;
+    }
+    event(root, closed, &(pw_event_data_t){.token = token, .status = status, .text = text});
 }

@@ -119,7 +119,7 @@ static pw_access_t access_of(const pw_ctx_t *ctx, uint32_t map) {
     if (map == PW_MAP_GRPC_INITIAL_METADATA || map == PW_MAP_GRPC_TRAILING_METADATA) {
         return ctx->root->grpc_map == (pw_map_t)map ? READ : ABSENT;
     }
-    if (ctx->stream == NULL) {
+    if (ctx->stream == NULL || ctx->stream->gone) {
         return ABSENT;
     }
     switch (map) {

@@ -3,6 +3,7 @@
 #include "pw_guest.h"
 #include "pw_headers.h"
 #include "pw_pairs.h"
+#include "pw_slice.h"
 
 #include <stdlib.h>
 
@@ -77,13 +78,18 @@ void pw_root_cancel_grpc_streams(pw_root_t *root) {
     for (pw_call_t *call = root->calls, *next; call != NULL; call = next) {
         next = call->next;
         if (call->kind == PW_CALL_GRPC_STREAM) {
-            w->ops->grpc_cancel(w->host, call->handle);
+            if (!call->over) {
+                w->ops->grpc_cancel(w->host, call->handle);
+            }
             pw_call_free(call);
         }
     }
 }
 
 static void cancel(const pw_worker_t *w, const pw_call_t *call) {
+    if (call->over) {
+        return; /* the proxy does not know it any more */
+    }
     switch (call->kind) {
     case PW_CALL_HTTP:
         if (!call->cancelled) {
@@ -180,7 +186,7 @@ static uint64_t start(pw_vm_t *vm, pw_ctx_t *ctx, pw_http_call_t *request, uint3
     }
     request->root = ctx->root;
     request->token = call->node.id;
-    void *host_stream = call->ctx != NULL ? ctx->stream->host : NULL;
+    void *host_stream = call->ctx != NULL && !ctx->stream->gone ? ctx->stream->host : NULL;
     sl_status_t rc = w->ops->http_call(w->host, host_stream, request, &call->handle);
     if (rc != SL_OK) {
         pw_call_free(call);
@@ -249,7 +255,7 @@ static void tell(pw_root_t *root, uint32_t token, const pw_call_response_t *resp
     root->status_message = SL_STR("");
 }
 
-void pw_http_call_done(pw_root_t *root, uint32_t token, const pw_call_response_t *response) {
+static void call_done(pw_root_t *root, uint32_t token, const pw_call_response_t *response) {
     pw_vm_t *vm = root->vm;
     pw_worker_t *worker = vm->worker;
     pw_call_t *call = (pw_call_t *)pw_id_map_find(&vm->calls, token);
@@ -268,4 +274,39 @@ void pw_http_call_done(pw_root_t *root, uint32_t token, const pw_call_response_t
     }
     pw_root_unref(root);
     pw_worker_settle(worker);
+}
+
+static void call_done_event(pw_root_t *root, const pw_event_data_t *e) {
+    pw_call_response_t response = {
+        .failed = e->failed,
+        .failure = e->text.data,
+        .headers = e->pairs[0],
+        .n_headers = e->n_pairs[0],
+        .body = e->data,
+        .trailers = e->pairs[1],
+        .n_trailers = e->n_pairs[1],
+    };
+    call_done(root, e->token, &response);
+}
+
+void pw_http_call_done(pw_root_t *root, uint32_t token, const pw_call_response_t *response) {
+    if (!root->vm->sliced) {
+        call_done(root, token, response);
+        return;
+    }
+    pw_event_data_t e = {
+        .token = token,
+        .failed = response->failed,
+        .text = response->failure != NULL ? sl_str(response->failure, strlen(response->failure) + 1) : SL_STR_NULL,
+        .data = response->body,
+        .pairs = {response->headers, response->trailers},
+        .n_pairs = {response->n_headers, response->n_trailers},
+    };
+    pw_call_t *call = (pw_call_t *)pw_id_map_find(&root->vm->calls, token);
+    if (call != NULL && call->root == root) {
+        call->over = true;
+    }
+    if (!pw_slice_data_event(root, call_done_event, &e)) {
+        call_done(root, token, response);
+    }
 }

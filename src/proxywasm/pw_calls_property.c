@@ -173,7 +173,7 @@ static pw_result_t give_pairs(pw_vm_t *vm, const sl_raw_t *a, const pw_ctx_t *ct
     pw_pairs_begin(&w, &vm->worker->sizes, &vm->worker->bytes);
     if (v->kind == PW_VALUE_LIST) {
         add_list(&w, v->str);
-    } else if (ctx->stream == NULL || v->map > PW_MAP_RESPONSE_TRAILERS ||
+    } else if (ctx->stream == NULL || ctx->stream->gone || v->map > PW_MAP_RESPONSE_TRAILERS ||
                vm->worker->ops->map_each(ctx->stream->host, v->map, add_pair, &w) == SL_NOT_FOUND) {
         return PW_NOT_FOUND;
     }

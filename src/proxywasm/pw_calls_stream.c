@@ -56,7 +56,7 @@ uint64_t pw_call_close_stream(pw_vm_t *vm, const sl_raw_t *a) {
 uint64_t pw_call_clear_route_cache(pw_vm_t *vm, const sl_raw_t *a) {
     (void)a;
     const pw_ctx_t *ctx = pw_vm_ctx(vm);
-    if (ctx->stream != NULL && !ctx->stream->logging && vm->worker->ops->clear_route_cache != NULL) {
+    if (ctx->stream != NULL && !ctx->stream->logging && !ctx->stream->gone && vm->worker->ops->clear_route_cache != NULL) {
         vm->worker->ops->clear_route_cache(ctx->stream->host);
     }
     return PW_OK;
@@ -88,7 +88,7 @@ static bool copy_headers(pw_vm_t *vm, pw_reply_block_t *block, sl_str_t bytes) {
     for (size_t i = 0; i < n; i++) {
         if (!pw_header_fits(in[i].key, in[i].value)) {
             const pw_ctx_t *ctx = pw_vm_ctx(vm);
-            pw_log_filter(vm->worker, ctx->stream->host, ctx->root->filter->conf.name, ctx->node.id, PW_LOG_WARN,
+            pw_log_filter(vm->worker, ctx->stream->gone ? NULL : ctx->stream->host, ctx->root->filter->conf.name, ctx->node.id, PW_LOG_WARN,
                           "a header of a local response was left out: its name or value holds characters that are not allowed");
             continue;
         }

@@ -17,6 +17,7 @@ pw_chain_t *pw_chain_new(pw_worker_t *worker, pw_filter_t *const *filters, size_
     for (size_t i = 0; i < n; i++) {
         c->filters[i] = pw_filter_ref(filters[i]);
         c->callbacks |= filters[i]->callbacks;
+        c->sliced |= filters[i]->conf.opts.slice;
     }
     return c;
 }

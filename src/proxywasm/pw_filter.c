@@ -1,4 +1,5 @@
 #include "pw_internal.h"
+#include "pw_slice.h"
 
 #include <stdlib.h>
 
@@ -157,7 +158,7 @@ static sl_status_t root_start(pw_filter_t *filter, pw_root_t **out, sl_err_t *er
 }
 
 /* The last callback; gives back the reference that stood for "alive". */
-static void root_delete(pw_root_t *root) {
+static void root_delete_now(pw_root_t *root) {
     if (pw_vm_has(root->vm, PW_CB_DELETE) && !root->vm->failed) {
         sl_raw_t args[1] = {{.u32 = root->ctx.node.id}};
         pw_vm_call(root->vm, &root->ctx, PW_CB_DELETE, args, NULL);
@@ -165,8 +166,14 @@ static void root_delete(pw_root_t *root) {
     pw_root_unref(root);
 }
 
+static void root_delete(pw_root_t *root) {
+    if (!root->vm->sliced || !pw_slice_root(root, root_delete_now)) {
+        root_delete_now(root);
+    }
+}
+
 /* on_done; 0 puts the end off until proxy_done. */
-static void root_end(pw_root_t *root) {
+static void root_end_now(pw_root_t *root) {
     uint32_t done = 1;
     if (pw_vm_has(root->vm, PW_CB_DONE) && !root->vm->failed) {
         sl_raw_t args[1] = {{.u32 = root->ctx.node.id}};
@@ -178,7 +185,13 @@ static void root_end(pw_root_t *root) {
     }
     root->done_pending = done == 0;
     if (done != 0) {
-        root_delete(root);
+        root_delete_now(root);
+    }
+}
+
+static void root_end(pw_root_t *root) {
+    if (!root->vm->sliced || !pw_slice_root(root, root_end_now)) {
+        root_end_now(root);
     }
 }
 
@@ -190,7 +203,14 @@ void pw_worker_finish(pw_worker_t *worker) {
     }
 }
 
-static void root_event(pw_root_t *root, pw_cb_t cb, uint32_t arg) {
+typedef struct {
+    pw_cb_t cb;
+    uint32_t arg;
+} event_args_t;
+
+static void root_event_now(pw_root_t *root, const void *data) {
+    pw_cb_t cb = ((const event_args_t *)data)->cb;
+    uint32_t arg = ((const event_args_t *)data)->arg;
     pw_worker_t *worker = root->vm->worker;
     if (root->gone || root->vm->failed || !pw_vm_has(root->vm, cb)) {
         return;
@@ -200,6 +220,16 @@ static void root_event(pw_root_t *root, pw_cb_t cb, uint32_t arg) {
     pw_vm_call(root->vm, &root->ctx, cb, args, NULL);
     pw_root_unref(root);
     pw_worker_settle(worker);
+}
+
+static void root_event(pw_root_t *root, pw_cb_t cb, uint32_t arg) {
+    event_args_t args = {cb, arg};
+    if (root->gone || root->vm->failed || !pw_vm_has(root->vm, cb)) {
+        return;
+    }
+    if (!root->vm->sliced || !pw_slice_event(root, root_event_now, &args, sizeof(args))) {
+        root_event_now(root, &args);
+    }
 }
 
 void pw_root_tick(pw_root_t *root) {

@@ -160,6 +160,10 @@ typedef struct pw_host_ops_s {
      *   called more than once before that. */
     void (*wake)(void *stream, pw_dir_t dir);
 
+    /* * Call pw_worker_run() once, from the event loop, after other events have had their turn. Comes more than once before that, and only
+     *   while a filter is sliced. */
+    void (*soon)(void *worker);
+
     /* ---- calls out ---- */
     /* Starts the exchange; the answer comes through pw_http_call_done(), never from inside. SL_NOT_FOUND: no such upstream;
      * SL_FAILED: cannot start. *handle is for http_call_cancel. stream: on whose behalf, may be NULL. */

@@ -52,6 +52,14 @@ typedef struct pw_vm_s pw_vm_t;
 typedef struct pw_ctx_s pw_ctx_t;
 typedef struct pw_call_s pw_call_t;
 typedef struct pw_pool_s pw_pool_t;
+typedef struct pw_job_s pw_job_t; /* pw_slice.h */
+typedef struct pw_slices_s pw_slices_t;
+
+/* Jobs that wait, in their order. */
+typedef struct {
+    pw_job_t *first, *last;
+    uint32_t n;
+} pw_jobs_t;
 
 /* ---- ids -> things, intrusive ---- */
 typedef struct pw_id_node_s {
@@ -98,6 +106,11 @@ struct pw_worker_s {
     pw_filter_t *broken;      /* filters to be started again at an alarm */
     struct pw_stream_s *pool; /* streams of few filters, for use again */
     uint32_t n_pool;
+    pw_job_t *job;  /* the one that runs; NULL: none, this is the proxy's own stack */
+    pw_job_t *jobs; /* all that have begun */
+    pw_job_t *first_ready, *last_ready;
+    pw_job_t *idle_jobs;
+    uint32_t n_idle_jobs;
     bool timed;                         /* callbacks of streams are timed */
     sl_buf_t sizes, bytes, value, line; /* scratch of one host call; `line` of one log line */
     pw_pair_t pairs[2][PW_PAIRS_MAX];   /* decoded pairs of one host call */
@@ -130,6 +143,7 @@ struct pw_call_s {
     pw_ctx_t *ctx; /* the stream context it was made for; NULL: a root, or the stream has gone */
     void *handle;
     bool cancelled;        /* the root has still to be told */
+    bool over;             /* it has ended for the proxy, which does not know the handle any more */
     bool local_closed;     /* a gRPC stream: half-closed from here */
     bool trailers_told;    /* likewise: on_grpc_receive_trailing_metadata has been called */
     bool has_message;      /* a unary gRPC call: */
@@ -270,10 +284,14 @@ struct pw_vm_s {
     bool quiet;             /* what it asks the proxy for has been done: timers, queues, calls */
     sl_func_t *cb[PW_CB_N]; /* NULL: not exported */
     pw_abi_version_t abi;
-    uint8_t during; /* PW_DURING_*: what may be called is restricted */
-    bool failed;    /* it trapped: nothing is called any more */
-    bool trapped;   /* the host call that runs must answer SL_TRAP */
-    bool exited;    /* proc_exit while it was being started */
+    bool sliced;       /* part of the key: its filters run in slices, and */
+    pw_job_t *busy;    /* this one has it for itself, */
+    uint32_t entered;  /* so many times, */
+    pw_jobs_t waiting; /* while these wait */
+    uint8_t during;    /* PW_DURING_*: what may be called is restricted */
+    bool failed;       /* it trapped: nothing is called any more */
+    bool trapped;      /* the host call that runs must answer SL_TRAP */
+    bool exited;       /* proc_exit while it was being started */
     uint32_t exit_code;
     uint32_t depth;
     pw_cb_t running;     /* callback on the stack; PW_CB_N: none or a start function */
@@ -354,6 +372,7 @@ struct pw_chain_s {
     uint32_t refs;
     pw_chain_conf_t conf;
     size_t body_bytes[2]; /* ceilings by direction */
+    bool sliced;          /* one of its filters is */
     uint32_t callbacks;   /* of all filters together */
     size_t n;
     pw_filter_t *filters[];
@@ -444,7 +463,8 @@ struct pw_stream_s {
     bool fail_new;
     bool logging; /* on_log and later */
     bool logged;
-    bool gone; /* nobody reads request or response any more */
+    bool log_asked; /* pw_stream_log() of a sliced stream */
+    bool gone;      /* nobody reads request or response any more */
     uint32_t failure;
     uint32_t retry_after; /* seconds, with a failure of 503 */
     bool failed;          /* PW_FAIL was told */
@@ -453,6 +473,7 @@ struct pw_stream_s {
     pw_property_t *properties;
     size_t property_bytes;
     uint32_t n_calls;
+    pw_slices_t *slices; /* NULL: none of the filters is sliced */
     pw_stream_t *next_pool;
     size_t n;
     size_t capacity;

@@ -10,6 +10,7 @@
  * that the order of bytes is kept; stages further back do so at the end of the event.
  */
 #include "pw_internal.h"
+#include "pw_slice.h"
 
 typedef struct {
     const sl_str_t *segs;
@@ -46,6 +47,15 @@ static bool held_all(const pw_stage_t *st) {
 
 static bool stopped(const pw_stage_t *st) {
     return headers_held(st) || st->body != 0 || st->trailers == PW_TRAILERS_WAIT || st->trailers == PW_TRAILERS_HELD;
+}
+
+static bool held(const pw_stream_t *s, pw_dir_t dir) {
+    for (size_t i = 0; i < s->n && !s->flow[dir].over; i++) {
+        if (stopped(&s->at[i].stage[dir])) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static void fail(pw_stream_t *s, uint32_t status) {
@@ -150,6 +160,9 @@ static uint32_t map_count(const pw_stream_t *s, pw_map_t map, sl_dialect_t diale
     const pw_host_ops_t *ops = s->worker->ops;
     size_t n = 0;
     sl_dialect_t around = s->worker->dialect;
+    if (s->gone) {
+        return 0;
+    }
     s->worker->dialect = dialect;
     if (dialect == SL_DIALECT_WASMX) {
         ops->map_each(s->host, map, count_plain, &n);
@@ -465,7 +478,7 @@ static uint32_t headers_action(const pw_stream_t *s, pw_dir_t dir, size_t k, uin
     if (action == PW_HEADERS_CONTINUE || at->filter->conf.opts.dialect != SL_DIALECT_WASMX || dir == PW_DIR_REQUEST) {
         return action;
     }
-    pw_log_filter(s->worker, s->host, at->filter->conf.name, at->ctx.node.id, PW_LOG_WARN,
+    pw_log_filter(s->worker, s->gone ? NULL : s->host, at->filter->conf.name, at->ctx.node.id, PW_LOG_WARN,
                   "\"ResponseHeaders\" returned \"PAUSE\": local response expected but none produced");
     return PW_HEADERS_CONTINUE;
 }
@@ -544,7 +557,7 @@ static bool body_act(pw_stream_t *s, pw_dir_t dir, size_t k, uint32_t action, bo
     if (collects(s, dir, k)) {
         if (st->body != 0 || eos) {
             const pw_position_t *at = &s->at[position(s, dir, k)];
-            pw_log_filter(s->worker, s->host, at->filter->conf.name, at->ctx.node.id, PW_LOG_ERROR,
+            pw_log_filter(s->worker, s->gone ? NULL : s->host, at->filter->conf.name, at->ctx.node.id, PW_LOG_ERROR,
                           "invalid \"on_response_body\" return action (PAUSE): response body buffering already requested");
             *pass = true;
             return true;
@@ -779,7 +792,7 @@ static pw_verdict_t finish(pw_stream_t *s, pw_dir_t dir, bool resuming) {
     } else if (out->headers || out->input || out->data.len != 0 || out->eos || out->trailers) {
         verdict = PW_CONTINUE;
     } else {
-        verdict = resuming || pw_stream_paused(s, dir) ? PW_WAIT : PW_CONTINUE;
+        verdict = resuming || held(s, dir) ? PW_WAIT : PW_CONTINUE;
     }
     f->out = NULL;
     f->in = NULL;
@@ -788,7 +801,7 @@ static pw_verdict_t finish(pw_stream_t *s, pw_dir_t dir, bool resuming) {
     return verdict;
 }
 
-pw_verdict_t pw_stream_headers(pw_stream_t *s, pw_dir_t dir, bool eos, pw_out_t *out) {
+pw_verdict_t pw_pipe_headers(pw_stream_t *s, pw_dir_t dir, bool eos, pw_out_t *out) {
     pw_flow_t *f = &s->flow[dir];
     begin(s, dir, out);
     f->input_eos = eos;
@@ -804,7 +817,7 @@ pw_verdict_t pw_stream_headers(pw_stream_t *s, pw_dir_t dir, bool eos, pw_out_t 
     return finish(s, dir, false);
 }
 
-pw_verdict_t pw_stream_body(pw_stream_t *s, pw_dir_t dir, const sl_str_t *segs, size_t n, bool eos, pw_out_t *out) {
+pw_verdict_t pw_pipe_body(pw_stream_t *s, pw_dir_t dir, const sl_str_t *segs, size_t n, bool eos, pw_out_t *out) {
     static const sl_str_t none[1];
     pw_flow_t *f = &s->flow[dir];
     begin(s, dir, out);
@@ -825,13 +838,13 @@ pw_verdict_t pw_stream_body(pw_stream_t *s, pw_dir_t dir, const sl_str_t *segs, 
         if (c.len != 0 || eos) {
             run_body(s, dir, 0, c, eos);
         } else {
-            out->input = !pw_stream_paused(s, dir);
+            out->input = !held(s, dir);
         }
     }
     return finish(s, dir, false);
 }
 
-pw_verdict_t pw_stream_trailers(pw_stream_t *s, pw_dir_t dir, pw_out_t *out) {
+pw_verdict_t pw_pipe_trailers(pw_stream_t *s, pw_dir_t dir, pw_out_t *out) {
     pw_flow_t *f = &s->flow[dir];
     begin(s, dir, out);
     f->has_trailers = true;
@@ -845,7 +858,7 @@ pw_verdict_t pw_stream_trailers(pw_stream_t *s, pw_dir_t dir, pw_out_t *out) {
     return finish(s, dir, false);
 }
 
-pw_verdict_t pw_stream_resume(pw_stream_t *s, pw_dir_t dir, pw_out_t *out) {
+pw_verdict_t pw_pipe_resume(pw_stream_t *s, pw_dir_t dir, pw_out_t *out) {
     begin(s, dir, out);
     if (!s->flow[dir].over && !pw_stream_halted(s)) {
         check_failed(s, dir);
@@ -853,21 +866,29 @@ pw_verdict_t pw_stream_resume(pw_stream_t *s, pw_dir_t dir, pw_out_t *out) {
     return finish(s, dir, true);
 }
 
+pw_verdict_t pw_stream_headers(pw_stream_t *s, pw_dir_t dir, bool eos, pw_out_t *out) {
+    return s->slices == NULL ? pw_pipe_headers(s, dir, eos, out) : pw_slices_do(s, PW_OP_HEADERS, dir, NULL, 0, eos, out);
+}
+
+pw_verdict_t pw_stream_body(pw_stream_t *s, pw_dir_t dir, const sl_str_t *segs, size_t n, bool eos, pw_out_t *out) {
+    return s->slices == NULL ? pw_pipe_body(s, dir, segs, n, eos, out) : pw_slices_do(s, PW_OP_BODY, dir, segs, n, eos, out);
+}
+
+pw_verdict_t pw_stream_trailers(pw_stream_t *s, pw_dir_t dir, pw_out_t *out) {
+    return s->slices == NULL ? pw_pipe_trailers(s, dir, out) : pw_slices_do(s, PW_OP_TRAILERS, dir, NULL, 0, true, out);
+}
+
+pw_verdict_t pw_stream_resume(pw_stream_t *s, pw_dir_t dir, pw_out_t *out) {
+    return s->slices == NULL ? pw_pipe_resume(s, dir, out) : pw_slices_do(s, PW_OP_RESUME, dir, NULL, 0, false, out);
+}
+
 bool pw_stream_paused(const pw_stream_t *s, pw_dir_t dir) {
-    if (s->flow[dir].over) {
-        return false;
-    }
-    for (size_t i = 0; i < s->n; i++) {
-        if (stopped(&s->at[i].stage[dir])) {
-            return true;
-        }
-    }
-    return false;
+    return held(s, dir) || (s->slices != NULL && pw_slices_busy(s, dir));
 }
 
 bool pw_stream_wants_body(const pw_stream_t *s, pw_dir_t dir) {
     const pw_flow_t *f = &s->flow[dir];
-    if (f->input_eos || f->out_eos) {
+    if (f->input_eos || f->out_eos || (s->slices != NULL && pw_slices_busy(s, PW_SLICES_ANY))) {
         return false;
     }
     for (size_t k = 0; k < s->n && !f->over; k++) { /* the first stage that stops decides */
@@ -889,6 +910,14 @@ bool pw_stream_wants_body(const pw_stream_t *s, pw_dir_t dir) {
 }
 
 void pw_stream_abort_request(pw_stream_t *s) {
+    if (s->slices != NULL) {
+        pw_slices_abort_request(s);
+        return;
+    }
+    pw_pipe_abort_request(s);
+}
+
+void pw_pipe_abort_request(pw_stream_t *s) {
     if (!s->flow[PW_DIR_REQUEST].over) {
         close_flow(s, PW_DIR_REQUEST);
     }

@@ -1,4 +1,5 @@
 #include "pw_internal.h"
+#include "pw_slice.h"
 
 #include <stdlib.h>
 
@@ -38,6 +39,13 @@ pw_stream_t *pw_stream_new(pw_worker_t *worker, pw_chain_t *chain, void *host_st
         return NULL;
     }
     s->worker = worker;
+    if (chain->sliced) {
+        s->slices = pw_slices_new();
+        if (s->slices == NULL) {
+            free(s);
+            return NULL;
+        }
+    }
     s->chain = pw_chain_ref(chain);
     s->host = host_stream;
     for (int dir = 0; dir < 2; dir++) {
@@ -128,6 +136,14 @@ static void log_wasmx(pw_stream_t *s) {
 }
 
 void pw_stream_log(pw_stream_t *s) {
+    if (s->slices != NULL) {
+        pw_slices_log(s);
+        return;
+    }
+    pw_stream_log_now(s);
+}
+
+void pw_stream_log_now(pw_stream_t *s) {
     if (s->logged) {
         return;
     }
@@ -158,17 +174,22 @@ static void release_calls(pw_stream_t *s, pw_position_t *at) {
             continue;
         }
         if (root->filter->conf.opts.dialect == SL_DIALECT_WASMX) { /* its calls end with their stream, and nobody hears of them */
-            w->ops->http_call_cancel(w->host, call->handle);
+            if (!call->over) {
+                w->ops->http_call_cancel(w->host, call->handle);
+            }
             w->stats.calls_dropped++;
             s->n_calls--;
             pw_call_free(call);
             continue;
         }
+        if (call->over) {
+            continue; /* its answer waits for the instance */
+        }
         if (w->ops->http_call_detach != NULL && w->ops->http_call_detach(w->host, call->handle) == SL_OK) {
             continue;
         }
         w->ops->http_call_cancel(w->host, call->handle);
-        call->cancelled = true;
+        call->cancelled = call->over = true;
     }
 }
 
@@ -178,6 +199,7 @@ static void fail_released_calls(pw_root_t *root) {
     while (call != NULL) {
         pw_call_t *next = call->next;
         if (call->cancelled) {
+            call->cancelled = false;
             pw_http_call_done(root, call->node.id, &(pw_call_response_t){.failed = true, .failure = "the stream has ended"});
             next = root->calls; /* the callback may have changed the list */
         }
@@ -231,8 +253,25 @@ void pw_stream_free(pw_stream_t *s) {
     if (s == NULL) {
         return;
     }
+    if (s->slices != NULL) {
+        pw_slices_end(s);
+        return;
+    }
+    pw_stream_free_now(s);
+}
+
+void pw_stream_release_calls(pw_stream_t *s) {
+    for (size_t i = 0; i < s->n; i++) {
+        if (s->at[i].ctx.n_calls != 0) {
+            release_calls(s, &s->at[i]);
+            fail_released_calls(s->at[i].ctx.root);
+        }
+    }
+}
+
+void pw_stream_free_now(pw_stream_t *s) {
     pw_worker_t *w = s->worker;
-    pw_stream_log(s);
+    pw_stream_log_now(s);
     s->gone = true;
     for (size_t i = 0; i < s->n; i++) {
         position_free(s, i);
@@ -241,6 +280,7 @@ void pw_stream_free(pw_stream_t *s) {
     sl_buf_deinit(&s->flow[1].joined);
     properties_free(s);
     replies_free(s);
+    pw_slices_free(s->slices);
     pw_chain_t *chain = s->chain;
     if (s->capacity == POOL_FILTERS && w->n_pool < POOL_MAX) {
         s->next_pool = w->pool;
@@ -256,7 +296,7 @@ void pw_stream_free(pw_stream_t *s) {
 /* ---- what host calls record ---- */
 
 static void wake(pw_stream_t *s, pw_dir_t dir) {
-    if (s->flow[dir].out == NULL) { /* else the call that drives this direction carries it out */
+    if (s->flow[dir].out == NULL && !s->gone) { /* else the call that drives this direction carries it out */
         s->worker->ops->wake(s->host, dir);
     }
 }
@@ -265,7 +305,7 @@ void pw_stream_continue(pw_stream_t *s, size_t position, pw_dir_t dir) {
     pw_stage_t *st = &s->at[position].stage[dir];
     bool held = st->headers == PW_HEADERS_HELD_ITER || st->headers == PW_HEADERS_HELD_ALL || st->headers == PW_HEADERS_HELD_BUFFER ||
                 st->body != 0 || st->trailers == PW_TRAILERS_HELD;
-    if (s->logging || s->flow[dir].over || (!held && !st->running)) {
+    if (s->logging || s->log_asked || s->flow[dir].over || (!held && !st->running)) {
         return;
     }
     st->resume = true;
@@ -274,7 +314,7 @@ void pw_stream_continue(pw_stream_t *s, size_t position, pw_dir_t dir) {
 }
 
 void pw_stream_close(pw_stream_t *s) {
-    if (s->logging || s->reset_new) {
+    if (s->logging || s->log_asked || s->reset_new) {
         return;
     }
     s->reset_new = true;
@@ -299,7 +339,7 @@ void pw_stream_reply_set(pw_stream_t *s, pw_reply_block_t *block) {
 
 /* A VM of this stream has trapped. What waits would wait for ever. */
 void pw_stream_wake_failed(pw_stream_t *s) {
-    if (s->logging) {
+    if (s->logging || s->log_asked) {
         return;
     }
     for (int dir = 0; dir < 2; dir++) {

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "pw_slice.h"
 #include "pw_table.h"
 
 /* ---- ids ---- */
@@ -206,6 +207,20 @@ static void trapped(pw_vm_t *vm, const pw_ctx_t *ctx, const char *where, bool ov
     vm_fail(vm);
 }
 
+static sl_status_t call_guest(pw_vm_t *vm, pw_cb_t cb, sl_raw_t *args, uint32_t budget, bool *over_budget, sl_err_t *err) {
+    if (__builtin_expect(vm->sliced, 0)) {
+        return pw_slice_call(vm, vm->cb[cb], args, budget, over_budget, err);
+    }
+    sl_watch_begin(vm->worker->watch, budget);
+    sl_status_t rc = sl_instance_call(vm->instance, vm->cb[cb], args, err);
+    *over_budget = sl_watch_expired(vm->worker->watch);
+    sl_watch_end(vm->worker->watch);
+    if (__builtin_expect(atomic_load_explicit(&vm->worker->watch->ticked, memory_order_relaxed), 0)) {
+        was_long(vm->worker);
+    }
+    return rc;
+}
+
 /* 0: nobody wants to know what callbacks of this context take. */
 static inline uint64_t pw_vm_clock(const pw_vm_t *vm, const pw_ctx_t *ctx) {
     const pw_worker_t *w = vm->worker;
@@ -225,6 +240,12 @@ sl_status_t pw_vm_call(pw_vm_t *vm, pw_ctx_t *ctx, pw_cb_t cb, sl_raw_t *args, s
     }
     sl_err_t own;
     err = err != NULL ? err : &own;
+    if (__builtin_expect(vm->sliced, 0)) {
+        sl_status_t rc = pw_slice_enter(vm, err);
+        if (rc != SL_OK) {
+            return rc;
+        }
+    }
     pw_ctx_t *current = vm->current, *effective = vm->effective;
     pw_cb_t running = vm->running;
     sl_dialect_t dialect = vm->worker->dialect;
@@ -235,13 +256,8 @@ sl_status_t pw_vm_call(pw_vm_t *vm, pw_ctx_t *ctx, pw_cb_t cb, sl_raw_t *args, s
     vm->depth++;
     vm->worker->stats.callbacks++;
     uint64_t start = pw_vm_clock(vm, ctx);
-    sl_watch_begin(vm->worker->watch, budget_ms(ctx, cb));
-    sl_status_t rc = sl_instance_call(vm->instance, vm->cb[cb], args, err);
-    bool over_budget = sl_watch_expired(vm->worker->watch);
-    sl_watch_end(vm->worker->watch);
-    if (__builtin_expect(atomic_load_explicit(&vm->worker->watch->ticked, memory_order_relaxed), 0)) {
-        was_long(vm->worker);
-    }
+    bool over_budget;
+    sl_status_t rc = call_guest(vm, cb, args, budget_ms(ctx, cb), &over_budget, err);
     if (__builtin_expect(start != 0, 0)) {
         pw_position_t *at = &ctx->stream->at[ctx->position];
         at->spent_ns += pw_vm_clock(vm, ctx) - start;
@@ -256,13 +272,20 @@ sl_status_t pw_vm_call(pw_vm_t *vm, pw_ctx_t *ctx, pw_cb_t cb, sl_raw_t *args, s
     vm->running = running;
     vm->worker->dialect = dialect;
     if (__builtin_expect(rc != SL_OK, 0)) {
-        trapped(vm, ctx, pw_cb_name(cb), over_budget, starts(ctx, cb), err);
-        return SL_TRAP;
+        if (pw_slice_ending(vm->worker)) { /* nobody waits for it any more */
+            vm_fail(vm);
+        } else {
+            trapped(vm, ctx, pw_cb_name(cb), over_budget, starts(ctx, cb), err);
+        }
+        rc = SL_TRAP;
     }
-    if (__builtin_expect(vm->instance->mem_size != vm->counted, 0)) {
+    if (rc == SL_OK && __builtin_expect(vm->instance->mem_size != vm->counted, 0)) {
         count_memory(vm, vm->instance->mem_size);
     }
-    return SL_OK;
+    if (__builtin_expect(vm->sliced, 0)) {
+        pw_slice_leave(vm);
+    }
+    return rc;
 }
 
 sl_status_t pw_vm_call_reset(pw_vm_t *vm, pw_ctx_t *ctx, sl_err_t *err) {
@@ -403,6 +426,7 @@ static bool copy_key(pw_vm_t *vm, const pw_filter_conf_t *conf, uint32_t lacks) 
     vm->memory_budget = memory_budget(vm->worker, conf);
     vm->start_budget_ms = conf->opts.start_budget_ms;
     vm->lacks = lacks;
+    vm->sliced = conf->opts.slice;
     vm->starter = sl_arena_dup(&vm->arena, conf->name);
     vm->env = sl_arena_alloc(&vm->arena, (conf->n_env + 1) * sizeof(*vm->env));
     bool ok = vm->vm_id.data != NULL && vm->config.data != NULL && vm->starter.data != NULL && vm->env != NULL;
@@ -433,7 +457,8 @@ static const pw_filter_t *owner_of(const pw_filter_t *filter) {
 
 static bool fits(const pw_vm_t *vm, const pw_filter_t *filter) {
     const pw_filter_conf_t *conf = &filter->conf;
-    return !vm->failed && vm->owner == owner_of(filter) && vm->lacks == ~filter->grants.granted &&
+    return !vm->failed && vm->owner == owner_of(filter) && vm->lacks == ~filter->grants.granted && vm->sliced == conf->opts.slice &&
+           vm->busy == NULL && /* on_configure does not wait */
            memcmp(sl_module_info(vm->module)->sha256, sl_module_info(conf->module)->sha256, 32) == 0 &&
            sl_str_eq(vm->vm_id, conf->opts.vm_id) && sl_str_eq(vm->config, conf->vm_config) &&
            vm->memory_budget == memory_budget(vm->worker, conf) && same_env(vm, conf);

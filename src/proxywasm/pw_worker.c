@@ -1,4 +1,5 @@
 #include "pw_internal.h"
+#include "pw_slice.h"
 
 #include <stdlib.h>
 
@@ -35,6 +36,7 @@ void pw_worker_free(pw_worker_t *w) {
     if (w == NULL) {
         return;
     }
+    pw_jobs_end(w);
     pw_worker_settle(w);
     while (w->vms != NULL) { /* only roots that wait for proxy_done are left */
         pw_root_t *root = w->vms->roots;
@@ -51,7 +53,10 @@ void pw_worker_free(pw_worker_t *w) {
         root->next_finishing = w->finishing;
         w->finishing = root;
         pw_worker_settle(w);
+        while (pw_worker_run(w)) {
+        }
     }
+    pw_jobs_end(w);
     for (pw_stream_t *s = w->pool, *next; s != NULL; s = next) {
         next = s->next_pool;
         free(s);

@@ -31,6 +31,33 @@ static uint32_t worker_log_level(void *worker, void *stream) {
     return ngx_sluice_log_level(ngx_cycle->log);
 }
 
+/* ---- filters that run in slices ------------------------------------------------------------------------------------------------ */
+
+static ngx_event_t slice_event;
+
+static void slice_handler(ngx_event_t *event) {
+    (void)pw_worker_run(event->data);
+}
+
+/* At the next turn of the event loop, which does not wait before it: what is ready on connections comes first. */
+static void soon(void *worker) {
+    ngx_sluice_conf_t *scf = worker;
+
+    if (slice_event.posted) {
+        return;
+    }
+    slice_event.handler = slice_handler;
+    slice_event.data = scf->worker;
+    slice_event.log = ngx_cycle->log;
+    ngx_post_event(&slice_event, &ngx_posted_next_events);
+}
+
+static void slices_stop(void) {
+    if (slice_event.posted) {
+        ngx_delete_posted_event(&slice_event);
+    }
+}
+
 pw_host_ops_t ngx_sluice_ops = {
     .now_ns = now_ns,
     .random = random_bytes,
@@ -38,6 +65,7 @@ pw_host_ops_t ngx_sluice_ops = {
     .log_level = worker_log_level,
     .tick_set = ngx_sluice_tick_set,
     .alarm_set = ngx_sluice_alarm_set,
+    .soon = soon,
     .shared_get = ngx_sluice_shared_get,
     .shared_set = ngx_sluice_shared_set,
     .queue_register = ngx_sluice_queue_register,
@@ -300,6 +328,7 @@ void ngx_sluice_stop(ngx_sluice_conf_t *scf) {
         }
     }
     pw_worker_free(scf->worker);
+    slices_stop();
     scf->worker = NULL;
     ngx_sluice_alarm_set(scf, 0);
     ngx_sluice_state_stop(scf);
