@@ -213,11 +213,13 @@ static void root_event_now(pw_root_t *root, const void *data) {
     uint32_t arg = ((const event_args_t *)data)->arg;
     pw_worker_t *worker = root->vm->worker;
     if (root->gone || root->vm->failed || !pw_vm_has(root->vm, cb)) {
+        root->ticking = false;
         return;
     }
     pw_root_ref(root);
     sl_raw_t args[2] = {{.u32 = root->ctx.node.id}, {.u32 = arg}};
     pw_vm_call(root->vm, &root->ctx, cb, args, NULL);
+    root->ticking &= cb != PW_CB_TICK;
     pw_root_unref(root);
     pw_worker_settle(worker);
 }
@@ -233,6 +235,10 @@ static void root_event(pw_root_t *root, pw_cb_t cb, uint32_t arg) {
 }
 
 void pw_root_tick(pw_root_t *root) {
+    if (root->ticking) {
+        return;
+    }
+    root->ticking = root->vm->sliced && !root->gone && !root->vm->failed && pw_vm_has(root->vm, PW_CB_TICK);
     root_event(root, PW_CB_TICK, 0);
 }
 

@@ -185,6 +185,7 @@ struct pw_root_s {
     uint32_t n_redis;
     bool has_redis_response; /* while its callback runs: */
     sl_str_t redis_response;
+    bool ticking; /* a sliced tick has not ended: the next one is left out */
 };
 /* The root context that has the filter's timer and queues; NULL: it does not work now. */
 pw_root_t *pw_root_plugin(pw_root_t *root);

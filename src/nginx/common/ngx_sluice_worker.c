@@ -1,6 +1,8 @@
 /* Modules, their check in the master, and the worker's chains. */
 #include "ngx_sluice.h"
 
+#include <ngx_event.h>
+
 #include <sys/stat.h>
 
 #include "mh.h"

@@ -606,6 +606,12 @@ static void resume_ended(ngx_http_sluice_ctx_t *ctx, pw_verdict_t verdict) {
     ngx_http_finalize_request(r, failure_code(ctx));
 }
 
+/* A filter that was in the middle of its headers callback holds them now, and waits for the body. */
+static ngx_uint_t body_wanted_now(const ngx_http_sluice_ctx_t *ctx) {
+    return ctx->req == NGX_HTTP_SLUICE_REQ_PAUSED && !ctx->req_reading && !ctx->req_eos && ctx->request == ctx->request->main &&
+           pw_stream_wants_body(ctx->stream.pw, PW_DIR_REQUEST);
+}
+
 void ngx_http_sluice_request_resume(ngx_http_sluice_ctx_t *ctx) {
     pw_verdict_t verdict;
     pw_out_t out;
@@ -619,6 +625,12 @@ void ngx_http_sluice_request_resume(ngx_http_sluice_ctx_t *ctx) {
         resume_released(ctx, &out);
         return;
     case PW_WAIT:
+        if (body_wanted_now(ctx)) {
+            if (read_body(ctx) == NGX_DECLINED) {
+                go_on(ctx->request);
+            }
+            return;
+        }
         if (ctx->req_in != NULL && pw_stream_wants_body(ctx->stream.pw, PW_DIR_REQUEST)) {
             poke_reader(ctx);
         }

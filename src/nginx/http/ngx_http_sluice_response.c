@@ -156,6 +156,16 @@ static ngx_int_t headers_released(ngx_http_sluice_ctx_t *ctx, ngx_uint_t eos) {
     return pass_headers(ctx);
 }
 
+static void hold_for_body(ngx_http_sluice_ctx_t *ctx) {
+    ngx_http_request_t *r = ctx->request;
+
+    ctx->resp = NGX_HTTP_SLUICE_RESP_FIRST;
+    ctx->resp_wants_body = 1;
+    r->filter_need_in_memory = 1;
+    r->allow_ranges = 0;
+    r->buffered |= NGX_HTTP_SLUICE_BUFFERED;
+}
+
 static ngx_int_t headers_held(ngx_http_sluice_ctx_t *ctx, ngx_uint_t eos) {
     ngx_http_request_t *r = ctx->request;
 
@@ -169,11 +179,7 @@ static ngx_int_t headers_held(ngx_http_sluice_ctx_t *ctx, ngx_uint_t eos) {
         r->header_only = will_be_header_only(r);
     }
     if (!eos && pw_stream_wants_body(ctx->stream.pw, PW_DIR_RESPONSE)) {
-        ctx->resp = NGX_HTTP_SLUICE_RESP_FIRST;
-        ctx->resp_wants_body = 1;
-        r->filter_need_in_memory = 1;
-        r->allow_ranges = 0;
-        r->buffered |= NGX_HTTP_SLUICE_BUFFERED;
+        hold_for_body(ctx);
         return NGX_AGAIN;
     }
     ctx->resp = NGX_HTTP_SLUICE_RESP_HELD;
@@ -758,6 +764,10 @@ static void resume_released(ngx_http_sluice_ctx_t *ctx, const pw_out_t *out) {
     }
     if (ctx->resp == NGX_HTTP_SLUICE_RESP_HELD && out->headers) {
         rc = release_held(ctx);
+    } else if (ctx->resp == NGX_HTTP_SLUICE_RESP_HELD && !ctx->resp_eos && pw_stream_wants_body(ctx->stream.pw, PW_DIR_RESPONSE)) {
+        /* A filter that was in the middle of its headers callback holds them now, and waits for the body. */
+        ngx_http_sluice_unblock(ctx->request);
+        hold_for_body(ctx);
     }
     if (ctx->resp_drop) {
         finish(ctx, rc);

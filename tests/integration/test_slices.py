@@ -1,0 +1,211 @@
+"""Filters marked `slice`: a heavy one delays its own request and nobody else's."""
+
+import hashlib
+import json
+import statistics
+import subprocess
+import threading
+
+import pytest
+
+from support import http1
+from support.nginx import filter_path, wait_for
+
+MODULES = f"module burn {filter_path('burn')}; module healthy {filter_path('my-c-filter')};"
+# A VM each: the filter keeps its configuration in globals.
+SERVERS = """
+proxy_wasm_slice on;
+proxy_wasm_cpu_budget_ms 20000;
+server {
+    listen 127.0.0.1:@PORT@;
+    location /heavy { proxy_wasm_vm_id v1; proxy_wasm burn 'q @MS@'; return 200 "burnt $http_x_burnt"; }
+    location /mixed { proxy_wasm_slice off; proxy_wasm healthy; return 200 fine; }
+    location /bodies/ { proxy_wasm_vm_id v2; proxy_wasm burn 'qQrR 30'; proxy_pass http://127.0.0.1:@UPSTREAM@/; }
+    location /held/ { proxy_wasm_headers_stop_iteration on; proxy_wasm_vm_id v3; proxy_wasm burn 'qQrRp 30 pause'; proxy_pass http://127.0.0.1:@UPSTREAM@/; }
+    location /isolated { proxy_wasm_vm_id v4; proxy_wasm_isolation request; proxy_wasm burn 'q @MS@'; return 200 "burnt $http_x_burnt"; }
+    location /little { proxy_wasm_vm_id v5; proxy_wasm_cpu_budget_ms 50; proxy_wasm burn 'q 2000'; return 200 burnt; }
+    location /little-isolated { proxy_wasm_vm_id v6; proxy_wasm_isolation request; proxy_wasm_cpu_budget_ms 50; proxy_wasm burn 'q 2000'; return 200 burnt; }
+    location /log { proxy_wasm_vm_id v7; proxy_wasm burn 'l 100'; return 200 logged; }
+    location /log-late { proxy_wasm_vm_id v8; proxy_wasm burn 'ql 60'; return 200 logged; }
+    location /healthy { proxy_wasm_slice off; proxy_wasm healthy; return 200 fine; }
+    location /plain { return 200 plain; }
+}
+"""
+
+
+def servers(ms=400, upstream=None):
+    return SERVERS.replace("@MS@", str(ms)).replace("@UPSTREAM@", str(upstream.port) if upstream else "1")
+
+
+@pytest.fixture
+def one_worker(nginx):
+    nginx.workers = 1
+    return nginx
+
+
+def get(server, path, **more):
+    return http1.get(server.port(), path, **more)
+
+
+def worker_pid(server):
+    def children():
+        return subprocess.run(["pgrep", "-P", str(server.process.pid)], capture_output=True, text=True, check=False).stdout.split()
+
+    return int(wait_for(children, "the worker is there")[0])
+
+
+def cpu_ms(pid):
+    with open(f"/proc/{pid}/schedstat", encoding="ascii") as f:
+        return int(f.read().split()[0]) / 1e6
+
+
+class Background(threading.Thread):
+    def __init__(self, *args, **more):
+        super().__init__()
+        self.args, self.more, self.response = args, more, None
+        self.start()
+
+    def run(self):
+        self.response = get(*self.args, **self.more)
+
+    def result(self):
+        self.join()
+        return self.response
+
+
+def others_while(server, heavy, path="/healthy"):
+    """CPU time that the worker takes for other work while it answers a request, for each request until the heavy ones are through."""
+    pid = worker_pid(server)
+    took = []
+    with http1.Connection(server.port()) as connection:
+        while any(thread.is_alive() for thread in heavy):
+            before = cpu_ms(pid)
+            connection.send_request(path=path)
+            response = connection.read_response()
+            took.append(cpu_ms(pid) - before)
+            assert response.status == 200
+    return took
+
+
+@pytest.mark.parametrize("path", ["/heavy", "/isolated"])
+def test_a_heavy_filter_delays_its_own_request_only(one_worker, path):
+    one_worker.start(servers(800), wasm=MODULES)
+    before = cpu_ms(worker_pid(one_worker))
+    heavy = [Background(one_worker, path)]
+    took = others_while(one_worker, heavy)
+    assert heavy[0].result().body == b"burnt right"
+    burnt = cpu_ms(worker_pid(one_worker)) - before
+    print(f"burnt {burnt:.0f} ms; {len(took)} others: median {statistics.median(took):.2f} ms, longest {max(took):.2f} ms")
+    assert burnt > 100
+    assert len(took) > 20
+    assert statistics.median(took) < 5
+    assert sorted(took)[int(len(took) * 0.9)] < 20
+
+
+def test_without_slices_everybody_waits(one_worker):
+    one_worker.start(servers(800).replace("proxy_wasm_slice on;", "proxy_wasm_slice off;"), wasm=MODULES)
+    heavy = [Background(one_worker, "/heavy")]
+    wait_for(lambda: not heavy[0].is_alive() or cpu_ms(worker_pid(one_worker)) > 0, "it runs")
+    took = others_while(one_worker, heavy)
+    assert heavy[0].result().body == b"burnt right"
+    assert len(took) < 20  # those before it began
+
+
+@pytest.mark.parametrize("path", ["/heavy", "/isolated"])
+def test_several_heavy_requests_end_all_and_are_right(one_worker, path):
+    one_worker.start(servers(100), wasm=MODULES)
+    heavy = [Background(one_worker, path) for _ in range(6)]
+    took = others_while(one_worker, heavy)
+    assert [thread.result().body for thread in heavy] == [b"burnt right"] * 6
+    assert statistics.median(took) < 5
+
+
+def test_every_phase_may_stop_in_the_middle(one_worker, upstream):
+    one_worker.start(servers(upstream=upstream), wasm=MODULES)
+    bodies = (None, b"x" * 10, b"y" * 300000)
+    for path in ("/bodies/echo", "/held/echo"):
+        for body in bodies:
+            response = http1.request(one_worker.port(), "GET" if body is None else "POST", path, body=body)
+            assert (response.status, response.get("x-answered")) == (200, "right"), path
+            seen = json.loads(response.body)
+            assert ["x-burnt", "right"] in seen["headers"]
+            assert seen["sha256"] == hashlib.sha256(body or b"").hexdigest()
+        response = http1.request(one_worker.port(), "POST", path, chunks=[b"a" * 1000] * 5)
+        assert json.loads(response.body)["sha256"] == hashlib.sha256(b"a" * 5000).hexdigest()
+        assert http1.request(one_worker.port(), "HEAD", path).status == 200
+
+
+@pytest.mark.parametrize("kind", ["bytes/400000", "chunked/400000/7000", "nolength/100000", "trailers/5000", "slow/5/20"])
+def test_responses_pass_whole_and_in_order(one_worker, upstream, kind):
+    one_worker.start(servers(upstream=upstream).replace(" 30", " 2"), wasm=MODULES)
+    direct = http1.get(upstream.port, f"/{kind}")
+    for path in ("bodies", "held"):
+        response = get(one_worker, f"/{path}/{kind}")
+        assert (response.status, response.get("x-answered")) == (200, "right")
+        assert response.body == direct.body
+
+
+def test_the_budget_counts_all_slices_of_a_callback(one_worker):
+    one_worker.start(servers(), wasm=MODULES)
+    pid = worker_pid(one_worker)
+    for path in ("/little", "/little-isolated"):
+        for _ in range(2):
+            before = cpu_ms(pid)
+            assert get(one_worker, path).status == 500
+            assert 40 < cpu_ms(pid) - before < 1000
+    assert len(one_worker.log_lines("the CPU budget of 50 ms is used up")) == 4
+    assert get(one_worker, "/plain").body == b"plain"
+
+
+@pytest.mark.parametrize("path", ["/heavy", "/isolated"])
+def test_clients_may_go_in_the_middle(one_worker, path):
+    one_worker.start(servers(300), wasm=MODULES)
+    for _ in range(3):
+        with http1.Connection(one_worker.port()) as connection:
+            connection.send_request(path=path)
+            assert get(one_worker, "/plain").body == b"plain"
+    others = [Background(one_worker, path) for _ in range(2)]
+    assert [thread.result().body for thread in others] == [b"burnt right"] * 2
+    assert not one_worker.log_lines("trap in")
+
+
+def test_the_end_of_a_request_may_be_sliced(one_worker):
+    one_worker.start(servers(), wasm=MODULES)
+    for path in ("/log", "/log-late"):
+        with http1.Connection(one_worker.port()) as connection:
+            for _ in range(3):
+                connection.send_request(path=path)
+                assert connection.read_response().body == b"logged"
+    one_worker.wait_log("logged right", 6)
+    assert not one_worker.log_lines("logged wrong")
+
+
+def test_ticks_are_sliced(one_worker):
+    location = "location /tick { proxy_wasm burn 't 60'; return 200 ticks; } location /plain"
+    one_worker.start(servers().replace("location /plain", location), wasm=MODULES)
+    pid = worker_pid(one_worker)
+    took = []
+    while not one_worker.log_lines("three ticks have burnt"):
+        before = cpu_ms(pid)
+        assert get(one_worker, "/plain").status == 200
+        took.append(cpu_ms(pid) - before)
+    assert statistics.median(took) < 10
+    assert len(took) > 10
+
+
+def test_a_worker_ends_while_a_filter_is_in_the_middle(one_worker):
+    one_worker.start(servers(1000), wasm=MODULES)
+    heavy = Background(one_worker, "/heavy")
+    pid = worker_pid(one_worker)
+    before = cpu_ms(pid)
+    wait_for(lambda: cpu_ms(pid) > before + 20, "it burns")
+    one_worker.reload()
+    assert heavy.result().body == b"burnt right"
+    assert get(one_worker, "/plain").body == b"plain"
+
+
+def test_healthy_filters_see_nothing_of_it(one_worker):
+    one_worker.start(servers(), wasm=MODULES)
+    heavy = [Background(one_worker, "/heavy")]
+    others_while(one_worker, heavy, "/mixed")
+    assert get(one_worker, "/mixed").get("x-greeting") == "Hello from a filter in C!"
