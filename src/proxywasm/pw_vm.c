@@ -207,6 +207,13 @@ static void trapped(pw_vm_t *vm, const pw_ctx_t *ctx, const char *where, bool ov
     vm_fail(vm);
 }
 
+static void was_long(const pw_worker_t *w) {
+    atomic_store_explicit(&w->watch->ticked, false, memory_order_relaxed);
+    if (w->ops->guest_was_long != NULL) {
+        w->ops->guest_was_long(w->host);
+    }
+}
+
 static sl_status_t call_guest(pw_vm_t *vm, pw_cb_t cb, sl_raw_t *args, uint32_t budget, bool *over_budget, sl_err_t *err) {
     if (__builtin_expect(vm->sliced, 0)) {
         return pw_slice_call(vm, vm->cb[cb], args, budget, over_budget, err);
@@ -225,13 +232,6 @@ static sl_status_t call_guest(pw_vm_t *vm, pw_cb_t cb, sl_raw_t *args, uint32_t 
 static inline uint64_t pw_vm_clock(const pw_vm_t *vm, const pw_ctx_t *ctx) {
     const pw_worker_t *w = vm->worker;
     return __builtin_expect(w->timed, 0) && ctx->stream != NULL ? w->ops->now_ns(w->host, true) : 0;
-}
-
-static void was_long(const pw_worker_t *w) {
-    atomic_store_explicit(&w->watch->ticked, false, memory_order_relaxed);
-    if (w->ops->guest_was_long != NULL) {
-        w->ops->guest_was_long(w->host);
-    }
 }
 
 sl_status_t pw_vm_call(pw_vm_t *vm, pw_ctx_t *ctx, pw_cb_t cb, sl_raw_t *args, sl_err_t *err) {

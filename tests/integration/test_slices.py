@@ -108,7 +108,7 @@ def test_without_slices_everybody_waits(one_worker):
     wait_for(lambda: not heavy[0].is_alive() or cpu_ms(worker_pid(one_worker)) > 0, "it runs")
     took = others_while(one_worker, heavy)
     assert heavy[0].result().body == b"burnt right"
-    assert len(took) < 20  # those before it began
+    assert max(took) > 50
 
 
 @pytest.mark.parametrize("path", ["/heavy", "/isolated"])

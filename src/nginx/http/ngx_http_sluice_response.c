@@ -646,6 +646,7 @@ static ngx_int_t give_all(ngx_http_sluice_ctx_t *ctx) {
         return NGX_AGAIN;
     }
     if (pw_stream_paused(ctx->stream.pw, PW_DIR_RESPONSE) || (!ctx->resp_header_passed && ctx->resp_released == 0)) {
+        ngx_http_sluice_unblock(r); /* what was stuck takes more now */
         r->buffered |= NGX_HTTP_SLUICE_BUFFERED;
         return rc;
     }
