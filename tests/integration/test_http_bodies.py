@@ -128,6 +128,17 @@ def test_unread_request_bodies_do_not_disturb_the_next_request(proxy):
             assert c.read_response().body == b"00000"
 
 
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_request_that_a_filter_ends_with_its_headers_goes_without_its_body(proxy, client, way, chunked):
+    nginx = proxy("request_headers: return 2", location=WAYS[way].replace("proxy_http_version 1.1;", "") + "proxy_http_version 1.1;")
+    body = payload(20000)
+    more = {"chunks": [body[:100], body[100:]]} if chunked else {"body": body}
+    doc = json.loads(client.request(port(nginx, client), "POST", "/echo", **more).body)
+    assert (doc["method"], doc["length"]) == ("POST", 0)
+    assert nginx.log_lines("on_request_body") == []
+
+
 def test_expect_continue_works_with_filters(proxy):
     nginx = proxy()
     with http1.Connection(nginx.port()) as c:

@@ -92,6 +92,7 @@ struct ngx_http_sluice_ctx_s {
 
     unsigned req_eos : 1; /* the end of the request has been told */
     unsigned req_changed : 1;
+    unsigned req_cut : 1;         /* a filter has ended the request before its body: what comes of that is dropped */
     unsigned req_last_ready : 1;  /* the last buffer is among the ready ones, or passed on */
     unsigned req_reading : 1;     /* we read the body, before the content handler */
     unsigned req_read_begins : 1; /* the call that begins to read is on the stack */

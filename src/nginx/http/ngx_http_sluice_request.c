@@ -265,6 +265,7 @@ static ngx_int_t take_out(ngx_http_sluice_ctx_t *ctx, const pw_out_t *out, batch
     if (out->changed) {
         ctx->req_changed = 1;
     }
+    ctx->req_cut |= out->eos && !ctx->req_eos && !out->made;
     if (out->headers && ctx->req != NGX_HTTP_SLUICE_REQ_RELEASED) {
         released(ctx);
     }
@@ -339,11 +340,27 @@ static ngx_uint_t sees_body(ngx_http_sluice_ctx_t *ctx) {
     return ctx->req_in != NULL || ctx->req_ready != NULL || ctx->req_reading || pw_chain_wants_body(ctx->chain, PW_DIR_REQUEST);
 }
 
+/* The body behind headers that ended the request. */
+static ngx_int_t drop_body(ngx_http_sluice_ctx_t *ctx) {
+    ngx_chain_t *cl;
+
+    for (cl = ctx->req_in; cl != NULL; cl = cl->next) {
+        ctx->req_eos |= cl->buf->last_buf;
+    }
+    ngx_http_sluice_consume(ctx->req_in);
+    ngx_http_sluice_links_free(ctx->request->pool, &ctx->req_in);
+    ctx->req_changed = 1;
+    if (ctx->req_eos && ready_last(ctx) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+    return pass_ready(ctx);
+}
+
 static ngx_int_t request_body_filter(ngx_http_request_t *r, ngx_chain_t *in) {
     ngx_http_sluice_ctx_t *ctx = ngx_http_sluice_ctx(r);
     ngx_int_t rc;
 
-    if (ctx == NULL || !sees_body(ctx) || (ctx->req_eos && in != NULL && !ctx->req_reading && ctx->req_in == NULL)) {
+    if (ctx == NULL || (!sees_body(ctx) && !ctx->req_cut) || (ctx->req_eos && in != NULL && !ctx->req_reading && ctx->req_in == NULL)) {
         return next_request_body_filter(r, in);
     }
     r->request_body->filter_need_buffering = 1;
@@ -351,9 +368,12 @@ static ngx_int_t request_body_filter(ngx_http_request_t *r, ngx_chain_t *in) {
     if (ngx_http_sluice_links_append(r->pool, &ctx->req_in, in) != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
-    rc = give_all(ctx);
+    rc = ctx->req_cut ? NGX_OK : give_all(ctx);
     if (rc != NGX_OK) {
         return rc;
+    }
+    if (ctx->req_cut) {
+        return drop_body(ctx);
     }
     if (pw_stream_paused(ctx->stream.pw, PW_DIR_REQUEST) && !pw_stream_wants_body(ctx->stream.pw, PW_DIR_REQUEST)) {
         if (r->connection->read->pending_eof && !r->stream) {
@@ -458,6 +478,7 @@ static ngx_int_t headers_pass(ngx_http_sluice_ctx_t *ctx, const pw_out_t *out) {
         ngx_http_finalize_request(ctx->request, NGX_HTTP_INTERNAL_SERVER_ERROR);
         return NGX_DONE;
     }
+    ctx->req_cut |= out->eos && !ctx->req_eos;
     released(ctx);
     return NGX_DECLINED;
 }
