@@ -1,7 +1,8 @@
 /*
  * Computes for as long as its configuration says, and writes what came out where a test can see it: "<phases> <ms> [pauses]", where phases
  * are letters: q request headers, Q request body, r response headers, R response body, t tick (every 10 ms), l log. Time is measured by
- * calibrated rounds, so that it is CPU time that is burnt whatever the clock says. pauses: the request headers stop until the body has come.
+ * calibrated rounds, so that it is CPU time that is burnt whatever the clock says. pauses: the request headers stop until the body has
+ * come.
  */
 #define PROXY_WASM_IMPLEMENTATION
 #include "proxy_wasm.h"
