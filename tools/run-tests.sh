@@ -1,7 +1,8 @@
 #!/bin/bash
 # usage: run-tests.sh SUITE [PROGRAM...] [-- SUITE [PROGRAM...]]...
 # Runs suites of cmocka programs, of fuzz replays (suite "fuzz"), of the templates' own tests (suite "templates", programs are
-# languages), and of pytest (suite "pytest:debian|stable|asan"), all of them even when one fails. The last line is "N passed, N failed" over everything; the exit code is 0 only with 0 failed.
+# languages), and of pytest (suite "pytest:debian|stable|asan"; several of these run side by side, after the others), all of them even when
+# one fails. The last line is "N passed, N failed" over everything; the exit code is 0 only with 0 failed.
 set -uo pipefail
 . "$(dirname "$0")/lib.sh"
 
@@ -80,11 +81,9 @@ bc_or_zero() {
     echo $((${expression:-0}))
 }
 
+# Writes "passed failed skipped" to its result file.
 run_pytest() { # debian|stable|asan
-    local nginx=$1 xml=$logs/pytest-$1.xml rc=0 tests bad skip
-    if ! ls tests/integration/test_*.py >/dev/null 2>&1; then
-        return
-    fi
+    local nginx=$1 xml=$logs/pytest-$1.xml result=$logs/pytest-$1.result rc=0 tests bad skip
     rm -f "$xml"
     local binary module
     case $nginx in
@@ -96,22 +95,47 @@ run_pytest() { # debian|stable|asan
         timeout --foreground "${PYTEST_SECONDS:-1500}" "$BUILD/venv/bin/python" -m pytest -q -rfE --junitxml="$xml" -o cache_dir="$BUILD/test/pytest-cache-$nginx" \
         ${PYTEST_ARGS-} </dev/null || rc=$?
     if [ ! -f "$xml" ]; then
-        add "pytest ($nginx)" 0 1 0
+        echo 0 1 0 >"$result"
         return
     fi
     tests=$(junit_sum tests "$xml") skip=$(junit_sum skipped "$xml")
     bad=$(($(junit_sum failures "$xml") + $(junit_sum errors "$xml")))
     # 5: nothing was selected. Any other code without a failure is pytest's own trouble.
     [ $rc = 0 ] || [ $rc = 5 ] || [ $bad != 0 ] || bad=1
-    add "pytest ($nginx)" $((tests > bad + skip ? tests - bad - skip : 0)) $bad "$skip"
+    echo $((tests > bad + skip ? tests - bad - skip : 0)) $bad "$skip" >"$result"
+}
+
+# One shows its progress; several would write into each other's lines, so each is shown whole when it has ended.
+run_pytests() { # debian|stable|asan...
+    local nginx ok bad skip
+    for nginx in "$@"; do
+        echo 0 1 0 >"$logs/pytest-$nginx.result"
+    done
+    if [ $# = 1 ]; then
+        run_pytest "$1"
+    else
+        echo "pytest: $* side by side; progress in $logs/pytest-<nginx>.log"
+        for nginx in "$@"; do
+            (
+                run_pytest "$nginx" >"$logs/pytest-$nginx.log" 2>&1
+                printf '\n==== pytest (%s)\n' "$nginx" | cat - "$logs/pytest-$nginx.log"
+            ) &
+        done
+        wait
+    fi
+    for nginx in "$@"; do
+        read -r ok bad skip <"$logs/pytest-$nginx.result"
+        add "pytest ($nginx)" "$ok" "$bad" "$skip"
+    done
 }
 
 suite=
 programs=()
+nginxes=()
 flush() {
     case $suite in
     '') ;;
-    pytest:*) run_pytest "${suite#pytest:}" ;;
+    pytest:*) nginxes+=("${suite#pytest:}") ;;
     *) [ ${#programs[@]} = 0 ] || run_programs "$suite" "${programs[@]}" ;;
     esac
     suite= programs=()
@@ -126,6 +150,7 @@ for word in "$@"; do
     fi
 done
 flush
+[ ${#nginxes[@]} = 0 ] || run_pytests "${nginxes[@]}"
 
 echo
 [ ${#summary[@]} = 0 ] || printf '%s\n' "${summary[@]}"
