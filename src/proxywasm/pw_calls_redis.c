@@ -4,6 +4,7 @@
  */
 #include "pw_calls.h"
 #include "pw_guest.h"
+#include "pw_slice.h"
 
 #include <stdlib.h>
 
@@ -229,7 +230,7 @@ static void tell(pw_root_t *root, uint32_t token, sl_str_t response) {
     root->status_message = SL_STR("");
 }
 
-void pw_redis_done(pw_root_t *root, uint32_t token, sl_str_t response) {
+static void call_done(pw_root_t *root, uint32_t token, sl_str_t response) {
     pw_vm_t *vm = root->vm;
     pw_worker_t *worker = vm->worker;
     pw_call_t *call = (pw_call_t *)pw_id_map_find(&vm->calls, token);
@@ -245,4 +246,22 @@ void pw_redis_done(pw_root_t *root, uint32_t token, sl_str_t response) {
     }
     pw_root_unref(root);
     pw_worker_settle(worker);
+}
+
+static void call_done_event(pw_root_t *root, const pw_event_data_t *e) {
+    call_done(root, e->token, e->data);
+}
+
+void pw_redis_done(pw_root_t *root, uint32_t token, sl_str_t response) {
+    if (!root->vm->sliced) {
+        call_done(root, token, response);
+        return;
+    }
+    pw_call_t *call = (pw_call_t *)pw_id_map_find(&root->vm->calls, token);
+    if (call != NULL && call->root == root) {
+        call->over = true;
+    }
+    if (!pw_slice_data_event(root, call_done_event, &(pw_event_data_t){.token = token, .data = response})) {
+        call_done(root, token, response);
+    }
 }

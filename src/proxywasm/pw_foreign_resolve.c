@@ -8,6 +8,7 @@
 
 #include "pw_calls.h"
 #include "pw_guest.h"
+#include "pw_slice.h"
 
 enum { NAME_MAX_BYTES = 253 };
 
@@ -84,13 +85,18 @@ uint64_t pw_call_resolve_dns(pw_vm_t *vm, const sl_raw_t *a) {
 
 /* ---- the answer ---- */
 
-static void tell(pw_root_t *root, pw_ctx_t *ctx, pw_cb_t cb, uint32_t id, const sl_buf_t *data) {
+static pw_call_t *find_lookup(const pw_root_t *root, uint32_t token) {
+    pw_call_t *call = (pw_call_t *)pw_id_map_find(&root->vm->calls, token);
+    return call != NULL && call->root == root && call->kind == PW_CALL_RESOLVE ? call : NULL;
+}
+
+static void tell(pw_root_t *root, pw_ctx_t *ctx, pw_cb_t cb, uint32_t id, sl_str_t data) {
     pw_vm_t *vm = root->vm;
-    if (vm->failed || data->failed || !pw_vm_has(vm, cb)) {
+    if (vm->failed || data.data == NULL || !pw_vm_has(vm, cb)) {
         return;
     }
-    sl_raw_t args[3] = {{.u32 = ctx->node.id}, {.u32 = id}, {.u32 = (uint32_t)data->len}};
-    root->foreign_data = data->len != 0 ? sl_buf_str(data) : SL_STR("");
+    sl_raw_t args[3] = {{.u32 = ctx->node.id}, {.u32 = id}, {.u32 = (uint32_t)data.len}};
+    root->foreign_data = data;
     pw_vm_call(vm, ctx, cb, args, NULL);
     root->foreign_data = SL_STR_NULL;
 }
@@ -124,7 +130,7 @@ static void put_envoy(sl_buf_t *out, const pw_address_t *addrs, size_t n) {
     }
 }
 
-static void tell_foreign(pw_root_t *root, uint32_t ctx_id, const sl_buf_t *data) {
+static void tell_foreign(pw_root_t *root, uint32_t ctx_id, sl_str_t data) {
     pw_ctx_t *ctx = ctx_id != 0 ? (pw_ctx_t *)pw_id_map_find(&root->vm->contexts, ctx_id) : &root->ctx;
     tell(root, ctx, PW_CB_FOREIGN_FUNCTION, 0, data);
     if (ctx_id != 0 && !root->vm->failed) {
@@ -132,31 +138,50 @@ static void tell_foreign(pw_root_t *root, uint32_t ctx_id, const sl_buf_t *data)
     }
 }
 
-void pw_resolve_done(pw_root_t *root, uint32_t token, const pw_address_t *addrs, size_t n) {
+/* data NULL: there was no memory for it. */
+static void lookup_done(pw_root_t *root, uint32_t token, sl_str_t data) {
     pw_vm_t *vm = root->vm;
     pw_worker_t *worker = vm->worker;
-    pw_call_t *call = (pw_call_t *)pw_id_map_find(&vm->calls, token);
-    sl_buf_t data;
-    if (call == NULL || call->root != root || call->kind != PW_CALL_RESOLVE) {
+    pw_call_t *call = find_lookup(root, token);
+    if (call == NULL) { /* it went while its answer waited for the instance */
         worker->stats.calls_dropped++;
         return;
     }
     uint32_t ctx_id = call->ctx != NULL ? call->ctx->node.id : 0;
     bool foreign = call->foreign;
-    sl_buf_init(&data, PW_RESOLVE_BYTES_MAX);
-    if (foreign) {
-        put_foreign(&data, sl_buf_str(&call->message), addrs, n);
-    } else {
-        put_envoy(&data, addrs, n);
-    }
     pw_root_ref(root);
     pw_call_free(call);
     if (foreign) {
-        tell_foreign(root, ctx_id, &data);
+        tell_foreign(root, ctx_id, data);
     } else {
-        tell(root, &root->ctx, PW_CB_RESOLVE_DNS, token, &data);
+        tell(root, &root->ctx, PW_CB_RESOLVE_DNS, token, data);
     }
     pw_root_unref(root);
-    sl_buf_deinit(&data);
     pw_worker_settle(worker);
+}
+
+static void lookup_done_event(pw_root_t *root, const pw_event_data_t *e) {
+    lookup_done(root, e->token, e->data);
+}
+
+void pw_resolve_done(pw_root_t *root, uint32_t token, const pw_address_t *addrs, size_t n) {
+    pw_call_t *call = find_lookup(root, token);
+    sl_buf_t bytes;
+    if (call == NULL) {
+        root->vm->worker->stats.calls_dropped++;
+        return;
+    }
+    sl_buf_init(&bytes, PW_RESOLVE_BYTES_MAX);
+    if (call->foreign) {
+        put_foreign(&bytes, sl_buf_str(&call->message), addrs, n);
+    } else {
+        put_envoy(&bytes, addrs, n);
+    }
+    call->over = true;
+    sl_str_t data = bytes.failed ? SL_STR_NULL : bytes.len != 0 ? sl_buf_str(&bytes) : SL_STR("");
+    const pw_event_data_t event = {.token = token, .data = data};
+    if (!root->vm->sliced || !pw_slice_data_event(root, lookup_done_event, &event)) {
+        lookup_done(root, token, data);
+    }
+    sl_buf_deinit(&bytes);
 }

@@ -167,7 +167,9 @@ static void release_calls(pw_stream_t *s, pw_position_t *at) {
         call->ctx = NULL;
         at->ctx.n_calls--;
         if (call->kind == PW_CALL_RESOLVE) { /* its answer is for this stream alone */
-            w->ops->resolve_cancel(w->host, call->handle);
+            if (!call->over) {
+                w->ops->resolve_cancel(w->host, call->handle);
+            }
             w->stats.calls_dropped++;
             s->n_calls--;
             pw_call_free(call);

@@ -227,8 +227,8 @@ def test_a_request_that_waits_for_a_tick_survives_a_reload(calls, upstream):
 # ---- names ----
 
 
-def dns_server(answers):
-    """A resolver for A records; names that it does not know are NXDOMAIN."""
+def dns_server(answers, until=None):
+    """A resolver for A records; names that it does not know are NXDOMAIN. until: an event before which it does not answer."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.bind(("127.0.0.1", 0))
 
@@ -247,6 +247,8 @@ def dns_server(answers):
             known = ".".join(labels) in answers
             head = data[:2] + (b"\x81\x80" if known else b"\x81\x83") + b"\0\1" + (b"\0\1" if address else b"\0\0") + b"\0\0\0\0"
             record = b"\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4" + socket.inet_aton(address) if address else b""
+            if until is not None:
+                until.wait()
             sock.sendto(head + question + record, peer)
 
     threading.Thread(target=serve, daemon=True).start()

@@ -2,14 +2,17 @@
 
 import hashlib
 import json
+import shutil
 import statistics
 import subprocess
 import threading
 
 import pytest
 
-from support import http1
+from support import http1, probe
 from support.nginx import filter_path, wait_for
+from support.redis_server import Redis
+from test_http_calls import dns_server
 
 MODULES = f"module burn {filter_path('burn')}; module healthy {filter_path('my-c-filter')};"
 # A VM each: the filter keeps its configuration in globals.
@@ -209,3 +212,93 @@ def test_healthy_filters_see_nothing_of_it(one_worker):
     heavy = [Background(one_worker, "/heavy")]
     others_while(one_worker, heavy, "/mixed")
     assert get(one_worker, "/mixed").get("x-greeting") == "Hello from a filter in C!"
+
+
+# ---- answers that come while the instance is in the middle of another call ----
+
+
+def start_probe(server, *lines, wasm="", extra=""):
+    settings = f"proxy_wasm_slice on; proxy_wasm_cpu_budget_ms 20000; {extra} listen 127.0.0.1:@PORT@;"
+    server.start(f"server {{ {settings} {probe.use(*lines, probe.EXEC)} location / {{ return 200 fine; }} }}", wasm=probe.module() + wasm)
+
+
+def answered_while_busy(server, waiting, answer):
+    """The response of the request that waits: its answer is given while another request has the instance."""
+    busy = Background(server, "/busy", headers=probe.do("request_headers: log busy now", "request_headers: wait 600"))
+    server.wait_log("busy now")
+    answer()
+    assert busy.result().body == b"fine"
+    return waiting.result()
+
+
+@pytest.mark.skipif(shutil.which("redis-server") is None, reason="no redis-server on this machine")
+def test_answers_of_redis_wait_for_a_busy_instance(one_worker):
+    redis = Redis().start()
+    try:
+        at = f"127.0.0.1:{redis.port}"
+        answer = ("redis_response: body x-answer", "redis_response: note x-status $code", "redis_response: resume")
+        start_probe(one_worker, f"configure: redis_init {at} 0", *answer)
+        waiting = Background(one_worker, "/", headers=probe.do(f"request_headers: redis {at} BLPOP list 0", "request_headers: pause"))
+        wait_for(lambda: b"blocked_clients:1" in redis.ask(b"INFO", b"clients"), "a blocked client")
+        response = answered_while_busy(one_worker, waiting, lambda: redis.ask(b"RPUSH", b"list", b"item"))
+        assert (response.body, response.get("x-status")) == (b"fine", "0")
+        assert "item" in response.get("x-answer")
+    finally:
+        redis.remove()
+
+
+@pytest.mark.skipif(shutil.which("redis-server") is None, reason="no redis-server on this machine")
+def test_failures_of_redis_wait_for_a_busy_instance(one_worker):
+    redis = Redis().start()
+    try:
+        at = f"127.0.0.1:{redis.port}"
+        start_probe(one_worker, f"configure: redis_init {at} 0", "redis_response: note x-status $code", "redis_response: resume")
+        one_worker.allow("the server has closed the connection")
+        waiting = Background(one_worker, "/", headers=probe.do(f"request_headers: redis {at} BLPOP list 0", "request_headers: pause"))
+        wait_for(lambda: b"blocked_clients:1" in redis.ask(b"INFO", b"clients"), "a blocked client")
+        response = answered_while_busy(one_worker, waiting, redis.stop)
+        assert (response.body, response.get("x-status")) == (b"fine", "11")
+    finally:
+        redis.remove()
+
+
+def resolving(server, until):
+    dns = dns_server({"some.name": "10.1.2.3"}, until)
+    answer = ("foreign_function: body", "foreign_function: note x-answer $hex", "foreign_function: log resolved", "foreign_function: resume")
+    start_probe(server, *answer, wasm=f"resolver 127.0.0.1:{dns.getsockname()[1]} ipv6=off;")
+    return dns
+
+
+RESOLVE = probe.do("request_headers: foreign resolve_host some.name", "request_headers: log asked now", "request_headers: pause")
+
+
+def test_addresses_wait_for_a_busy_instance(one_worker):
+    until = threading.Event()
+    dns = resolving(one_worker, until)
+    try:
+        waiting = Background(one_worker, "/", headers=RESOLVE)
+        one_worker.wait_log("asked now")
+        response = answered_while_busy(one_worker, waiting, until.set)
+        assert response.body == b"fine"
+        assert response.get("x-answer") == (b"\x04\x0a\x01\x02\x03some.name").hex()
+    finally:
+        until.set()
+        dns.close()
+
+
+def test_a_client_may_go_while_its_address_waits_for_a_busy_instance(one_worker):
+    until = threading.Event()
+    dns = resolving(one_worker, until)
+    try:
+        with http1.Connection(one_worker.port()) as connection:
+            connection.send_request(path="/", headers=RESOLVE)
+            one_worker.wait_log("asked now")
+            busy = Background(one_worker, "/busy", headers=probe.do("request_headers: log busy now", "request_headers: wait 600"))
+            one_worker.wait_log("busy now")
+            until.set()
+            assert http1.get(one_worker.port(), "/", probe.do("request_headers: foreign resolve_host some.name", "request_headers: pause")).body == b"fine"
+        assert busy.result().body == b"fine"
+        assert http1.get(one_worker.port(), "/").body == b"fine"
+    finally:
+        until.set()
+        dns.close()
