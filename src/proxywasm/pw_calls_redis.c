@@ -146,6 +146,9 @@ uint64_t pw_call_redis_init(pw_vm_t *vm, const sl_raw_t *a) {
     if (!read_cluster(upstream, &c) || username.len > CREDENTIAL_BYTES_MAX || password.len > CREDENTIAL_BYTES_MAX || a[6].i32 < 0) {
         return PW_BAD_ARGUMENT;
     }
+    if (!pw_granted(vm, PW_G_REDIS, c.name)) {
+        return PW_BAD_ARGUMENT; /* as an unknown one */
+    }
     return remember(pw_vm_ctx(vm)->root, &c, username, password, a[6].u32);
 }
 
@@ -193,7 +196,7 @@ uint64_t pw_call_redis_call(pw_vm_t *vm, const sl_raw_t *a) {
         !pw_guest_put_u32(vm, a[4].u32, 0)) {
         return PW_INVALID_MEMORY_ACCESS;
     }
-    if (!read_cluster(upstream, &c)) {
+    if (!read_cluster(upstream, &c) || !pw_granted(vm, PW_G_REDIS, c.name)) {
         return PW_BAD_ARGUMENT;
     }
     const pw_redis_t *r = find(pw_vm_ctx(vm)->root, c.name);

@@ -123,6 +123,79 @@ static void names_that_are_not_granted_look_as_if_they_were_not_there(void **sta
     pt_free(t);
 }
 
+static uint32_t redis_calls(pt_t *t, uint32_t ctx, uint32_t a1, uint32_t a2) {
+    (void)ctx, (void)a1, (void)a2;
+    static const char *const names[] = {"cache", "cache?db=2", "caches", "other"};
+    static const char ping[] = "*1\r\n$4\r\nPING\r\n";
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        uint32_t name = guest_put(t, names[i], strlen(names[i])), len = (uint32_t)strlen(names[i]), query = guest_put(t, ping, 14);
+        pt_trace(t, "init:%u ", guest_call(t, "proxy_redis_init", name, len, name, 0, name, 0, 1000));
+        pt_trace(t, "call:%u ", guest_call(t, "proxy_redis_call", name, len, query, 14, guest_room(t, 4)));
+    }
+    return 0;
+}
+
+static uint32_t foreign_calls(pt_t *t, uint32_t ctx, uint32_t a1, uint32_t a2) {
+    (void)ctx, (void)a1, (void)a2;
+    static const char *const names[] = {"compress", "resolve_host", "resolve_lua", "clear_route_cache", "get_log_level"};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        uint32_t name = guest_put(t, names[i], strlen(names[i])), args = guest_put(t, "10.0.0.1", 8), out = guest_room(t, 8);
+        pt_trace(t, "%s:%u ", names[i], guest_call(t, "proxy_call_foreign_function", name, strlen(names[i]), args, 8, out, out + 4));
+    }
+    return 0;
+}
+
+static pt_t *run_calls(const char *grants, pt_fn_t calls) {
+    pt_t *t = pt_new(NULL);
+    sl_err_t err;
+    pw_out_t out;
+    pw_filter_conf_t conf = conf_of(grants);
+    t->on[PW_CB_REQUEST_HEADERS] = calls;
+    if (pt_filter(t, &conf, &err) != SL_OK) {
+        fail_msg("%s", err.text);
+    }
+    pt_chain(t, NULL);
+    pt_map(t, PW_MAP_REQUEST_HEADERS, (const char *const[]){":method", "GET", ":path", "/", NULL});
+    pw_stream_t *s = pw_stream_new(t->worker, t->chain, t);
+    pw_stream_headers(s, PW_DIR_REQUEST, true, &out);
+    pw_stream_free(s);
+    return t;
+}
+
+/* The proxy of these tests has no Redis: what may be asked for is an internal failure (10). */
+static void clusters_of_redis_are_granted_by_name(void **state) {
+    (void)state;
+    pt_t *t = run_calls("lazy,redis:cache", redis_calls);
+    assert_string_equal(t->trace, "init:0 call:10 init:0 call:10 init:2 call:2 init:2 call:2 ");
+    assert_true(pt_logged(t, "is not granted \"redis:caches\""));
+    assert_int_equal(pw_worker_number(t->worker, SL_STR("f"), PW_N_DENIED), 4);
+    pt_free(t);
+    t = run_calls("lazy,redis", redis_calls);
+    assert_string_equal(t->trace, "init:0 call:10 init:0 call:10 init:0 call:10 init:0 call:10 ");
+    pt_free(t);
+    t = run_calls("lazy", redis_calls);
+    assert_string_equal(t->trace, "init:12 call:12 init:12 call:12 init:12 call:12 init:12 call:12 ");
+    pt_free(t);
+}
+
+static void foreign_functions_are_granted_by_name(void **state) {
+    (void)state;
+    static const struct {
+        const char *grants, *trace;
+    } cases[] = {
+        {"lazy,foreign:compress", "compress:0 resolve_host:1 resolve_lua:1 clear_route_cache:1 get_log_level:1 "},
+        {"lazy,foreign:resolve_*", "compress:1 resolve_host:0 resolve_lua:0 clear_route_cache:1 get_log_level:1 "},
+        {"lazy,foreign:clear_route_cache", "compress:1 resolve_host:1 resolve_lua:1 clear_route_cache:0 get_log_level:1 "},
+        {"lazy,foreign", "compress:0 resolve_host:0 resolve_lua:0 clear_route_cache:0 get_log_level:0 "},
+        {"lazy,dns,headers-write", "compress:12 resolve_host:12 resolve_lua:12 clear_route_cache:12 get_log_level:12 "},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        pt_t *t = run_calls(cases[i].grants, foreign_calls);
+        assert_string_equal(t->trace, cases[i].trace);
+        pt_free(t);
+    }
+}
+
 static void by_default_everything_is_granted(void **state) {
     (void)state;
     pt_t *t = run("default");
@@ -153,6 +226,8 @@ int main(void) {
         cmocka_unit_test(a_module_that_imports_more_is_refused_with_the_missing_grant),
         cmocka_unit_test(a_lazy_filter_gets_a_status_for_what_it_lacks_and_that_is_logged_once),
         cmocka_unit_test(names_that_are_not_granted_look_as_if_they_were_not_there),
+        cmocka_unit_test(clusters_of_redis_are_granted_by_name),
+        cmocka_unit_test(foreign_functions_are_granted_by_name),
         cmocka_unit_test(by_default_everything_is_granted),
         cmocka_unit_test(filters_with_other_grants_do_not_share_an_instance),
     };
