@@ -12,6 +12,7 @@
 #include "sl_digest.h"
 
 #define NO_PARENT SIZE_MAX
+#define BAD_ENTITIES_MAX 1000 /* of a document are reported: an answer must not cost more than its question */
 #define ID_NAMESPACE SL_STR("fd02801f-0957-4a15-a55a-c8d9606f30b5")
 #define NIL_ID "00000000-0000-0000-0000-000000000000"
 
@@ -27,6 +28,7 @@ typedef struct {
     const gw_validate_env_t *env;
     item_t *items;
     size_t n_items, cap_items;
+    size_t n_bad;     /* entities with errors */
     json_t *errors;   /* tree that mirrors the document */
     json_t *entities; /* collection -> id -> entity; borrowed by nobody */
     json_t *by_key;   /* collection -> endpoint key -> id */
@@ -210,10 +212,15 @@ static json_t *check_collection(doc_t *d, size_t parent, const gw_entity_t *kind
         return text_error(d, "expected an array");
     }
     json_array_foreach(in, i, value) {
-        json_t *error = d->failed ? NULL : check_item(d, parent, kind, i, value);
+        if (d->failed || d->n_bad > BAD_ENTITIES_MAX) {
+            break;
+        }
+        json_t *error = d->n_bad < BAD_ENTITIES_MAX ? check_item(d, parent, kind, i, value)
+                                                    : text_error(d, "not checked, like all after it: too many have errors");
         if (error == NULL) {
             continue;
         }
+        d->n_bad++;
         errors = errors != NULL ? errors : json_array();
         while (json_array_size(errors) < i && json_array_append_new(errors, json_null()) == 0) {
         }

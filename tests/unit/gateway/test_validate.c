@@ -506,6 +506,25 @@ static void test_positions_of_errors_are_kept(void **state) {
     assert_document_errors(HEAD "services: [{host: a}, {}, {host: c}]\n", "{\"services\":[null,{\"host\":\"" MISSING "\"}]}");
 }
 
+static void test_after_a_thousand_bad_entities_the_rest_is_not_checked(void **state) {
+    (void)state;
+    sl_buf_t text;
+    sl_buf_init(&text, 1 << 20);
+    sl_buf_printf(&text, "{\"_format_version\": \"3.0\", \"services\": [");
+    for (int i = 0; i < 1500; i++) {
+        sl_buf_printf(&text, "%s{\"name\": \"s%d\"}", i == 0 ? "" : ",", i);
+    }
+    sl_buf_printf(&text, "], \"routes\": [{\"paths\": 1}]}");
+    json_t *errors = test_errors(sl_buf_cstr(&text));
+    const json_t *services = json_object_get(errors, "services");
+    assert_int_equal(json_array_size(services), 1001);
+    test_json_equal(json_array_get(services, 999), "{\"host\": \"required field missing\"}");
+    test_json_equal(json_array_get(services, 1000), "\"not checked, like all after it: too many have errors\"");
+    assert_null(json_object_get(errors, "routes"));
+    json_decref(errors);
+    sl_buf_deinit(&text);
+}
+
 static void test_errors_of_children_stand_below_their_parents(void **state) {
     (void)state;
     assert_document_errors(HEAD "services: [{routes: [{paths: [x], filter_chains: [{filters: [{name: nope}]}]}]}]\n",
@@ -734,6 +753,7 @@ int main(void) {
         cmocka_unit_test(test_comments_and_ignored_things_are_allowed_everywhere),
         cmocka_unit_test(test_collections_are_lists_of_records),
         cmocka_unit_test(test_positions_of_errors_are_kept),
+        cmocka_unit_test(test_after_a_thousand_bad_entities_the_rest_is_not_checked),
         cmocka_unit_test(test_errors_of_children_stand_below_their_parents),
         cmocka_unit_test(test_a_child_does_not_name_its_parent_unless_it_is_right),
         cmocka_unit_test(test_references_by_name_and_by_id_are_resolved),
