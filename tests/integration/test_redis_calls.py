@@ -1,5 +1,6 @@
 """Requests of filters to Redis, against a real server and against peers that are none."""
 
+import re
 import shutil
 import socket
 import threading
@@ -289,3 +290,52 @@ def test_what_is_bad_for_others_is_refused(calls, client, redis):
     for words in (("SELECT", "1"), ("AUTH", "x"), ("SUBSCRIBE", "c"), ("MULTI",), ("HELLO", "3")):
         response = ask(nginx, client, request(at(redis), *words), "request_headers: status x-refused")
         assert response.get("x-refused") == "2"
+
+
+# ---- operators ----
+
+
+def numbers(nginx):
+    """The counters of calls out, by name and reason, or by name alone."""
+    found = {}
+    for line in http1.get(nginx.port(), "/metrics").text.splitlines():
+        match = re.fullmatch(r'sluice_calls_(\w+)\{kind="redis",(?:reason="([^"]+)",)?filter="probe"\} (\d+)', line)
+        if match and match[3] != "0":
+            found[match[2] or match[1]] = int(match[3])
+    return found
+
+
+METRICS = "location = /metrics { sluice_metrics; }"
+
+
+def test_calls_are_counted_by_filter_and_reason(calls, redis, locked):
+    listener = socket.create_server(("127.0.0.1", 0))
+    garbage = f"127.0.0.1:{listener.getsockname()[1]}"
+
+    def serve():
+        with listener.accept()[0] as sock:
+            sock.recv(1000)
+            sock.sendall(b"HTTP/1.1 400\r\n\r\n")
+
+    threading.Thread(target=serve, daemon=True).start()
+    try:
+        nginx = calls(f"{at(redis)} 200", f"{at(locked)} 5000 \\e wrong", "127.0.0.1:1 5000", f"{garbage} 5000", extra=METRICS)
+        nginx.allow("Redis at")
+        assert numbers(nginx) == {}
+        targets = ((request(at(redis), "PING"), "0"), (request(at(redis), "NONSENSE"), "0"), (request(at(locked), "PING"), "11"), (request("127.0.0.1:1", "PING"), "11"), (request(garbage, "PING"), "11"), (request(at(redis), "BLPOP", "nothing", "0"), "11"))
+        for line, status in targets:
+            assert ask(nginx, http1, line, PAUSE).get("x-status") == status
+        assert numbers(nginx) == {"total": 6, "login refused": 1, "broken connection": 1, "reader failure": 1, "timeout": 1}
+    finally:
+        listener.close()
+
+
+def test_calls_in_flight_and_those_that_end_with_their_filter_are_counted(nginx, calls, redis):
+    nginx.workers = 1
+    calls(f"{at(redis)} 0", lines=("request_headers?x-trap: trap",), extra=METRICS)
+    nginx.allow("trap")
+    for _ in range(2):
+        ask(nginx, http1, request(at(redis), "BLPOP", "nothing", "0"))
+    assert numbers(nginx) == {"total": 2, "in_flight": 2}
+    http1.get(nginx.port(), "/bytes/5", [("x-trap", "1")])
+    assert numbers(nginx) == {"total": 2, "dropped_total": 2}

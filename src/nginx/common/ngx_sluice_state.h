@@ -39,7 +39,7 @@ void ngx_sluice_guest_was_long(void *worker);
 
 /* Calls out of a filter, counted over all workers. */
 typedef enum { NGX_SLUICE_CALL_STARTED, NGX_SLUICE_CALL_ENDED, NGX_SLUICE_CALL_FAILED, NGX_SLUICE_CALL_DROPPED } ngx_sluice_call_note_e;
-/* kind: "http", "grpc". reason: of a failure, without a colon; else NULL. */
+/* kind: "http", "grpc", "redis". reason: of a failure, without a colon; else NULL. */
 void ngx_sluice_call_note(ngx_sluice_conf_t *scf, pw_root_t *root, const char *kind, ngx_sluice_call_note_e note, const char *reason);
 
 /* For operators: metrics of filters, calls out, then what is in the zones, as text for Prometheus. */

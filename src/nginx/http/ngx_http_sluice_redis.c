@@ -1,6 +1,8 @@
 /* Requests to Redis: the operations of the seam, and what filters are told. */
 #include "ngx_http_sluice_redis.h"
 
+#include "ngx_sluice_state.h"
+
 #define OUT_BYTES_MAX (64 * 1024 * 1024)
 #define RESPONSE_BYTES_MAX (64 * 1024 * 1024)
 #define CALLS_PER_CONNECTION 16384
@@ -18,15 +20,28 @@ static void call_free(call_t *call) {
     ngx_free(call);
 }
 
-/* The call has been taken out of the connection before: what the guest does from inside leaves it alone. */
-static void finish(call_t *call, sl_str_t response) {
-    pw_root_t *root = call->root;
-    uint32_t token = call->token;
+static void note(const call_t *call, ngx_sluice_call_note_e what, const char *reason) {
+    ngx_sluice_call_note(call->conn->scf, call->root, "redis", what, reason);
+}
 
-    call->root = NULL;
-    if (root != NULL) {
-        pw_redis_done(root, token, response);
+/* failure NULL: there is an answer. */
+static void tell(call_t *call, sl_str_t response, const char *failure) {
+    pw_root_t *root = call->root;
+
+    if (root == NULL) {
+        return;
     }
+    note(call, NGX_SLUICE_CALL_ENDED, NULL);
+    if (failure != NULL) {
+        note(call, NGX_SLUICE_CALL_FAILED, failure);
+    }
+    call->root = NULL;
+    pw_redis_done(root, call->token, response);
+}
+
+/* What the guest does from inside leaves the call alone: it has no root then. */
+static void finish(call_t *call, sl_str_t response, const char *failure) {
+    tell(call, response, failure);
     call_free(call);
 }
 
@@ -39,20 +54,21 @@ void ngx_http_sluice_redis_answered(conn_t *conn) {
     sl_str_t answer = sl_buf_str(&conn->in.bytes);
 
     if (--call->answers == 0 && call->response.len == 0) {
-        finish(call, answer); /* the one answer goes on as it came */
+        finish(call, answer, NULL); /* the one answer goes on as it came */
         return;
     }
     if (call->root != NULL) {
         (void)sl_buf_append_str(&call->response, answer);
     }
     if (call->answers == 0) {
-        finish(call, call->response.failed ? SL_STR_NULL : sl_buf_str(&call->response));
+        bool failed = call->response.failed;
+        finish(call, failed ? SL_STR_NULL : sl_buf_str(&call->response), failed ? "reader failure" : NULL);
     }
 }
 
 void ngx_http_sluice_redis_failed(conn_t *conn) {
     while (!ngx_queue_empty(&conn->calls)) {
-        finish(first(conn), SL_STR_NULL);
+        finish(first(conn), SL_STR_NULL, conn->reason);
     }
 }
 
@@ -65,10 +81,9 @@ static void timeout_handler(ngx_event_t *event) {
         ngx_log_error(NGX_LOG_ERR, call->conn->log, 0, "[proxy-wasm] Redis at %V: \"%*s\" waited too long for an answer",
                       &call->conn->to.host, pw_filter_name(pw_root_filter(root)).len, pw_filter_name(pw_root_filter(root)).data);
     }
-    call->root = NULL; /* its place in the order stays */
     call->conn->late = 1;
     ngx_http_sluice_redis_conn_post(call->conn);
-    pw_redis_done(root, call->token, SL_STR_NULL);
+    tell(call, SL_STR_NULL, "timeout"); /* its place in the order stays */
 }
 
 /* ---- operations ---------------------------------------------------------------------------------------------------------------------- */
@@ -131,6 +146,7 @@ sl_status_t ngx_http_sluice_redis_call(void *worker, void *stream, const pw_redi
     if (request->timeout_ms != 0) {
         ngx_add_timer(&call->timeout, request->timeout_ms);
     }
+    note(call, NGX_SLUICE_CALL_STARTED, NULL);
     *handle = call;
     return SL_OK;
 }
@@ -139,6 +155,8 @@ sl_status_t ngx_http_sluice_redis_call(void *worker, void *stream, const pw_redi
 void ngx_http_sluice_redis_cancel(void *worker, void *handle) {
     call_t *call = handle;
 
+    note(call, NGX_SLUICE_CALL_ENDED, NULL);
+    note(call, NGX_SLUICE_CALL_DROPPED, NULL);
     call->root = NULL;
     if (call->timeout.timer_set) {
         ngx_del_timer(&call->timeout);

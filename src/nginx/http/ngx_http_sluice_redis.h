@@ -44,9 +44,10 @@ struct ngx_http_sluice_redis_conn_s {
     sl_buf_t out;
     size_t written; /* of out, or of greeting while hello is not 0 */
     sl_resp_t in;
-    ngx_event_t run;  /* posted: something waits to be written, or the connection to be ended */
-    ngx_event_t idle; /* timer */
-    const char *broken;
+    ngx_event_t run;    /* posted: something waits to be written, or the connection to be ended */
+    ngx_event_t idle;   /* timer */
+    const char *broken; /* why, for the log; NULL: it is not */
+    const char *reason; /* why its calls fail, for /metrics */
 
     unsigned exclusive : 1; /* for one request that may block */
     unsigned late : 1;      /* a request's time was over */

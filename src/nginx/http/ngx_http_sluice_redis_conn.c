@@ -61,11 +61,16 @@ void ngx_http_sluice_redis_conn_post(conn_t *conn) {
 }
 
 /* Its calls are told from the run event: this may be called from inside of a guest. */
-static void conn_break(conn_t *conn, const char *why) {
+static void conn_break_for(conn_t *conn, const char *reason, const char *why) {
     if (conn->broken == NULL) {
         conn->broken = why;
+        conn->reason = reason;
     }
     ngx_http_sluice_redis_conn_post(conn);
+}
+
+static void conn_break(conn_t *conn, const char *why) {
+    conn_break_for(conn, "broken connection", why);
 }
 
 static ngx_uint_t is_awaited(conn_t *conn) {
@@ -94,7 +99,7 @@ static void greeted(conn_t *conn) {
                       : text.len - 2 > 200 ? (size_t)200
                                            : text.len - 2,
                       text.data);
-        conn_break(conn, "user, password or database are refused");
+        conn_break_for(conn, "login refused", "user, password or database are refused");
         return;
     }
     if (--conn->hello == 0) {
@@ -116,7 +121,7 @@ static void take(conn_t *conn, const u_char *bytes, size_t len) {
             return;
         }
         if (rc != SL_OK) {
-            conn_break(conn, conn->in.broken);
+            conn_break_for(conn, "reader failure", conn->in.broken);
             return;
         }
         if (conn->in.push) {
@@ -202,7 +207,7 @@ static void write_handler(ngx_event_t *wev) {
     conn_t *conn = c->data;
 
     if (wev->timedout) {
-        conn_break(conn, "timed out writing");
+        conn_break_for(conn, "timeout", "timed out writing");
     } else {
         ngx_http_sluice_redis_conn_post(conn);
     }
@@ -260,7 +265,9 @@ static void dialled(ngx_http_sluice_dial_t *dial, ngx_connection_t *c) {
 }
 
 static void not_dialled(ngx_http_sluice_dial_t *dial, ngx_http_sluice_dial_failure_e failure, const char *why) {
-    conn_break(dial->data, why);
+    static const char *const reasons[] = {"timeout", "broken connection", "tls handshake failure"};
+
+    conn_break_for(dial->data, reasons[failure], why);
 }
 
 static void conn_connect(conn_t *conn) {
@@ -277,7 +284,7 @@ static void conn_connect(conn_t *conn) {
 
 static void target_found(ngx_http_sluice_target_t *to, const char *why) {
     if (why != NULL) {
-        conn_break(to->data, why);
+        conn_break_for(to->data, "resolver failure", why);
     } else {
         conn_connect(to->data);
     }
@@ -338,6 +345,7 @@ static conn_t *conn_new(ngx_sluice_conf_t *scf) {
     conn->pool = pool;
     conn->log = (ngx_log_t *)ngx_cycle->log;
     conn->scf = scf;
+    conn->reason = "broken connection";
     conn->to.data = conn;
     conn->to.found = target_found;
     ngx_queue_init(&conn->calls);
