@@ -192,13 +192,16 @@ def test_a_worker_that_ends_closes_its_idle_connections(start):
 
 
 def test_a_connection_that_was_closed_while_it_waited_is_not_used(start):
-    told = threading.Event()
+    told, seen = threading.Event(), threading.Event()
 
     def serve(connection):
         connection.request()
         connection.answer(b"from-%d" % connection.number)
         if connection.number == 1:
             told.wait(10)
+            connection.sock.shutdown(socket.SHUT_WR)
+            if connection.closed():  # nginx has seen it, and closes in turn
+                seen.set()
         else:
             connection.closed()
 
@@ -206,7 +209,8 @@ def test_a_connection_that_was_closed_while_it_waited_is_not_used(start):
         nginx = start()
         assert call(nginx, local(server)).get("x-body") == "from-1"
         told.set()
-        wait_for(lambda: call(nginx, local(server), "body=x", ":method=POST").get("x-body") == "from-2", "the other connection answers")
+        assert seen.wait(20)
+        assert call(nginx, local(server), "body=x", ":method=POST").get("x-body") == "from-2"
         assert nginx.log_lines("dispatch failed") == []
 
 
