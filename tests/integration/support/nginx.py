@@ -1,5 +1,6 @@
 """nginx with the module under test: configuration in a folder of its own, free ports, a log that is checked at the end."""
 
+import atexit
 import itertools
 import os
 import pathlib
@@ -8,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -25,6 +27,10 @@ def version():
     out = subprocess.run([BINARY, "-v"], capture_output=True, text=True, check=True).stderr
     return tuple(int(n) for n in re.search(r"nginx/(\d+)\.(\d+)\.(\d+)", out).groups())
 
+
+# Compiled code, kept for the run: most of the time of a start goes into it otherwise.
+compiled = tempfile.mkdtemp(prefix="sluice-test-compiled-")
+atexit.register(shutil.rmtree, compiled, ignore_errors=True)
 
 # Below the ports that the kernel gives to outgoing connections, and apart for runs that go side by side.
 LANE = 7168
@@ -99,7 +105,8 @@ class Nginx:
         def fill(text):
             return re.sub(r"@PORT(\w*)@", lambda m: str(self.port("main" if m[1] == "" else m[1])), text)
 
-        block = "" if wasm is None else f"wasm {{\n{wasm}\n}}\n"
+        cache = "" if wasm is None or "cache_dir" in wasm else f"cache_dir {compiled};\n"
+        block = "" if wasm is None else f"wasm {{\n{cache}{wasm}\n}}\n"
         temp = "".join(
             f"{name}_temp_path temp/{name};\n" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         )
