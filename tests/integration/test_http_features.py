@@ -88,6 +88,31 @@ def test_a_client_that_leaves_during_a_subrequest_leaves_nothing(server, upstrea
     assert http1.get(nginx.port(), "/bytes/5").body == b"00000"
 
 
+ADDITION = "addition_types *; add_before_body /before; add_after_body /after;"
+AROUND = "location = /before { return 200 <; } location = /after { return 200 >; }"
+
+
+@pytest.mark.parametrize("path, body, lines", [
+    ("/bytes/5", b"<00000>", ()),
+    ("/bytes/5", b"<00000>", ("response_body: pause_until_eos",)),
+    ("/bytes/5", b"<00000!>", ("response_headers: remove content-length", "response_body@eos: append !")),
+    ("/slow/2/5", b"<PIECE-0\nPIECE-1\n>", ("response_body: upper",)),
+    ("/bytes/5", b"<made>", ("response_headers: reply 200 made",)),
+    ("/bytes/5", b"<made>", ("request_headers: reply 200 made",)),
+    ("/bytes/0", b"<MADE>", ("response_headers: set_buffer@res 0 0 MADE",)),
+])
+def test_addition_puts_its_parts_around_the_body(nginx, client, upstream, hold, path, body, lines):
+    """Its filter ends the response itself, from the head of the filters, while it is given our end."""
+    nginx.start(
+        f"server {{ listen 127.0.0.1:@PORT@; listen 127.0.0.1:@PORT2@ http2; {AROUND} "
+        f"location / {{ {probe.use(*lines, *probe.TICKS, probe.EXEC)} {ADDITION} proxy_pass http://127.0.0.1:{upstream.port}; }} }}",
+        wasm=probe.module(),
+    )
+    for _ in range(2):
+        response = client.get(port(nginx, client), path, hold)
+        assert (response.status, response.complete, response.body) == (200, True, body)
+
+
 # ---- caches ----
 
 

@@ -108,6 +108,7 @@ struct ngx_http_sluice_ctx_s {
     unsigned resp_end_out : 1;  /* and released */
     unsigned resp_last_in : 1;  /* nginx's last buffer has come */
     unsigned resp_last_out : 1; /* the last buffer has been passed on */
+    unsigned resp_passing : 1;  /* the body filters below are at work, on our behalf */
     unsigned resp_flush : 1;    /* a flush was asked for while nothing could go on */
     unsigned resp_changed : 1;
     unsigned resp_made : 1; /* a filter makes the body; once it is all there, the headers go */

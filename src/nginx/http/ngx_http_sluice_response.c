@@ -19,6 +19,19 @@ static ngx_int_t pass_headers(ngx_http_sluice_ctx_t *ctx) {
     return next_header_filter(r);
 }
 
+/*
+ * A filter below may start again at the head of the filters before it returns, as addition does with an end of its own behind the part
+ * that follows our end. That is none of the response that our filters see.
+ */
+static ngx_int_t pass_body(ngx_http_sluice_ctx_t *ctx, ngx_chain_t *out) {
+    ngx_int_t rc;
+
+    ctx->resp_passing = 1;
+    rc = next_body_filter(ctx->request, out);
+    ctx->resp_passing = 0;
+    return rc;
+}
+
 /* What was said about the body before filters changed it. len < 0: not all of it is known. */
 static void changed_headers(ngx_http_sluice_ctx_t *ctx, off_t len) {
     ngx_http_request_t *r = ctx->request;
@@ -62,7 +75,7 @@ static ngx_int_t replace(ngx_http_sluice_ctx_t *ctx, ngx_uint_t status) {
         return NGX_ERROR;
     }
     if (!r->header_only) {
-        rc = next_body_filter(r, body);
+        rc = pass_body(ctx, body);
     }
     ctx->woken_response = 1;
     ngx_http_sluice_post(ctx);
@@ -72,6 +85,9 @@ static ngx_int_t replace(ngx_http_sluice_ctx_t *ctx, ngx_uint_t status) {
 /* The upstream behind a replaced answer. */
 static void give_up_origin(ngx_http_request_t *r) {
     if (ngx_http_sluice_upstream_close(r) == NGX_OK) {
+        if (r->postponed != NULL) { /* behind a subrequest that may have ended already: nobody else would wake what waits */
+            ngx_post_event(r->connection->write, &ngx_posted_events);
+        }
         ngx_http_finalize_request(r, NGX_OK);
     }
 }
@@ -235,7 +251,7 @@ static ngx_int_t made_send(ngx_http_sluice_ctx_t *ctx, ngx_chain_t *in) {
 
     ngx_http_sluice_consume(in);
     ctx->made_body = NULL;
-    return body != NULL ? next_body_filter(ctx->request, body) : NGX_OK;
+    return body != NULL ? pass_body(ctx, body) : NGX_OK;
 }
 
 /* A failure in the headers callbacks becomes an error page of nginx where the caller can be told so. */
@@ -446,7 +462,7 @@ static ngx_int_t send_out(ngx_http_sluice_ctx_t *ctx, ngx_chain_t *out) {
     if (out == NULL) {
         return NGX_OK;
     }
-    rc = next_body_filter(r, out);
+    rc = pass_body(ctx, out);
     ngx_chain_update_chains(r->pool, &ctx->resp_free, &ctx->resp_busy, &out, (ngx_buf_tag_t)&ngx_http_sluice_module);
     return rc;
 }
@@ -657,7 +673,7 @@ static ngx_int_t give_all(ngx_http_sluice_ctx_t *ctx) {
 static ngx_int_t body_filter(ngx_http_request_t *r, ngx_chain_t *in) {
     ngx_http_sluice_ctx_t *ctx = ngx_http_get_module_ctx(r, ngx_http_sluice_module);
 
-    if (ctx == NULL || ctx->request != r || !ctx->resp_begun) {
+    if (ctx == NULL || ctx->request != r || !ctx->resp_begun || ctx->resp_passing) {
         return next_body_filter(r, in);
     }
     if (in != NULL && ctx->resp_drop) {
@@ -676,11 +692,11 @@ static ngx_int_t body_filter(ngx_http_request_t *r, ngx_chain_t *in) {
         return made_send(ctx, in);
     }
     if (ctx->stream.pw == NULL || ctx->resp_bypass || !ctx->resp_wants_body) {
-        return next_body_filter(r, in);
+        return pass_body(ctx, in);
     }
     if (in == NULL) {
         if (ctx->resp_header_passed) {
-            return next_body_filter(r, NULL);
+            return pass_body(ctx, NULL);
         }
         if (stuck(ctx)) {
             ngx_http_sluice_block(r);
