@@ -81,7 +81,7 @@ PHASES = {
     "response body partly sent": (("response_body: upper",), "GET", "/u/sse", None, b"", "read"),
     "response body paused": (("response_body: return 2",), "GET", "/bytes/3000", None, b"", "on_response_body"),
     "trailers paused": (("response_body@eos: add@rest x-t 1", "response_body@eos: pause"), "GET", "/bytes/30", None, b"", "on_response_body"),
-    "call in flight": (("request_headers: http_call @UP@ a /hang 20000", "request_headers: pause"), "GET", "/bytes/3", None, b"", "http_call"),
+    "call in flight": (("request_headers: http_call @UP@ a /hang 1500", "request_headers: pause"), "GET", "/bytes/3", None, b"", "http_call"),
 }
 
 
