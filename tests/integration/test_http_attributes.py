@@ -231,7 +231,8 @@ def start(nginx, upstream, certificates, tls, lines, extra="", locations=""):
     back = free_port()
     files = f"ssl_certificate {certificates}/server.pem; ssl_certificate_key {certificates}/server.key; ssl_verify_client optional_no_ca;"
     over = (
-        f"proxy_pass https://backend; proxy_ssl_certificate {certificates}/client.pem; proxy_ssl_certificate_key {certificates}/client.key;"
+        # nginx leaves a kept session behind when a worker ends.
+        f"proxy_pass https://backend; proxy_ssl_session_reuse off; proxy_ssl_certificate {certificates}/client.pem; proxy_ssl_certificate_key {certificates}/client.key;"
         if tls else "proxy_pass http://backend;"
     )
     listen = (
