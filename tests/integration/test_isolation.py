@@ -107,7 +107,8 @@ def test_filter_means_an_instance_for_each_entry(server):
 
 
 def test_the_log_says_how_written_pages_are_found(server):
-    assert re.search(r"written pages are found by (write protection|PAGEMAP_SCAN|/proc/self/pagemap)", server.log() + server.errors())
+    words = r"written pages are found by (write protection|PAGEMAP_SCAN|/proc/self/pagemap)"
+    wait_for(lambda: re.search(words, server.log() + server.errors()), "the worker says how")
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
