@@ -103,6 +103,7 @@ def test_a_client_leaves(server, upstream, phase, leave):
         assert upstream.gone.wait(20)
     else:
         nginx.wait_log("log gone")
+        nginx.wait_log("on_delete")
         assert [len(nginx.log_lines(name)) for name in ("on_log", "on_done", "on_delete")] == [1, 1, 1]
     client.c.close()
 
