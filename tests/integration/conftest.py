@@ -36,14 +36,6 @@ def nginx(tmp_path):
     server.stop()
 
 
-@pytest.fixture(scope="session")
-def compiled(tmp_path_factory):
-    """The line of wasm {} for a folder of compiled code: large modules are compiled once for all tests."""
-    path = tmp_path_factory.mktemp("compiled")
-    path.chmod(0o700)
-    return f"cache_dir {path};"
-
-
 @pytest.fixture(params=["http1", "http2"])
 def client(request):
     """The module with which a test speaks; every test that takes it runs once for each protocol."""

@@ -31,9 +31,9 @@ def sdk(request):
     return request.param
 
 
-def configuration(sdk, upstream, compiled, module="vm text", name=None):
+def configuration(sdk, upstream, module="vm text", name=None):
     name = name or sdk
-    wasm = f"{compiled} module {sdk} {filter_path(sdk)} '{module}';"
+    wasm = f"module {sdk} {filter_path(sdk)} '{module}';"
     http = f"upstream origin {{ server 127.0.0.1:{upstream.port}; }}"
     trailers = "proxy_pass_trailers on;" if version() >= (1, 27, 2) else ""
     servers = f"""server {{
@@ -49,13 +49,13 @@ def configuration(sdk, upstream, compiled, module="vm text", name=None):
 
 
 @pytest.fixture(scope="module")
-def running(sdk, upstream_server, tmp_path_factory, compiled):
+def running(sdk, upstream_server, tmp_path_factory):
     """One nginx for all behaviours of a filter; its log is checked at the end."""
     server = Nginx(tmp_path_factory.mktemp(sdk), workers=1, level="debug")
     server.sdk = sdk
     server.allow("level critical", "as asked")
     try:
-        server.start(**configuration(sdk, upstream_server, compiled))
+        server.start(**configuration(sdk, upstream_server))
         yield server
     finally:
         server.stop()
@@ -311,14 +311,14 @@ def test_what_is_printed_is_logged(side):
 # ---- configurations ----
 
 
-def test_a_refused_configuration_is_an_error_of_the_configuration(sdk, nginx, upstream, compiled):
-    nginx.write(**configuration(sdk, upstream, compiled, name="refuse"))
+def test_a_refused_configuration_is_an_error_of_the_configuration(sdk, nginx, upstream):
+    nginx.write(**configuration(sdk, upstream, name="refuse"))
     result = nginx.check()
     assert result.returncode != 0 and "configured [refuse]" in result.stderr + nginx.log(), result.stderr
 
 
-def test_two_filters_of_one_module_have_their_own_configurations(sdk, nginx, upstream, compiled):
-    parts = configuration(sdk, upstream, compiled, module="")
+def test_two_filters_of_one_module_have_their_own_configurations(sdk, nginx, upstream):
+    parts = configuration(sdk, upstream, module="")
     parts["servers"] = parts["servers"].replace(f"proxy_wasm {sdk} {sdk};", f"proxy_wasm {sdk} first; proxy_wasm {sdk} second; proxy_wasm {sdk};")
     parts["wasm"] = parts["wasm"].replace(" ''", "")
     nginx.workers = 1
@@ -329,16 +329,16 @@ def test_two_filters_of_one_module_have_their_own_configurations(sdk, nginx, ups
         assert f"configured [{name}]" in nginx.log()
 
 
-def test_the_root_id_is_what_the_line_says(sdk, nginx, upstream, compiled):
-    nginx.start(**configuration(sdk, upstream, compiled, name=f"{sdk} root_id=matrix"))
+def test_the_root_id_is_what_the_line_says(sdk, nginx, upstream):
+    nginx.start(**configuration(sdk, upstream, name=f"{sdk} root_id=matrix"))
     response = http1.get(nginx.port(), "/echo", [("x-do", "property")])
     assert response.get("x-note") == "/echo,kept,none,[matrix]"
 
 
 @pytest.mark.parametrize("name, text", [("sdk_cpp", "no root context for root id: another"), ("sdk_as", "Missing root context factory for root id: another")])
-def test_a_root_id_that_a_module_does_not_have_fails_the_check(nginx, upstream, compiled, name, text):
+def test_a_root_id_that_a_module_does_not_have_fails_the_check(nginx, upstream, name, text):
     if not filter_path(name).exists():
         pytest.skip(f"{name} is not built")
-    nginx.write(**configuration(name, upstream, compiled, name=f"{name} root_id=another"))
+    nginx.write(**configuration(name, upstream, name=f"{name} root_id=another"))
     result = nginx.check()
     assert result.returncode != 0 and text in result.stderr + nginx.log(), result.stderr

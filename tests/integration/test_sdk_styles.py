@@ -30,8 +30,8 @@ def quoted(**config):
     return "'" + json.dumps(config) + "'"
 
 
-def serve(nginx, upstream, modules, locations, wasm):
-    wasm += "".join(f"module {name} {filter_path(name)} {config};" for name, config in modules.items())
+def serve(nginx, upstream, modules, locations):
+    wasm = "".join(f"module {name} {filter_path(name)} {config};" for name, config in modules.items())
     inside = "".join(f"location {path} {{ {lines} proxy_pass http://origin/; }}\n" for path, lines in locations.items())
     http = "".join(f"upstream {name} {{ server 127.0.0.1:{upstream.port}; }}" for name in ("origin", "dice"))
     nginx.start(f"server {{ listen 127.0.0.1:@PORT@; listen 127.0.0.1:@PORT2@ http2; {inside} }}", http=http, wasm=wasm)
@@ -42,7 +42,7 @@ def serve(nginx, upstream, modules, locations, wasm):
 
 
 @pytest.fixture(scope="module")
-def rust(upstream_server, tmp_path_factory, compiled):
+def rust(upstream_server, tmp_path_factory):
     built(*(f"style_rust_{name}" for name in RUST))
     server = Nginx(tmp_path_factory.mktemp("rust"), workers=1)
     locations = {
@@ -54,7 +54,7 @@ def rust(upstream_server, tmp_path_factory, compiled):
         "/both/": "proxy_wasm style_rust_headers; proxy_wasm style_rust_auth_random; proxy_wasm style_rust_redact 00000007;",
     }
     try:
-        yield serve(server, upstream_server, {f"style_rust_{name}": "" for name in RUST}, locations, compiled)
+        yield serve(server, upstream_server, {f"style_rust_{name}": "" for name in RUST}, locations)
     finally:
         server.stop()
 
@@ -134,7 +134,7 @@ def test_a_call_to_an_unknown_grpc_service_is_refused_at_once(rust, client, port
 
 
 @pytest.fixture(scope="module")
-def go(upstream_server, tmp_path_factory, compiled):
+def go(upstream_server, tmp_path_factory):
     built("sdk_go_styles")
     server = Nginx(tmp_path_factory.mktemp("go"), workers=1)
 
@@ -151,7 +151,7 @@ def go(upstream_server, tmp_path_factory, compiled):
         "/props/": use(filter="properties"),
     }
     try:
-        yield serve(server, upstream_server, {"sdk_go_styles": "'vm says hello'"}, locations, compiled)
+        yield serve(server, upstream_server, {"sdk_go_styles": "'vm says hello'"}, locations)
     finally:
         server.stop()
 
@@ -235,9 +235,9 @@ def test_the_sdks_readers_of_properties_understand_what_they_get(go, client, por
     assert address == "127.0.0.1" and port == response.get("x-source-port") and int(port) > 0
 
 
-def test_a_bad_configuration_of_a_go_filter_is_refused(nginx, compiled):
+def test_a_bad_configuration_of_a_go_filter_is_refused(nginx):
     built("sdk_go_styles")
-    nginx.write("server { listen 127.0.0.1:@PORT@; proxy_wasm sdk_go_styles nonsense; }", wasm=f"{compiled} module sdk_go_styles {filter_path('sdk_go_styles')};")
+    nginx.write("server { listen 127.0.0.1:@PORT@; proxy_wasm sdk_go_styles nonsense; }", wasm=f"module sdk_go_styles {filter_path('sdk_go_styles')};")
     result = nginx.check()
     assert result.returncode != 0 and "bad configuration of 8 bytes" in result.stderr + nginx.log()
 
