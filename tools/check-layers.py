@@ -33,7 +33,7 @@ FOREIGN = [
     (r"jansson\.h", r"src/(gateway/|store/|node/|cli/)[^/]+\.[ch]", None),
     (r"yaml\.h", r"src/gateway/[^/]+\.c", 1),
     (r"pcre2\.h", r"src/gateway/[^/]+\.c", 1),
-    (r"sqlite3\.h", r"src/store/store_sqlite\.c", 1),
+    (r"sqlite3\.h", r"src/store/store_sqlite_db\.c", 1),
     (r"libpq-fe\.h", r"src/store/[^/]+\.c", 1),
     (r"nghttp2/.*\.h", r"src/[^/]+/.*\.c", 1),
     (r"ngx_.*\.h|nginx\.h", r"src/nginx/.*", None),
