@@ -50,6 +50,39 @@ static bool injects(const settings_t *s, const char *block, const char *directiv
     return name == NULL;
 }
 
+typedef struct {
+    sl_buf_t *b;
+    const settings_t *s;
+    bool lua; /* nginx has Lua */
+} http_lines_t;
+
+static const char lua_socket[] = "lua_socket_";
+
+/* Kong's timeouts of Lua's sockets are those of calls out here; the directive itself is for an nginx that has Lua. */
+static void http_line(void *ud, const char *directive, const char *value) {
+    http_lines_t *lines = ud;
+    const char *what = strncmp(directive, lua_socket, sizeof(lua_socket) - 1) == 0 ? directive + sizeof(lua_socket) - 1 : NULL;
+    char ours[64];
+    if (what == NULL || is_none(value)) {
+        injected_line(lines->b, directive, value);
+        return;
+    }
+    snprintf(ours, sizeof(ours), "wasm_socket_%s", what);
+    bool have = strcmp(what, "connect_timeout") == 0 || strcmp(what, "send_timeout") == 0 || strcmp(what, "read_timeout") == 0 ||
+                strcmp(what, "buffer_size") == 0;
+    if (have && !injects(lines->s, "http", ours)) {
+        injected_line(lines->b, ours, value);
+    }
+    if (lines->lua) {
+        injected_line(lines->b, directive, value);
+    }
+}
+
+static void look_for_lua(void *ud, const char *directive, const char *value) {
+    bool *lua = ud;
+    *lua = *lua || (strcmp(directive, "load_module") == 0 && strstr(value, "lua") != NULL);
+}
+
 /* Whether nginx takes the directive more than once in a block. */
 static bool repeats(const char *directive) {
     return strcmp(directive, "proxy_set_header") == 0 || strcmp(directive, "proxy_pass_header") == 0 ||
@@ -78,19 +111,30 @@ static void defaults_of(sl_buf_t *b, const settings_t *s, const char *block, sl_
     sl_buf_deinit(lines);
 }
 
+/* Where the name of a format of one's own begins, as in "logs/x.log combined buffer=32k"; NULL: there is none. */
+static const char *own_format(const char *value) {
+    const char *space = strchr(value, ' ');
+    bool name = space != NULL && (isalpha((unsigned char)space[1]) || space[1] == '_');
+    bool plain = name && space[strspn(space, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_=:. ")] == '\0';
+    return plain ? space : NULL;
+}
+
 /* "logs/x.log", "off", or nginx's own syntax ("syslog:server=... "); the value as a whole becomes the first argument. */
 static void access_log(sl_buf_t *b, const prepared_t *p, const char *value, const char *format) {
     if (value == NULL || strcmp(value, "off") == 0) {
         sl_buf_append_cstr(b, "        access_log off;\n");
         return;
     }
+    char path[4096];
+    const char *own = own_format(value);
+    snprintf(path, sizeof(path), "%.*s", (int)(own != NULL ? (size_t)(own - value) : strlen(value)), value);
     sl_buf_append_cstr(b, "        access_log ");
     if (strncmp(value, "syslog:", 7) == 0) {
-        word(b, value);
+        word(b, path);
     } else {
-        path_word(b, p, value);
+        path_word(b, p, path);
     }
-    sl_buf_printf(b, " %s;\n", format);
+    sl_buf_printf(b, " %s;\n", own != NULL ? own + 1 : format);
 }
 
 static void error_log(sl_buf_t *b, const settings_t *s, const prepared_t *p, const char *value, const char *indent) {
@@ -300,6 +344,26 @@ static void tls_rules(sl_buf_t *b, const settings_t *s, const char *block) {
     defaults_of(b, s, block, &lines);
 }
 
+/* A line for each path of a comma list: one certificate of each kind of key. */
+static void certificate_lines(sl_buf_t *b, const prepared_t *p, const char *directive, const char *paths) {
+    char path[4096];
+    for (const char *at = paths; *at != '\0'; at += *at == ',') {
+        at += strspn(at, " \t");
+        size_t len = strcspn(at, ",");
+        size_t used = len;
+        while (used > 0 && (at[used - 1] == ' ' || at[used - 1] == '\t')) {
+            used--;
+        }
+        if (used > 0) {
+            snprintf(path, sizeof(path), "%.*s", (int)used, at);
+            sl_buf_printf(b, "        %s ", directive);
+            path_word(b, p, path);
+            sl_buf_append_cstr(b, ";\n");
+        }
+        at += len;
+    }
+}
+
 static void tls(sl_buf_t *b, const settings_t *s, const prepared_t *p, const listens_t *l, const char *cert, const char *key,
                 const char *block) {
     bool any = false;
@@ -311,11 +375,8 @@ static void tls(sl_buf_t *b, const settings_t *s, const prepared_t *p, const lis
     }
     const char *c = settings_get(s, cert);
     const char *k = settings_get(s, key);
-    sl_buf_append_cstr(b, "        ssl_certificate ");
-    path_word(b, p, c != NULL ? c : "ssl/default.crt");
-    sl_buf_append_cstr(b, ";\n        ssl_certificate_key ");
-    path_word(b, p, k != NULL ? k : "ssl/default.key");
-    sl_buf_append_cstr(b, ";\n");
+    certificate_lines(b, p, "ssl_certificate", c != NULL ? c : "ssl/default.crt");
+    certificate_lines(b, p, "ssl_certificate_key", k != NULL ? k : "ssl/default.key");
     tls_rules(b, s, block);
 }
 
@@ -469,7 +530,9 @@ sl_status_t nginx_conf_render(const settings_t *s, const prepared_t *p, sl_buf_t
                   settings_get(s, "nginx_http_client_body_buffer_size"));
     resolver(b, s);
     trusted(b, s);
-    settings_injected(s, "http", injected_line, b);
+    http_lines_t lines = {.b = b, .s = s};
+    settings_injected(s, "main", look_for_lua, &lines.lua);
+    settings_injected(s, "http", http_line, &lines);
     char keep[256];
     sl_buf_append_cstr(b, "    upstream sluice {\n        server 0.0.0.1;\n        sluice_balancer;\n");
     snprintf(keep, sizeof(keep), "        keepalive %s;\n        keepalive_requests %s;\n        keepalive_timeout %ss;\n",

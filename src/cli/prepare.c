@@ -13,6 +13,7 @@
 #include "problems.h"
 #include "selfsigned.h"
 #include "sl_digest.h"
+#include "settings_kong.h"
 #include "sl_file.h"
 
 #define DRAFT ".draft"
@@ -169,6 +170,29 @@ static sl_status_t check_client_ca(const settings_t *s, const prepared_t *p, sl_
     return SL_OK;
 }
 
+static size_t count_entries(const char *list) {
+    size_t n = 0;
+    for (const char *at = list; at != NULL && *at != '\0'; n++) {
+        at = strchr(at, ',');
+        at = at != NULL ? at + 1 : NULL;
+    }
+    return n;
+}
+
+/* Certificates and keys are lists of the same length. */
+static sl_status_t check_pairs(const settings_t *s, sl_err_t *err) {
+    static const char *const names[] = {"ssl_cert", "admin_ssl_cert", "status_ssl_cert"};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        char key[64];
+        snprintf(key, sizeof(key), "%s_key", names[i]);
+        size_t certs = count_entries(settings_get(s, names[i])), keys = count_entries(settings_get(s, key));
+        if (certs != keys) {
+            return sl_err_set(err, SL_INVALID, "%s was specified %zu times while %s was specified %zu times", names[i], certs, key, keys);
+        }
+    }
+    return SL_OK;
+}
+
 sl_status_t prepare_check(const settings_t *s, prepared_t *p, sl_err_t *err) {
     memset(p, 0, sizeof(*p));
     sl_status_t rc = cli_prefix(s, p->prefix, err);
@@ -179,6 +203,7 @@ sl_status_t prepare_check(const settings_t *s, prepared_t *p, sl_err_t *err) {
     rc = rc == SL_OK ? listens_distinct(&p->admin, settings_origin(s, "admin_listen"), &p->proxy, "proxy_listen", err) : rc;
     rc = rc == SL_OK ? check_status_listen(s, p, err) : rc;
     rc = rc == SL_OK ? check_client_ca(s, p, err) : rc;
+    rc = rc == SL_OK ? check_pairs(s, err) : rc;
     rc = rc == SL_OK ? find_nginx(s, p, err) : rc;
     rc = rc == SL_OK ? find_module(s, p, err) : rc;
     return rc == SL_OK ? find_user(s, p, err) : rc;
@@ -271,20 +296,35 @@ static json_t *path_json(const char *path) {
     return j;
 }
 
+/* [listening, shown] of each entry. */
+static json_t *port_maps_json(const settings_t *s) {
+    const char *at = settings_get(s, "port_maps");
+    json_t *list = json_array();
+    settings_port_map_t map;
+    while (at != NULL && (at = settings_port_map_next(at, &map)) != NULL) {
+        json_array_append_new(list, json_pack("[i,i]", (int)map.listening, (int)map.shown));
+    }
+    return list;
+}
+
+static const char *or_off(const char *value) {
+    return value != NULL ? value : "off";
+}
+
 static sl_status_t write_json(const settings_t *s, const prepared_t *p, sl_err_t *err) {
     char host[256] = "localhost", store[4200];
     snprintf(store, sizeof(store), "%s/state/sluice.db", p->prefix);
     gethostname(host, sizeof(host) - 1);
     json_t *o =
-        json_pack("{s:b, s:b, s:s, s:s, s:s?, s:o, s:b, s:s, s:s, s:s, s:s, s:s, s:s, s:s?, s:s, s:b, s:o}", "time_filters",
+        json_pack("{s:b, s:b, s:s, s:s, s:s?, s:o, s:b, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s?, s:s, s:b, s:o, s:o}", "time_filters",
                   strcmp(settings_get(s, "proxy_access_log_format"), "json") == 0, "allow_debug_header",
                   settings_on(s, "allow_debug_header"), "metrics_memory", settings_get(s, "metrics_memory"), "prefix", p->prefix, "store",
                   prepare_has_store(s) ? store : NULL, "filters_path", path_json(settings_get(s, "wasm_filters_path")), "wasm",
                   settings_on(s, "wasm"), "wasm_filters", settings_get(s, "wasm_filters") != NULL ? settings_get(s, "wasm_filters") : "",
                   "router_flavor", settings_get(s, "router_flavor"), "node_id", p->node_id, "version", SLUICE_VERSION, "hostname", host,
-                  "headers", settings_get(s, "headers") != NULL ? settings_get(s, "headers") : "off", "trusted_ips",
-                  settings_get(s, "trusted_ips"), "error_default_type", settings_get(s, "error_default_type"), "wasm_backtraces",
-                  settings_on(s, "wasm_backtraces"), "configuration", settings_json(s));
+                  "headers", or_off(settings_get(s, "headers")), "headers_upstream", or_off(settings_get(s, "headers_upstream")),
+                  "trusted_ips", settings_get(s, "trusted_ips"), "error_default_type", settings_get(s, "error_default_type"),
+                  "wasm_backtraces", settings_on(s, "wasm_backtraces"), "port_maps", port_maps_json(s), "configuration", settings_json(s));
     char *text = o != NULL ? json_dumps(o, JSON_INDENT(2) | JSON_PRESERVE_ORDER) : NULL;
     char path[4200];
     snprintf(path, sizeof(path), "%s/sluice.json%s", p->prefix, p->draft ? DRAFT : "");

@@ -1,5 +1,7 @@
 #include "settings.h"
 
+#include "settings_kong.h"
+
 #include <ctype.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -13,21 +15,27 @@ extern char **environ;
 /* TOKEN: goes into nginx.conf as it is, so only letters, digits, space and . _ - are allowed. COUNT: a number or "auto". SIZE: as nginx has
  * them. */
 /* OPTION: of filters, wasm_<name>. CIPHERS: as OpenSSL has them. */
-/* PATH: relative to the folder that the command was given in. */
-typedef enum { TEXT, PATH, BOOL, NUMBER, COUNT, ENUM, SECRET, TOKEN, SIZE, OPTION, CIPHERS } kind_t;
+/* PATH: relative to the folder that the command was given in. PORTS: port_maps. HEADERS: a comma list of `values`, in any case of letters.
+ */
+typedef enum { TEXT, PATH, BOOL, NUMBER, COUNT, ENUM, SECRET, TOKEN, SIZE, OPTION, CIPHERS, PORTS, HEADERS } kind_t;
 
 typedef struct {
     const char *name;
     const char *fallback; /* NULL: unset */
     kind_t kind;
-    const char *values; /* ENUM: comma list */
+    const char *values; /* ENUM, HEADERS: comma list */
     const char *alias;  /* another name of the same property */
 } property_t;
 
 #define LEVELS "debug,info,notice,warn,error,crit,alert,emerg"
 
+#define HEADERS_OF_RESPONSES                                                                                                               \
+    "off,server_tokens,server,via,latency_tokens,x-kong-proxy-latency,x-kong-upstream-latency,x-kong-response-latency,"                    \
+    "x-kong-admin-latency,x-kong-upstream-status,x-kong-request-id"
+
 static const property_t properties[] = {
     {"prefix", "/usr/local/sluice", TEXT, NULL, NULL},
+    {"role", "traditional", ENUM, "traditional", NULL},
     {"log_level", "notice", ENUM, LEVELS, NULL},
     {"proxy_access_log", "logs/access.log", TEXT, NULL, NULL},
     {"proxy_access_log_format", "text", ENUM, "text,json", NULL},
@@ -37,6 +45,8 @@ static const property_t properties[] = {
     {"proxy_listen", "0.0.0.0:8000 reuseport backlog=16384, 0.0.0.0:8443 http2 ssl reuseport backlog=16384", TEXT, NULL, NULL},
     {"admin_listen", "127.0.0.1:8001 reuseport backlog=16384, 127.0.0.1:8444 http2 ssl reuseport backlog=16384", TEXT, NULL, NULL},
     {"status_listen", "off", TEXT, NULL, NULL},
+    {"stream_listen", "off", ENUM, "off", NULL},
+    {"port_maps", NULL, PORTS, NULL, NULL},
     {"status_access_log", "off", TEXT, NULL, NULL},
     {"status_error_log", "logs/error.log", TEXT, NULL, NULL},
     {"metrics_memory", "8m", TOKEN, NULL, NULL},
@@ -67,7 +77,8 @@ static const property_t properties[] = {
 #include "sl_filter_opts.def"
 #undef SL_FILTER_OPT
     {"router_flavor", "traditional_compatible", ENUM, "traditional,traditional_compatible", NULL},
-    {"headers", "server_tokens, latency_tokens, x-kong-request-id", TEXT, NULL, NULL},
+    {"headers", "server_tokens, latency_tokens, x-kong-request-id", HEADERS, HEADERS_OF_RESPONSES, NULL},
+    {"headers_upstream", "x-kong-request-id", HEADERS, "off,x-kong-request-id", NULL},
     {"allow_debug_header", "off", BOOL, NULL, NULL},
     {"error_default_type", "text/plain", ENUM, "text/plain,text/html,application/json,application/xml", NULL},
     {"error_template_json", NULL, PATH, NULL, NULL},
@@ -190,6 +201,59 @@ static sl_status_t check_option(const property_t *p, const char *value, const ch
     return rc;
 }
 
+/* "a,b" as people write lists: "a, b". */
+static const char *spaced(const char *list, char *out, size_t size) {
+    size_t n = 0;
+    for (const char *p = list; *p != '\0' && n + 3 < size; p++) {
+        out[n++] = *p;
+        if (*p == ',') {
+            out[n++] = ' ';
+        }
+    }
+    out[n] = '\0';
+    return out;
+}
+
+static sl_status_t check_enum(const property_t *p, const char *value, const char *origin, sl_err_t *err) {
+    char list[512];
+    const char *why = settings_kong_refusal(p->name, value);
+    if (in_list(p->values, value)) {
+        return SL_OK;
+    }
+    return sl_err_set(err, SL_INVALID, "%s: %s has an invalid value: '%s' (%s)%s%s", origin, p->name, value,
+                      spaced(p->values, list, sizeof(list)), why != NULL ? ": " : "", why != NULL ? why : "");
+}
+
+static sl_status_t check_headers(const property_t *p, const char *value, const char *origin, sl_err_t *err) {
+    char word[64], list[512];
+    for (const char *at = value + strspn(value, ", \t"); *at != '\0'; at += strspn(at, ", \t")) {
+        size_t len = strcspn(at, ", \t");
+        for (size_t i = 0; i < len && i < sizeof(word); i++) {
+            word[i] = (char)tolower((unsigned char)at[i]);
+        }
+        word[len < sizeof(word) ? len : 0] = '\0';
+        if (!in_list(p->values, word) || word[0] == '\0') {
+            return sl_err_set(err, SL_INVALID, "%s: %s: invalid entry '%.*s' (%s)", origin, p->name, (int)len, at,
+                              spaced(p->values, list, sizeof(list)));
+        }
+        at += len;
+    }
+    return SL_OK;
+}
+
+static sl_status_t check_ports(const property_t *p, const char *value, const char *origin, sl_err_t *err) {
+    settings_port_map_t map;
+    for (const char *at = value; (at = settings_port_map_next(at, &map)) != NULL;) {
+        if (map.listening == 0) {
+            return sl_err_set(err, SL_INVALID,
+                              "%s: %s: invalid port mapping '%.*s' (the port that clients see and the one of proxy_listen: "
+                              "80:8000, 443:8443)",
+                              origin, p->name, (int)map.len, map.text);
+        }
+    }
+    return SL_OK;
+}
+
 static sl_status_t check_value(const property_t *p, const char *value, const char *origin, sl_err_t *err) {
     uint64_t bytes;
     if (!sl_utf8_valid(sl_cstr(value), NULL)) {
@@ -217,10 +281,11 @@ static sl_status_t check_value(const property_t *p, const char *value, const cha
         }
         break;
     case ENUM:
-        if (!in_list(p->values, value)) {
-            return sl_err_set(err, SL_INVALID, "%s: %s has an invalid value: '%s' (%s)", origin, p->name, value, p->values);
-        }
-        break;
+        return check_enum(p, value, origin, err);
+    case HEADERS:
+        return check_headers(p, value, origin, err);
+    case PORTS:
+        return check_ports(p, value, origin, err);
     case TOKEN:
         if (value[strspn(value, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._- ")] != '\0') {
             return sl_err_set(err, SL_INVALID, "%s: %s has an invalid value: '%s' (letters, digits, space and . _ -)", origin, p->name,
@@ -277,7 +342,7 @@ sl_status_t settings_override(settings_t *s, const char *name, const char *value
         }
     }
     /* Empty means unset, as with Kong; what cannot be unset, such as a number, has its default then. */
-    bool text = properties[i].kind == TEXT || properties[i].kind == SECRET;
+    bool text = properties[i].kind == TEXT || properties[i].kind == SECRET || properties[i].kind == HEADERS || properties[i].kind == PORTS;
     s->values[i].value = value[0] != '\0' ? sl_arena_dup(&s->arena, sl_cstr(value)).data : text ? NULL : properties[i].fallback;
     s->values[i].origin = sl_arena_dup(&s->arena, sl_cstr(origin)).data;
     s->values[i].from_file = s->in_file;
@@ -352,7 +417,7 @@ static sl_status_t set_any(settings_t *s, const char *name, const char *value, c
     if (strncmp(name, "pg_", 3) == 0) {
         return sl_err_set(err, SL_INVALID, "%s: PostgreSQL is not supported yet; leave it out to use the embedded store", origin);
     }
-    if (known_only) {
+    if (known_only && !settings_kong_knows(name)) {
         return sl_err_set(err, SL_INVALID, "%s: unknown property '%s'", origin, name);
     }
     warnf(s, "%s is not known and has no effect", origin);

@@ -261,7 +261,7 @@ def big_module(pages):
         ("WASM_FAIL", "maybe", "expected one of: closed, open, skip-chain"),
         ("WASM_MEMORY_BUDGET", "1k", "from 65536 to 4294967296"),
         ("WASM_CPU_BUDGET_MS", "5s", "expected a number from 0 to 3600000"),
-        ("WASM_RESPONSE_ORDER", "back", "forward,reverse"),
+        ("WASM_RESPONSE_ORDER", "back", "forward, reverse"),
     ],
 )
 def test_check_refuses_settings_by_name(origin_server, name, value, words):

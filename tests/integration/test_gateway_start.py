@@ -5,11 +5,13 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 
 import pytest
 from gateway_helpers import *  # noqa: F403
 from gateway_helpers import FILTERS, IS_ROOT, ROOT, VERSION, Gateway, TlsHttp2, clean_env, echoed, free_port, home, install, module_home, one_service, origin, origin_server, sluice, wait_for  # noqa: F401
+from gateway_tls import certificate
 from support import http1
 
 GREETING = "Hello from Sluice using WebAssembly!"
@@ -117,9 +119,62 @@ def test_headers_off_hides_what_the_gateway_adds(home, origin):
         names = {name for name, _ in response.headers}
         assert not names & {"via", "server", "x-kong-proxy-latency", "x-kong-upstream-latency", "x-kong-request-id"}
         assert response.get("x-greeting") == GREETING
-        assert "x-kong-request-id" not in echoed(response)["headers"]
+        assert re.fullmatch(r"[0-9a-f]{32}", echoed(response)["headers"]["x-kong-request-id"])  # that is headers_upstream
         names = {name for name, _ in gateway.get_admin("/services").headers}
         assert not names & {"server", "x-kong-admin-latency"}
+
+
+def test_each_token_of_headers_stands_for_one_header(home, origin):
+    gateway = Gateway(home, one_service(origin.url, paths=["/echo", "/status"], strip_path=False), family="KONG", headers="X-Kong-Upstream-Latency, x-kong-upstream-status,Via", headers_upstream="off")
+    with gateway.start():
+        response = gateway.get("/status/418")
+        ours = {name: value for name, value in response.headers if name.startswith("x-kong-") or name in ("via", "server")}
+        assert set(ours) == {"x-kong-upstream-latency", "x-kong-upstream-status", "via"} and ours["x-kong-upstream-status"] == "418"
+        assert "x-kong-request-id" not in echoed(gateway.get("/echo"))["headers"]
+        assert not {n for n, _ in gateway.get("/none").headers} & {"x-kong-response-latency", "x-kong-upstream-status", "via", "server"}
+        assert gateway.get_admin("/services").get("x-kong-admin-latency") is None
+
+
+def test_ports_are_those_that_clients_see(home, origin):
+    config = one_service(origin.url, hosts=["a.test:80"], paths=None)
+    gateway = Gateway(home, config, family="KONG")
+    gateway.env["KONG_PORT_MAPS"] = f"80:{gateway.proxy}, 443:8443"
+    with gateway.start():
+        assert echoed(gateway.get("/echo", [("Host", "a.test")]))["headers"]["x-forwarded-port"] == "80"
+        assert gateway.get("/echo", [("Host", f"a.test:{gateway.proxy}")]).status == 404
+
+
+def test_certificates_may_be_one_of_each_kind(home, origin):
+    pairs = {kind: certificate("a.test", kind=kind) for kind in ("ec", "rsa")}
+    for kind, (cert, key) in pairs.items():
+        (home / f"{kind}.crt").write_text(cert)
+        (home / f"{kind}.key").write_text(key)
+    gateway = Gateway(home, one_service(origin.url), ssl_cert=f"{home}/ec.crt, {home}/rsa.crt", ssl_cert_key=f"{home}/ec.key,{home}/rsa.key")
+    gateway.env["SLUICE_PROXY_LISTEN"] = f"127.0.0.1:{gateway.proxy} ssl"
+    with gateway.start():
+        for kind, cipher in (("ec", "ECDHE-ECDSA-AES128-GCM-SHA256"), ("rsa", "ECDHE-RSA-AES128-GCM-SHA256")):
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname, context.verify_mode, context.maximum_version = False, ssl.CERT_NONE, ssl.TLSVersion.TLSv1_2
+            context.set_ciphers(cipher)
+            with socket.create_connection(("127.0.0.1", gateway.proxy), timeout=20) as raw, context.wrap_socket(raw) as tls:
+                assert ssl.DER_cert_to_PEM_cert(tls.getpeercert(True)) == pairs[kind][0]
+    done = gateway.run("start", SLUICE_SSL_CERT_KEY=f"{home}/ec.key")
+    assert done.returncode == 1 and "ssl_cert was specified 2 times while ssl_cert_key was specified 1 times" in done.stderr
+
+
+def test_a_log_may_have_a_format_of_ones_own(home, origin):
+    gateway = Gateway(home, one_service(origin.url), family="KONG", proxy_access_log="logs/mine.log mine", nginx_http_log_format="mine 'seen $request_uri'")
+    with gateway.start():
+        assert gateway.get("/echo").status == 200
+        wait_for(lambda: "seen /echo" in (gateway.prefix / "logs/mine.log").read_text(), "a line of that format")
+
+
+def test_timeouts_of_kongs_lua_sockets_are_those_of_calls(home, origin):
+    gateway = Gateway(home, one_service(origin.url), family="KONG", nginx_http_lua_socket_read_timeout="7s", nginx_http_lua_socket_send_timeout="8s", nginx_http_wasm_socket_send_timeout="9s")
+    with gateway.start():
+        text = (gateway.prefix / "nginx.conf").read_text()
+        assert "lua_socket" not in text and "wasm_socket_read_timeout 7s;" in text
+        assert "wasm_socket_send_timeout 9s;" in text and "wasm_socket_send_timeout 8s;" not in text
 
 
 def test_several_gateways_run_side_by_side_and_do_not_mix(home, origin):

@@ -192,7 +192,7 @@ def test_kongs_variables_are_enough(home, origin_server):
         assert shown["log_level"] == "warn" and shown["declarative_config_string"] == "******"
 
 
-@pytest.mark.parametrize("name, value", [("KONG_PG_HOST", "db"), ("KONG_DATABASE", "postgres"), ("KONG_ROUTER_FLAVOR", "expressions"), ("KONG_LOG_LEVEL", "loud"), ("KONG_WASM", "maybe")])
+@pytest.mark.parametrize("name, value", [("KONG_PG_HOST", "db"), ("KONG_DATABASE", "postgres"), ("KONG_ROUTER_FLAVOR", "expressions"), ("KONG_LOG_LEVEL", "loud"), ("KONG_WASM", "maybe"), ("KONG_ROLE", "data_plane"), ("KONG_STREAM_LISTEN", "127.0.0.1:9000"), ("KONG_HEADERS", "x-no-such"), ("KONG_HEADERS_UPSTREAM", "via"), ("KONG_PORT_MAPS", "80")])
 def test_what_cannot_be_had_is_refused_by_name(home, name, value):
     gateway = Gateway(home, document(), family="KONG")
     gateway.env.pop("KONG_DATABASE", None)

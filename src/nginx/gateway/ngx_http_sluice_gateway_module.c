@@ -95,8 +95,8 @@ static ngx_str_t dup_text(ngx_conf_t *cf, const char *a, const char *b) {
     return s;
 }
 
-/* The `headers` setting: a comma list of tokens, or off. */
-static char *take_tokens(ngx_conf_t *cf, ngx_http_sluice_gw_main_conf_t *mcf, const char *text) {
+/* The `headers` and `headers_upstream` settings: a comma list of tokens, or off. */
+static char *take_tokens(ngx_conf_t *cf, ngx_uint_t *bits, const char *setting, const char *text) {
     static const struct {
         const char *name;
         ngx_uint_t bits;
@@ -105,11 +105,12 @@ static char *take_tokens(ngx_conf_t *cf, ngx_http_sluice_gw_main_conf_t *mcf, co
         {"server_tokens", NGX_HTTP_SLUICE_GW_SERVER_TOKENS | NGX_HTTP_SLUICE_GW_VIA},
         {"server", NGX_HTTP_SLUICE_GW_SERVER_TOKENS},
         {"via", NGX_HTTP_SLUICE_GW_VIA},
-        {"latency_tokens", NGX_HTTP_SLUICE_GW_LATENCY},
-        {"x-kong-proxy-latency", NGX_HTTP_SLUICE_GW_LATENCY},
-        {"x-kong-upstream-latency", NGX_HTTP_SLUICE_GW_LATENCY},
-        {"x-kong-response-latency", NGX_HTTP_SLUICE_GW_LATENCY},
-        {"x-kong-admin-latency", NGX_HTTP_SLUICE_GW_LATENCY},
+        {"latency_tokens", NGX_HTTP_SLUICE_GW_PROXY_LATENCY | NGX_HTTP_SLUICE_GW_UPSTREAM_LATENCY | NGX_HTTP_SLUICE_GW_RESPONSE_LATENCY |
+                               NGX_HTTP_SLUICE_GW_ADMIN_LATENCY},
+        {"x-kong-proxy-latency", NGX_HTTP_SLUICE_GW_PROXY_LATENCY},
+        {"x-kong-upstream-latency", NGX_HTTP_SLUICE_GW_UPSTREAM_LATENCY},
+        {"x-kong-response-latency", NGX_HTTP_SLUICE_GW_RESPONSE_LATENCY},
+        {"x-kong-admin-latency", NGX_HTTP_SLUICE_GW_ADMIN_LATENCY},
         {"x-kong-upstream-status", NGX_HTTP_SLUICE_GW_UPSTREAM_STATUS},
         {"x-kong-request-id", NGX_HTTP_SLUICE_GW_REQUEST_ID},
     };
@@ -125,11 +126,29 @@ static char *take_tokens(ngx_conf_t *cf, ngx_http_sluice_gw_main_conf_t *mcf, co
             i++;
         }
         if (i == sizeof(tokens) / sizeof(tokens[0])) {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "headers: invalid entry '%*s'", len, p);
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "%s: invalid entry '%*s'", setting, len, p);
             return NGX_CONF_ERROR;
         }
-        mcf->tokens |= tokens[i].bits;
+        *bits |= tokens[i].bits;
         p += len;
+    }
+    return NGX_CONF_OK;
+}
+
+/* port_maps, as pairs of the port that is listened on and the one that clients see. */
+static char *take_port_maps(ngx_conf_t *cf, ngx_http_sluice_gw_main_conf_t *mcf, const json_t *pairs) {
+    size_t i;
+    const json_t *pair;
+    if (ngx_array_init(&mcf->port_maps, cf->pool, 4, sizeof(ngx_http_sluice_gw_port_map_t)) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
+    json_array_foreach(pairs, i, pair) {
+        ngx_http_sluice_gw_port_map_t *map = ngx_array_push(&mcf->port_maps);
+        if (map == NULL) {
+            return NGX_CONF_ERROR;
+        }
+        map->listening = (ngx_uint_t)json_integer_value(json_array_get(pair, 0));
+        map->shown = (ngx_uint_t)json_integer_value(json_array_get(pair, 1));
     }
     return NGX_CONF_OK;
 }
@@ -255,8 +274,10 @@ static char *set_gateway(ngx_conf_t *cf, ngx_command_t *cmd, void *conf) {
     mcf->server = dup_text(cf, "sluice/", version);
     const char *type = text_of(o, "error_default_type");
     mcf->error_default_type = type != NULL ? type : "text/plain";
-    const char *headers = text_of(o, "headers");
-    if (take_tokens(cf, mcf, headers != NULL ? headers : "off") != NGX_CONF_OK ||
+    const char *headers = text_of(o, "headers"), *upstream = text_of(o, "headers_upstream");
+    if (take_tokens(cf, &mcf->tokens, "headers", headers != NULL ? headers : "off") != NGX_CONF_OK ||
+        take_tokens(cf, &mcf->upstream_tokens, "headers_upstream", upstream != NULL ? upstream : "off") != NGX_CONF_OK ||
+        take_port_maps(cf, mcf, json_object_get(o, "port_maps")) != NGX_CONF_OK ||
         take_trusted(cf, mcf, text_of(o, "trusted_ips")) != NGX_CONF_OK) {
         return NGX_CONF_ERROR;
     }

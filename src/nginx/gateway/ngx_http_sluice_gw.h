@@ -27,10 +27,17 @@ extern ngx_module_t ngx_http_sluice_gateway_module;
 enum {
     NGX_HTTP_SLUICE_GW_SERVER_TOKENS = 1,
     NGX_HTTP_SLUICE_GW_VIA = 2,
-    NGX_HTTP_SLUICE_GW_LATENCY = 4,
+    NGX_HTTP_SLUICE_GW_PROXY_LATENCY = 4,
     NGX_HTTP_SLUICE_GW_REQUEST_ID = 8,
     NGX_HTTP_SLUICE_GW_UPSTREAM_STATUS = 16,
+    NGX_HTTP_SLUICE_GW_UPSTREAM_LATENCY = 32,
+    NGX_HTTP_SLUICE_GW_RESPONSE_LATENCY = 64,
+    NGX_HTTP_SLUICE_GW_ADMIN_LATENCY = 128,
 };
+
+typedef struct {
+    ngx_uint_t listening, shown; /* a port of ours, and the one under which clients reach it */
+} ngx_http_sluice_gw_port_map_t;
 
 typedef struct {
     ngx_str_t path; /* of sluice.json; empty: no gateway in this nginx */
@@ -40,7 +47,9 @@ typedef struct {
     const char *store_path; /* of the embedded store; NULL: database off */
     ngx_str_t filters_choose;
     ngx_str_t via_1, via_2, server; /* "1.1 sluice/0.1.0", "2 sluice/0.1.0", "sluice/0.1.0" */
-    ngx_uint_t tokens;              /* bits above */
+    ngx_uint_t tokens;              /* bits above: what responses get */
+    ngx_uint_t upstream_tokens;     /* what upstreams are told; only the request's id */
+    ngx_array_t port_maps;          /* ngx_http_sluice_gw_port_map_t */
     const char *error_default_type;
     ngx_str_t error_templates[4]; /* JSON, plain, HTML, XML; len 0: the built-in one. The first %s is the message, the next one the id */
     unsigned wasm : 1;
@@ -210,6 +219,7 @@ ngx_table_elt_t *ngx_http_sluice_gw_find_header(ngx_list_t *headers, sl_str_t na
 /* The nth value of a header by its lower-case name; NULL: none. */
 ngx_table_elt_t *ngx_http_sluice_gw_request_header(ngx_http_request_t *r, sl_str_t lower, size_t nth);
 ngx_uint_t ngx_http_sluice_gw_local_port(ngx_http_request_t *r); /* of the listener */
+ngx_uint_t ngx_http_sluice_gw_shown_port(ngx_http_request_t *r); /* the same as clients see it: port_maps */
 unsigned ngx_http_sluice_gw_peer_trusted(ngx_http_request_t *r); /* trusted_ips */
 ngx_str_t ngx_http_sluice_gw_peer(ngx_http_request_t *r);        /* address of the connection, whatever real_ip_header says */
 /* What Connection names ends here; called before the request goes to the upstream. */

@@ -89,7 +89,7 @@ static ngx_int_t common_headers(ngx_http_request_t *r) {
         add_header(r, SL_STR("Access-Control-Allow-Credentials"), SL_STR("true")) != NGX_OK) {
         return NGX_ERROR;
     }
-    if ((mcf->tokens & NGX_HTTP_SLUICE_GW_LATENCY) && add_header(r, SL_STR("X-Kong-Admin-Latency"), sl_cstr(ms)) != NGX_OK) {
+    if ((mcf->tokens & NGX_HTTP_SLUICE_GW_ADMIN_LATENCY) && add_header(r, SL_STR("X-Kong-Admin-Latency"), sl_cstr(ms)) != NGX_OK) {
         return NGX_ERROR;
     }
     ngx_str_t none = ngx_null_string;

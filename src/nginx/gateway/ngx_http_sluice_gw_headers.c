@@ -53,12 +53,13 @@ static ngx_int_t proxied_headers(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t
     if (add_server(r, mcf) != NGX_OK) {
         return NGX_ERROR;
     }
-    if (mcf->tokens & NGX_HTTP_SLUICE_GW_LATENCY) {
-        ngx_msec_int_t total = since_start(r);
-        ngx_msec_int_t upstream = (ngx_msec_int_t)(ngx_current_msec - ctx->upstream_started);
-        if (add_ms(r, "X-Kong-Upstream-Latency", upstream) != NGX_OK || add_ms(r, "X-Kong-Proxy-Latency", total - upstream) != NGX_OK) {
-            return NGX_ERROR;
-        }
+    ngx_msec_int_t total = since_start(r);
+    ngx_msec_int_t upstream = (ngx_msec_int_t)(ngx_current_msec - ctx->upstream_started);
+    if ((mcf->tokens & NGX_HTTP_SLUICE_GW_UPSTREAM_LATENCY) && add_ms(r, "X-Kong-Upstream-Latency", upstream) != NGX_OK) {
+        return NGX_ERROR;
+    }
+    if ((mcf->tokens & NGX_HTTP_SLUICE_GW_PROXY_LATENCY) && add_ms(r, "X-Kong-Proxy-Latency", total - upstream) != NGX_OK) {
+        return NGX_ERROR;
     }
     if ((mcf->tokens & NGX_HTTP_SLUICE_GW_UPSTREAM_STATUS) && r->upstream != NULL && r->upstream->state != NULL &&
         r->upstream->state->status != 0) {
@@ -71,7 +72,7 @@ static ngx_int_t own_headers(ngx_http_request_t *r, ngx_http_sluice_gw_main_conf
     if (add_server(r, mcf) != NGX_OK) {
         return NGX_ERROR;
     }
-    return (mcf->tokens & NGX_HTTP_SLUICE_GW_LATENCY) ? add_ms(r, "X-Kong-Response-Latency", since_start(r)) : NGX_OK;
+    return (mcf->tokens & NGX_HTTP_SLUICE_GW_RESPONSE_LATENCY) ? add_ms(r, "X-Kong-Response-Latency", since_start(r)) : NGX_OK;
 }
 
 static ngx_int_t add_text(ngx_http_request_t *r, const char *name, sl_str_t text) {

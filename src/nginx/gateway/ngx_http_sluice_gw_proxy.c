@@ -110,7 +110,7 @@ static ngx_int_t match(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx) {
     gw_match_in_t in = {
         .method = ngx_sluice_to_sl(r->method_name),
         .host = ngx_sluice_to_sl(ngx_http_sluice_gw_host(r)),
-        .port = (uint32_t)ngx_http_sluice_gw_local_port(r),
+        .port = (uint32_t)ngx_http_sluice_gw_shown_port(r),
         .path = ngx_sluice_to_sl(r->unparsed_uri),
         .https = ngx_http_sluice_gw_is_tls(r),
         .sni = server_name(r),

@@ -25,6 +25,18 @@ ngx_uint_t ngx_http_sluice_gw_local_port(ngx_http_request_t *r) {
     return ngx_inet_get_port(r->connection->local_sockaddr);
 }
 
+ngx_uint_t ngx_http_sluice_gw_shown_port(ngx_http_request_t *r) {
+    ngx_http_sluice_gw_main_conf_t *mcf = ngx_http_get_module_main_conf(r, ngx_http_sluice_gateway_module);
+    const ngx_http_sluice_gw_port_map_t *maps = mcf->port_maps.elts;
+    ngx_uint_t port = ngx_http_sluice_gw_local_port(r);
+    for (ngx_uint_t i = 0; i < mcf->port_maps.nelts; i++) {
+        if (maps[i].listening == port) {
+            return maps[i].shown;
+        }
+    }
+    return port;
+}
+
 ngx_str_t ngx_http_sluice_gw_peer(ngx_http_request_t *r) {
     /* The realip module puts the client's address into the connection, and the peer's into this variable. */
     ngx_str_t name = ngx_string("realip_remote_addr");

@@ -162,7 +162,7 @@ static ngx_int_t value_forwarded_port(ngx_http_request_t *r, ngx_http_sluice_gw_
         if (out->data == NULL) {
             return NGX_ERROR;
         }
-        out->len = (size_t)(ngx_sprintf(out->data, "%ui", ngx_http_sluice_gw_local_port(r)) - out->data);
+        out->len = (size_t)(ngx_sprintf(out->data, "%ui", ngx_http_sluice_gw_shown_port(r)) - out->data);
     }
     return NGX_OK;
 }
@@ -192,7 +192,7 @@ static ngx_int_t value_request_id(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_
 
 static ngx_int_t value_request_id_header(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx, ngx_str_t *out) {
     ngx_http_sluice_gw_main_conf_t *mcf = ngx_http_get_module_main_conf(r, ngx_http_sluice_gateway_module);
-    if (mcf->tokens & NGX_HTTP_SLUICE_GW_REQUEST_ID) {
+    if (mcf->upstream_tokens & NGX_HTTP_SLUICE_GW_REQUEST_ID) {
         *out = ctx->request_id;
     }
     return NGX_OK;

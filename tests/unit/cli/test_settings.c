@@ -1,4 +1,5 @@
 #include "settings.h"
+#include "settings_kong.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -93,6 +94,61 @@ static void an_unknown_variable_is_a_warning_and_an_unknown_line_an_error(void *
     assert_int_equal(settings_load(file, warn, &s, &err), SL_INVALID);
     assert_non_null(strstr(err.text, "line 3"));
     assert_non_null(strstr(err.text, "nonsense"));
+}
+
+static void a_line_that_only_kong_knows_is_a_warning(void **state) {
+    (void)state;
+    write_file("plugins = bundled\nworker_consistency = eventual\n");
+    assert_int_equal(settings_load(file, warn, &s, &err), SL_OK);
+    assert_non_null(strstr(warnings, "line 1"));
+    assert_non_null(strstr(warnings, "line 2"));
+}
+
+static void what_kong_has_and_this_gateway_has_not_is_refused_with_the_reason(void **state) {
+    (void)state;
+    static const char *const cases[][3] = {
+        {"KONG_ROLE", "control_plane", "hybrid"},
+        {"KONG_ROUTER_FLAVOR", "expressions", "expression"},
+        {"KONG_STREAM_LISTEN", "0.0.0.0:9000", "streams"},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        setenv(cases[i][0], cases[i][1], 1);
+        assert_int_equal(settings_load(file, warn, &s, &err), SL_INVALID);
+        assert_non_null(strstr(err.text, cases[i][0]));
+        assert_non_null(strstr(err.text, cases[i][2]));
+        unsetenv(cases[i][0]);
+    }
+}
+
+static void a_token_of_headers_is_known_or_refused(void **state) {
+    (void)state;
+    setenv("KONG_HEADERS", "Server_Tokens, X-Kong-Upstream-Status", 1);
+    assert_int_equal(settings_load(file, warn, &s, &err), SL_OK);
+    settings_free(s);
+    s = NULL;
+    setenv("KONG_HEADERS", "via, x-kong", 1);
+    assert_int_equal(settings_load(file, warn, &s, &err), SL_INVALID);
+    assert_non_null(strstr(err.text, "headers: invalid entry 'x-kong'"));
+}
+
+static void port_maps_are_pairs_of_ports(void **state) {
+    (void)state;
+    static const char *const bad[] = {"80", "80:", ":80", "80:0", "65536:80", "80:8000,x:1", "80:8000:1", "080000:1"};
+    settings_port_map_t map;
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        setenv("KONG_PORT_MAPS", bad[i], 1);
+        assert_int_equal(settings_load(file, warn, &s, &err), SL_INVALID);
+        assert_non_null(strstr(err.text, "invalid port mapping"));
+    }
+    setenv("KONG_PORT_MAPS", "80:8000, 443:8443", 1);
+    assert_int_equal(settings_load(file, warn, &s, &err), SL_OK);
+    const char *at = settings_port_map_next(settings_get(s, "port_maps"), &map);
+    assert_int_equal(map.shown, 80);
+    assert_int_equal(map.listening, 8000);
+    at = settings_port_map_next(at, &map);
+    assert_int_equal(map.shown, 443);
+    assert_int_equal(map.listening, 8443);
+    assert_null(settings_port_map_next(at, &map));
 }
 
 static void a_doubtful_boolean_is_refused(void **state) {
@@ -289,7 +345,7 @@ static void a_bad_option_names_the_variable_and_what_was_expected(void **state) 
     static const char *const bad[][3] = {
         {"SLUICE_WASM_FAIL", "maybe", "SLUICE_WASM_FAIL: wasm_fail has an invalid value: expected one of: closed, open"},
         {"SLUICE_WASM_CPU_BUDGET_MS", "5s", "expected a number from 0 to 3600000"},
-        {"SLUICE_WASM_RESPONSE_ORDER", "x", "(forward,reverse)"},
+        {"SLUICE_WASM_RESPONSE_ORDER", "x", "(forward, reverse)"},
         {"SLUICE_WASM_REQUEST_BODY_LIMIT", "x", "(a size such as 64k or 2m)"}};
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         setenv(bad[i][0], bad[i][1], 1);
@@ -309,6 +365,10 @@ int main(void) {
         TEST(sluice_wins_over_kong_wins_over_the_file),
         TEST(a_difference_between_the_families_is_a_warning),
         TEST(an_unknown_variable_is_a_warning_and_an_unknown_line_an_error),
+        TEST(a_line_that_only_kong_knows_is_a_warning),
+        TEST(what_kong_has_and_this_gateway_has_not_is_refused_with_the_reason),
+        TEST(a_token_of_headers_is_known_or_refused),
+        TEST(port_maps_are_pairs_of_ports),
         TEST(a_doubtful_boolean_is_refused),
         TEST(a_value_that_would_end_up_in_nginx_conf_cannot_smuggle_directives),
         TEST(aliases_name_the_same_property),
