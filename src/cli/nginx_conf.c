@@ -244,6 +244,9 @@ static void wasm_settings(sl_buf_t *b, const settings_t *s) {
         sl_buf_printf(b, "    shm_queue * %s;\n", settings_get(s, "wasm_shm_queue_size"));
     }
     sl_buf_printf(b, "    metrics { slab_size %s; }\n", settings_get(s, "wasm_shm_metrics_size"));
+    if (!injects(s, "wasm", "worker_memory_limit")) {
+        sl_buf_printf(b, "    worker_memory_limit %s;\n", settings_get(s, "wasm_worker_memory_limit"));
+    }
     if (!injects(s, "wasm", "call_keepalive")) {
         sl_buf_printf(b, "    call_keepalive %s;\n", settings_get(s, "wasm_call_keepalive"));
     }

@@ -15,9 +15,10 @@ extern char **environ;
 /* TOKEN: goes into nginx.conf as it is, so only letters, digits, space and . _ - are allowed. COUNT: a number or "auto". SIZE: as nginx has
  * them. */
 /* OPTION: of filters, wasm_<name>. CIPHERS: as OpenSSL has them. */
-/* PATH: relative to the folder that the command was given in. PORTS: port_maps. HEADERS: a comma list of `values`, in any case of letters.
+/* MEMORY: a size without an end, or "off".
+ * PATH: relative to the folder that the command was given in. PORTS: port_maps. HEADERS: a comma list of `values`, in any case of letters.
  */
-typedef enum { TEXT, PATH, BOOL, NUMBER, COUNT, ENUM, SECRET, TOKEN, SIZE, OPTION, CIPHERS, PORTS, HEADERS } kind_t;
+typedef enum { TEXT, PATH, BOOL, NUMBER, COUNT, ENUM, SECRET, TOKEN, SIZE, MEMORY, OPTION, CIPHERS, PORTS, HEADERS } kind_t;
 
 typedef struct {
     const char *name;
@@ -70,6 +71,7 @@ static const property_t properties[] = {
     {"wasm_shm_kv_eviction", "slru", ENUM, "slru,lru,none", NULL},
     {"wasm_shm_queue_size", "1m", SIZE, NULL, NULL},
     {"wasm_shm_metrics_size", "5m", SIZE, NULL, NULL},
+    {"wasm_worker_memory_limit", "off", MEMORY, NULL, NULL},
     {"wasm_call_keepalive", "16", NUMBER, NULL, NULL},
     {"wasm_tls_trusted_certificate", NULL, PATH, NULL, NULL},
     {"wasm_tls_verify", NULL, BOOL, NULL, NULL},
@@ -301,6 +303,12 @@ static sl_status_t check_value(const property_t *p, const char *value, const cha
     case SIZE:
         if (!sl_size_parse(sl_cstr(value), &bytes) || bytes == 0 || bytes > INT32_MAX) {
             return sl_err_set(err, SL_INVALID, "%s: %s has an invalid value: '%s' (a size such as 64k or 2m)", origin, p->name, value);
+        }
+        break;
+    case MEMORY:
+        if (strcmp(value, "off") != 0 && (!sl_size_parse(sl_cstr(value), &bytes) || bytes < 65536)) {
+            return sl_err_set(err, SL_INVALID, "%s: %s has an invalid value: '%s' (off, or a size of at least 64k)", origin, p->name,
+                              value);
         }
         break;
     case OPTION:

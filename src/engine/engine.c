@@ -166,6 +166,32 @@ const sl_import_t *sl_import_find(const sl_import_t *imports, size_t n, const sl
 
 void sl_instance_head_init(sl_instance_t *instance, sl_module_t *m, const sl_instance_limits_t *limits, void *user) {
     *instance = (sl_instance_t){.user = user, .ops = m->ops, .module = sl_module_ref(m), .watch = limits->watch};
+    instance->together = limits->together;
+    instance->refused = limits->refused;
+}
+
+bool sl_memory_fits(const sl_memory_t *together, uint64_t bytes) {
+    return together == NULL || together->limit == 0 || (together->used <= together->limit && bytes <= together->limit - together->used);
+}
+
+void sl_memory_count(sl_memory_t *together, uint64_t before, uint64_t after) {
+    if (together != NULL) {
+        together->used = together->used - before + after;
+        together->peak = together->used > together->peak ? together->used : together->peak;
+    }
+}
+
+void sl_instance_refused(sl_instance_t *instance, sl_refused_t by) {
+    if (instance->refused != NULL) {
+        instance->refused(instance, by);
+    }
+}
+
+sl_status_t sl_instance_no_room(sl_instance_t *instance, uint64_t bytes, sl_err_t *err) {
+    const sl_memory_t *together = instance->together;
+    sl_instance_refused(instance, SL_REFUSED_TOGETHER);
+    return sl_err_set(err, SL_NO_MEMORY, "an instance needs %ju bytes of memory; all of them together have %ju, and may have %ju",
+                      (uintmax_t)bytes, (uintmax_t)together->used, (uintmax_t)together->limit);
 }
 
 sl_status_t sl_instance_over_budget(sl_instance_t *instance, uint32_t budget_ms) {
@@ -266,10 +292,15 @@ sl_status_t sl_instance_from_image(sl_image_t *image, const sl_import_t *imports
     if (rc != SL_OK) {
         return rc;
     }
-    rc = sl_instance_restore(instance, image);
+    if (!sl_memory_fits(own.together, image->size > instance->mem_size ? image->size - instance->mem_size : 0)) {
+        rc = sl_instance_no_room(instance, image->size, err);
+    } else {
+        rc = sl_instance_restore(instance, image);
+        rc = rc == SL_OK ? SL_OK : sl_err_set(err, rc, "an instance cannot be brought to the state of its image");
+    }
     if (rc != SL_OK) {
         sl_instance_free(instance);
-        return sl_err_set(err, rc, "an instance cannot be brought to the state of its image");
+        return rc;
     }
     *out = instance;
     return SL_OK;

@@ -127,26 +127,39 @@ sl_engine_t *sl_module_engine(const sl_module_t *m);
 
 /* ---- instances -------------------------------------------------------------------------------------------------- */
 
+/* Linear memory of several instances together; of one thread, like they. It outlives them. */
+typedef struct {
+    uint64_t limit; /* bytes; 0: none */
+    uint64_t used, peak;
+} sl_memory_t;
+
+typedef enum { SL_REFUSED_BY_INSTANCE, SL_REFUSED_TOGETHER } sl_refused_t; /* whose limit memory would have gone over */
+
 typedef struct {
     uint64_t max_memory_bytes; /* of linear memory; growth over it is refused inside the guest. 0: 1 GiB */
-    sl_watch_t *watch;         /* of the thread that will call it: ends calls over their CPU budget. NULL: calls are never ended */
+    sl_memory_t *together;     /* where it is counted, growth over that limit is refused, too; NULL: nowhere */
+    /* Growth has been refused, or an instance that began over a limit. While the guest runs, or before it ever did. NULL is fine. */
+    void (*refused)(sl_instance_t *instance, sl_refused_t by);
+    sl_watch_t *watch; /* of the thread that will call it: ends calls over their CPU budget. NULL: calls are never ended */
 } sl_instance_limits_t;
 
 /* The engine-independent head of an instance. Only memory and user are for the layers above. */
 struct sl_instance_s {
     uint8_t *mem;    /* linear memory */
-    size_t mem_size; /* as last seen by sl_instance_refresh(): it may have grown since, and is never smaller */
+    size_t mem_size; /* at least as last seen by sl_instance_refresh(): it may have grown since, and is never smaller */
     void *user;      /* the owner's; host functions find their VM here */
     const struct sl_engine_ops_s *ops;
     sl_module_t *module;
     sl_watch_t *watch;
+    sl_memory_t *together;
+    void (*refused)(sl_instance_t *instance, sl_refused_t by);
     char trap[512]; /* reason set by a host function that answers SL_TRAP */
 };
 
 /*
  * Links by (module, name) against `imports` and runs the module's start section. Each import of the module must be in the
  * list with an equal type. SL_INVALID: the text names the missing or ill-typed import ("env.no_such_function").
- * SL_TRAP: the start section trapped. SL_NO_MEMORY: also when the module's memory begins over its limit. `user` is set before
+ * SL_TRAP: the start section trapped. SL_NO_MEMORY: also when the module's memory begins over a limit. `user` is set before
  * anything of the guest runs. The texts in `imports` must outlive the module (string constants do); the table itself need not,
  * but giving the same rows each time is what makes instances cheap.
  */

@@ -90,6 +90,13 @@ void sl_instance_head_init(sl_instance_t *instance, sl_module_t *m, const sl_ins
 sl_status_t sl_instance_over_budget(sl_instance_t *instance, uint32_t budget_ms);
 void sl_instance_head_deinit(sl_instance_t *instance);
 
+/* What instances have together; NULL is counted nowhere and has no limit. */
+bool sl_memory_fits(const sl_memory_t *together, uint64_t more_bytes);
+void sl_memory_count(sl_memory_t *together, uint64_t before, uint64_t after);
+void sl_instance_refused(sl_instance_t *instance, sl_refused_t by);
+/* For an instance that cannot be made; SL_NO_MEMORY. */
+sl_status_t sl_instance_no_room(sl_instance_t *instance, uint64_t bytes, sl_err_t *err);
+
 /* engine.h's sl_module_compile, with code from the cache when `code` is not
  * NULL. */
 sl_status_t sl_module_open(sl_engine_t *engine, sl_str_t bytes, const uint8_t sha256[32], const sl_precompiled_t *code, sl_module_t **out,

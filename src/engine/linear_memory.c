@@ -25,7 +25,44 @@ struct sl_linear_s {
     sl_image_t *image;
     sl_pages_t *pages; /* PROTECT */
     uint32_t restored_pages;
+    sl_instance_t *owner; /* whose limits hold; NULL: none */
+    size_t max;
 };
+
+/* ---- limits ---- */
+
+static void set_size(sl_linear_t *m, size_t bytes) {
+    if (m->owner != NULL) {
+        sl_memory_count(m->owner->together, m->size, bytes);
+        m->owner->mem_size = bytes;
+    }
+    m->size = bytes;
+}
+
+sl_status_t sl_linear_limit(sl_linear_t *m, sl_instance_t *owner, size_t max_bytes, sl_err_t *err) {
+    if (!sl_memory_fits(owner->together, m->size)) {
+        return sl_instance_no_room(owner, m->size, err);
+    }
+    m->owner = owner;
+    m->max = max_bytes;
+    sl_memory_count(owner->together, 0, m->size);
+    return SL_OK;
+}
+
+static bool within_limits(const sl_linear_t *m, size_t bytes) {
+    if (m->owner == NULL) {
+        return true;
+    }
+    if (bytes > m->max) {
+        sl_instance_refused(m->owner, SL_REFUSED_BY_INSTANCE);
+        return false;
+    }
+    if (!sl_memory_fits(m->owner->together, bytes - m->size)) {
+        sl_instance_refused(m->owner, SL_REFUSED_TOGETHER);
+        return false;
+    }
+    return true;
+}
 
 /* ---- life ---- */
 
@@ -89,6 +126,7 @@ void sl_linear_free(sl_linear_t *m) {
     atomic_store(slot_of(m->base), NULL);
     munmap(m->base, m->mapped);
     detach(m);
+    set_size(m, 0);
     free(m);
 }
 
@@ -116,7 +154,7 @@ static bool cut(sl_linear_t *m, size_t bytes) {
                                 MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0) == MAP_FAILED) {
         return false;
     }
-    m->size = bytes;
+    set_size(m, bytes);
     return true;
 }
 
@@ -134,14 +172,14 @@ bool sl_linear_grow(sl_linear_t *m, size_t bytes) {
         m->expected = 0;
         return as_expected;
     }
-    if (bytes < m->size || bytes > m->reserved) {
+    if (bytes < m->size || bytes > m->reserved || !within_limits(m, bytes)) {
         return false;
     }
     size_t from = round_up(m->size), to = round_up(bytes);
     if (to != from && mprotect(m->base + from, to - from, PROT_READ | PROT_WRITE) != 0) {
         return false;
     }
-    m->size = bytes;
+    set_size(m, bytes);
     return true;
 }
 
@@ -182,7 +220,7 @@ static sl_status_t attach(sl_linear_t *m, sl_image_t *image) {
     if (!map_image(m, image, protect ? PROT_READ : PROT_READ | PROT_WRITE)) {
         return SL_FAILED;
     }
-    m->size = image->size;
+    set_size(m, image->size);
     m->restored_pages = (uint32_t)(image->size / SL_PAGE);
     m->image = sl_image_ref(image);
     if (protect) {

@@ -18,6 +18,7 @@
 #ifndef SL_LINEAR_MEMORY_H
 #define SL_LINEAR_MEMORY_H
 
+#include "engine_ops.h"
 #include "image.h"
 
 typedef struct sl_linear_s sl_linear_t;
@@ -38,7 +39,12 @@ sl_linear_t *sl_linear_at(const void *base);
 uint8_t *sl_linear_base(const sl_linear_t *memory);
 size_t sl_linear_size(const sl_linear_t *memory);
 size_t sl_linear_capacity(const sl_linear_t *memory);
-/* Up only. false: over the capacity, or no memory. */
+/*
+ * From now on it is counted with what `owner` has together, and grows over no limit; refusals are told to the owner. SL_NO_MEMORY: it
+ * does not fit.
+ */
+sl_status_t sl_linear_limit(sl_linear_t *memory, sl_instance_t *owner, size_t max_bytes, sl_err_t *err);
+/* Up only. false: over the capacity or a limit, or no memory. */
 bool sl_linear_grow(sl_linear_t *memory, size_t bytes);
 
 /*

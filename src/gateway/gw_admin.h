@@ -39,6 +39,7 @@ typedef struct {
     bool db_less;
     json_t *configuration; /* for GET /, secrets already masked; borrowed */
     json_t *filters;       /* for GET /status: what is counted about filters; borrowed, NULL: nothing */
+    json_t *filter_memory; /* likewise: of all filters of a worker, by its number */
     uint64_t connections_accepted, connections_active, connections_handled, connections_reading, connections_writing, connections_waiting,
         total_requests;
     const int64_t *worker_pids;

@@ -135,6 +135,9 @@ void gw_admin_status(gw_admin_t *a) {
     if (a->env->info.filters != NULL) {
         put(a, status, "filters", json_incref(a->env->info.filters));
     }
+    if (a->env->info.filter_memory != NULL) {
+        put(a, status, "filter_memory", json_incref(a->env->info.filter_memory));
+    }
     gw_admin_json(a, 200, status);
 }
 

@@ -33,6 +33,7 @@ typedef struct pw_stream_s pw_stream_t;
 /* Ceilings; zero members mean the default in brackets. */
 typedef struct {
     uint64_t vm_memory_bytes;      /* what a filter's memory_budget is cut to [4 GiB] */
+    uint64_t worker_memory_bytes;  /* linear memory of all instances together [no limit] */
     size_t body_buffer_bytes;      /* held for one filter and direction [1 MiB] */
     size_t log_line_bytes;         /* [4096] */
     size_t property_bytes;         /* all that filters keep with one stream by set_property [64 KiB] */
@@ -219,6 +220,8 @@ typedef struct {
     uint64_t instances_created, instances_restored, instances_dropped; /* for isolated requests */
 } pw_stats_t;
 pw_stats_t pw_worker_stats(const pw_worker_t *worker);
+/* Linear memory of all its filters, in bytes. */
+sl_memory_t pw_worker_memory(const pw_worker_t *worker);
 /* Of the filters with this name, since new. */
 uint64_t pw_worker_number(const pw_worker_t *worker, sl_str_t filter, pw_number_t which);
 

@@ -215,6 +215,8 @@ typedef struct pw_host_ops_s {
     /* ---- for operators ---- */
     /* A number of the filters with this name has changed. *id is 0 at first and the proxy's to keep. value: see pw_numbers.def. */
     void (*number)(void *worker, sl_str_t filter, pw_number_t which, uint32_t *id, uint64_t value);
+    /* Linear memory of all filters of the worker, in bytes, has changed. limit 0: none. */
+    void (*memory)(void *worker, uint64_t used, uint64_t peak, uint64_t limit);
     /* A guest has just returned from a call that took some milliseconds of CPU time, at least now and then. */
     void (*guest_was_long)(void *worker);
 } pw_host_ops_t;

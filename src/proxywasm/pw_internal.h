@@ -101,10 +101,13 @@ struct pw_worker_s {
     sl_dialect_t dialect; /* of the filter that runs, or is asked about */
     sl_watch_t *watch;    /* of CPU budgets; made with the first VM */
     pw_numbers_t *numbers;
-    pw_vm_t *vms;             /* all, also those that failed */
-    pw_root_t *finishing;     /* roots to be deleted once no guest runs */
-    pw_filter_t *broken;      /* filters to be started again at an alarm */
-    struct pw_stream_s *pool; /* streams of few filters, for use again */
+    sl_memory_t memory;         /* linear memory of all instances */
+    uint64_t told_memory;       /* what the host knows of it */
+    uint64_t memory_refused_ns; /* monotonic: when that was last logged */
+    pw_vm_t *vms;               /* all, also those that failed */
+    pw_root_t *finishing;       /* roots to be deleted once no guest runs */
+    pw_filter_t *broken;        /* filters to be started again at an alarm */
+    struct pw_stream_s *pool;   /* streams of few filters, for use again */
     uint32_t n_pool;
     pw_job_t *job;  /* the one that runs; NULL: none, this is the proxy's own stack */
     pw_job_t *jobs; /* all that have begun */

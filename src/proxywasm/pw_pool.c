@@ -215,6 +215,7 @@ static void log_no_instance(pw_filter_t *filter, const char *why) {
 pw_root_t *pw_pool_take(pw_filter_t *filter) {
     pw_pool_t *pool = filter->pool;
     pw_root_t *root = pool->idle;
+    sl_status_t rc;
     sl_err_t err;
     if (root != NULL) {
         pool->idle = root->next;
@@ -224,8 +225,10 @@ pw_root_t *pw_pool_take(pw_filter_t *filter) {
     } else if (filter->n_instances >= pool->worker->limits.instances_per_filter) {
         log_no_instance(filter, "too many requests at once are in it");
         return NULL;
-    } else if (make(filter, pool, &root, &err) != SL_OK) {
-        pw_health_failed(filter, PW_N_TRAPS_START);
+    } else if ((rc = make(filter, pool, &root, &err)) != SL_OK) {
+        if (rc != SL_NO_MEMORY) { /* which is no fault of this filter */
+            pw_health_failed(filter, PW_N_TRAPS_START);
+        }
         log_no_instance(filter, err.text);
         return NULL;
     }

@@ -127,8 +127,35 @@ uint64_t pw_vm_misuse(pw_vm_t *vm, pw_result_t status, const char *text) {
     return status;
 }
 
+static void tell_memory(pw_worker_t *w) {
+    const sl_memory_t *m = &w->memory;
+    if (m->used != w->told_memory && w->ops->memory != NULL) {
+        w->told_memory = m->used;
+        w->ops->memory(w->host, m->used, m->peak, m->limit);
+    }
+}
+
+/* The engine has refused it, mostly while the guest runs. */
+static void memory_refused(sl_instance_t *instance, sl_refused_t by) {
+    pw_vm_t *vm = instance->user;
+    pw_worker_t *w = vm->worker;
+    const pw_filter_t *filter = vm->current != NULL ? vm->current->root->filter : NULL;
+    pw_numbers_t *numbers = filter != NULL ? filter->numbers : vm->numbers;
+    uint64_t now = w->ops->now_ns(w->host, true);
+    if (numbers != NULL) {
+        pw_number_add(numbers, by == SL_REFUSED_TOGETHER ? PW_N_MEMORY_REFUSED_WORKER : PW_N_MEMORY_REFUSED, 1);
+    }
+    if (by == SL_REFUSED_TOGETHER && (w->memory_refused_ns == 0 || now - w->memory_refused_ns >= PW_RESTART_NS)) {
+        w->memory_refused_ns = now;
+        pw_log_filter(w, NULL, filter != NULL ? filter->conf.name : vm->starter, 0, PW_LOG_WARN,
+                      "gets no more memory: filters of this worker have %llu of at most %llu bytes", (unsigned long long)w->memory.used,
+                      (unsigned long long)w->memory.limit);
+    }
+}
+
 static void count_memory(pw_vm_t *vm, size_t bytes) {
     pw_numbers_t *n = vm->numbers;
+    tell_memory(vm->worker);
     if (n == NULL) {
         return;
     }
@@ -148,10 +175,10 @@ static bool is_full(pw_vm_t *vm) {
 }
 
 static void drop_instance(pw_vm_t *vm) {
-    count_memory(vm, 0);
     sl_instance_free(vm->instance);
     vm->instance = NULL;
     vm->alloc = NULL;
+    count_memory(vm, 0);
 }
 
 /* From here on nothing in it is called. Its streams are told, so that none waits for something that cannot come. */
@@ -366,7 +393,12 @@ static sl_status_t link_instance(pw_vm_t *vm, sl_image_t *image, sl_err_t *err) 
         }
     }
     if (rc == SL_OK) {
-        sl_instance_limits_t limits = {.max_memory_bytes = vm->memory_budget, .watch = vm->worker->watch};
+        sl_instance_limits_t limits = {
+            .max_memory_bytes = vm->memory_budget,
+            .together = &vm->worker->memory,
+            .refused = memory_refused,
+            .watch = vm->worker->watch,
+        };
         sl_instance_t *instance = NULL;
         sl_watch_begin(limits.watch, vm->start_budget_ms);
         rc = image != NULL ? sl_instance_from_image(image, imports, info->n_imports, &limits, vm, &instance, err)
@@ -507,6 +539,7 @@ sl_status_t pw_vm_new(pw_filter_t *filter, sl_image_t *image, pw_vm_t **out, sl_
         return rc;
     }
     vm->worker->stats.vms_created += image == NULL;
+    tell_memory(vm->worker);
     *out = vm;
     return SL_OK;
 }

@@ -21,6 +21,7 @@ pw_worker_t *pw_worker_new(const pw_host_ops_t *ops, void *host_worker, const pw
     w->host = host_worker;
     w->limits = limits != NULL ? *limits : (pw_limits_t){0};
     default_limits(&w->limits);
+    w->memory.limit = w->limits.worker_memory_bytes;
     sl_buf_init(&w->sizes, PW_MAP_BYTES_MAX);
     sl_buf_init(&w->bytes, PW_MAP_BYTES_MAX);
     sl_buf_init(&w->value, PW_MAP_BYTES_MAX);
@@ -76,6 +77,10 @@ sl_status_t pw_worker_watch(pw_worker_t *w, sl_engine_t *engine, sl_err_t *err) 
 
 void *pw_worker_host(const pw_worker_t *w) {
     return w->host;
+}
+
+sl_memory_t pw_worker_memory(const pw_worker_t *w) {
+    return w->memory;
 }
 
 pw_stats_t pw_worker_stats(const pw_worker_t *w) {

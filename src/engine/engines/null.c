@@ -32,6 +32,7 @@ typedef struct {
     null_func_t *funcs;  /* one per export of the guest, in its order */
     void *state;
     uint64_t max_memory_bytes;
+    size_t counted_bytes; /* of memory, with what instances have together */
     /* The call in slices. */
     sl_coro_t *coro;
     sl_func_t *func;
@@ -149,8 +150,16 @@ static void null_module_free(sl_module_t *m) {
 
 /* ---- instances -------------------------------------------------------------------------------------------------------- */
 
+/* Counts it, too. */
+static void set_size(null_instance_t *in, size_t bytes) {
+    sl_memory_count(in->head.together, in->counted_bytes, bytes);
+    in->counted_bytes = bytes;
+    in->head.mem_size = bytes;
+}
+
 static void null_instance_free(sl_instance_t *instance) {
     null_instance_t *in = (null_instance_t *)instance;
+    set_size(in, 0);
     free(instance->mem);
     free(in->state);
     free(in->linked);
@@ -199,10 +208,14 @@ static sl_status_t null_instance_new(sl_module_t *m, const sl_import_t *imports,
     in->max_memory_bytes = limits->max_memory_bytes;
     sl_status_t rc =
         allocate_parts(in) ? link_imports(in, imports, n, err) : sl_err_set(err, SL_NO_MEMORY, "null:%s: out of memory", g->name);
+    if (rc == SL_OK && !sl_memory_fits(limits->together, g->memory_bytes)) {
+        rc = sl_instance_no_room(&in->head, g->memory_bytes, err);
+    }
     if (rc != SL_OK) {
         null_instance_free(&in->head);
         return rc;
     }
+    set_size(in, in->head.mem_size);
     *out = &in->head;
     return SL_OK;
 }
@@ -288,7 +301,7 @@ static sl_status_t null_instance_restore(sl_instance_t *instance, sl_image_t *im
         }
         free(instance->mem);
         instance->mem = mem;
-        instance->mem_size = image->size;
+        set_size(in, image->size);
     }
     if (image->size != 0) {
         memcpy(instance->mem, image->bytes, image->size);
@@ -335,8 +348,13 @@ sl_status_t sl_null_slice(sl_instance_t *instance) {
 }
 
 sl_status_t sl_null_grow(sl_instance_t *instance, size_t more_bytes) {
-    const null_instance_t *in = (null_instance_t *)instance;
+    null_instance_t *in = (null_instance_t *)instance;
     if (instance->mem_size > in->max_memory_bytes || more_bytes > in->max_memory_bytes - instance->mem_size) {
+        sl_instance_refused(instance, SL_REFUSED_BY_INSTANCE);
+        return SL_NO_MEMORY;
+    }
+    if (!sl_memory_fits(instance->together, more_bytes)) {
+        sl_instance_refused(instance, SL_REFUSED_TOGETHER);
         return SL_NO_MEMORY;
     }
     /* Always moves, so that a view which was kept over guest code is an error
@@ -350,7 +368,7 @@ sl_status_t sl_null_grow(sl_instance_t *instance, size_t more_bytes) {
     }
     free(instance->mem);
     instance->mem = mem;
-    instance->mem_size += more_bytes;
+    set_size(in, instance->mem_size + more_bytes);
     return SL_OK;
 }
 

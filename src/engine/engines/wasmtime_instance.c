@@ -54,6 +54,19 @@ static bool has_frames(wasmtime_error_t *error) {
     return some;
 }
 
+/* Wasmtime's own limit; ours take its place where the memory is known (refusals are counted). Memory that is not exported has this one. */
+static void limit(wt_instance_t *in, int64_t max_memory_bytes) {
+    wasmtime_store_limiter(in->store, max_memory_bytes, MAX_TABLE_ELEMENTS, 1, MAX_TABLES, 1);
+}
+
+static sl_status_t own_limits(wt_instance_t *in, uint64_t max_memory_bytes, sl_err_t *err) {
+    if (in->linear == NULL) {
+        return SL_OK;
+    }
+    limit(in, -1);
+    return sl_linear_limit(in->linear, &in->head, max_memory_bytes > SIZE_MAX ? SIZE_MAX : (size_t)max_memory_bytes, err);
+}
+
 static sl_status_t instantiate(wt_instance_t *in, const wt_links_t *links, sl_err_t *err) {
     wasm_trap_t *trap = NULL;
     wasmtime_error_t *error = wasmtime_instance_pre_instantiate(links->pre, in->ctx, &in->instance, &trap);
@@ -118,10 +131,10 @@ sl_status_t wt_instance_new(sl_module_t *m, const sl_import_t *imports, size_t n
         in->store = wasmtime_store_new(((wt_engine_t *)m->engine)->wasm, in, NULL);
         in->ctx = wasmtime_store_context(in->store);
         watch_epochs(in);
-        int64_t max = limits->max_memory_bytes > INT64_MAX ? INT64_MAX : (int64_t)limits->max_memory_bytes;
-        wasmtime_store_limiter(in->store, max, MAX_TABLE_ELEMENTS, 1, MAX_TABLES, 1);
+        limit(in, limits->max_memory_bytes > INT64_MAX ? INT64_MAX : (int64_t)limits->max_memory_bytes);
         rc = instantiate(in, links, err);
     }
+    rc = rc == SL_OK ? own_limits(in, limits->max_memory_bytes, err) : rc;
     if (rc == SL_OK && start && m->info.has_start) {
         rc = run_start(in, err);
     }

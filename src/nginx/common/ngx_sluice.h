@@ -108,7 +108,8 @@ typedef struct {
     ngx_flag_t backtraces;
     ngx_str_t cache_dir; /* of compiled code; empty: none */
     size_t vm_memory_limit;
-    const char *image_dir; /* of images of instances, which workers share; NULL: memory */
+    size_t worker_memory_limit; /* 0: none */
+    const char *image_dir;      /* of images of instances, which workers share; NULL: memory */
 
     ngx_resolver_t *resolver;
     ngx_msec_t resolver_timeout;

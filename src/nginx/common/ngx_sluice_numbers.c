@@ -89,6 +89,29 @@ void ngx_sluice_guest_was_long(void *worker) {
     }
 }
 
+static const struct {
+    const char *metric, *help;
+} memory_rows[] = {
+    {"sluice_guest_memory_bytes", "Linear memory of all filters of a worker."},
+    {"sluice_guest_memory_peak_bytes", "The most that it has been."},
+    {"sluice_guest_memory_limit_bytes", "The most that it may be (worker_memory_limit); 0: no limit."},
+};
+
+void ngx_sluice_memory(void *worker, uint64_t used, uint64_t peak, uint64_t limit) {
+    static uint32_t ids[3];
+    const uint64_t values[3] = {used, peak, limit};
+    sh_metrics_t *ms = zone_of(worker);
+
+    for (ngx_uint_t i = 0; ms != NULL && !goes() && i < 3; i++) {
+        if (ids[i] == 0) {
+            ids[i] = define(ms, GAUGE, SL_STR(""), memory_rows[i].metric, NULL);
+        }
+        if (ids[i] != 0) {
+            (void)sh_metric_record(ms, ids[i], values[i]);
+        }
+    }
+}
+
 static ngx_uint_t ends_with(sl_str_t s, sl_str_t end) {
     return s.len >= end.len && ngx_memcmp(s.data + s.len - end.len, end.data, end.len) == 0;
 }
@@ -152,6 +175,10 @@ void ngx_sluice_numbers_render(ngx_sluice_conf_t *scf, sl_buf_t *out) {
             sh_prometheus_head(out, rows[i].metric, rows[i].kind == GAUGE ? "gauge" : "counter", rows[i].help);
             render_metric(ms, rows[i].metric, out);
         }
+    }
+    for (ngx_uint_t i = 0; i < 3; i++) {
+        sh_prometheus_head(out, memory_rows[i].metric, "gauge", memory_rows[i].help);
+        render_metric(ms, memory_rows[i].metric, out);
     }
     sh_prometheus_head(out, HOLD_METRIC, "gauge", "The longest time that a turn of a worker's event loop took, of those with guests.");
     render_metric(ms, HOLD_METRIC, out);

@@ -36,6 +36,7 @@ sl_status_t ngx_sluice_metric_record(void *worker, uint32_t id, uint64_t value);
 sl_status_t ngx_sluice_metric_get(void *worker, uint32_t id, uint64_t *value);
 void ngx_sluice_number(void *worker, sl_str_t filter, pw_number_t which, uint32_t *id, uint64_t value);
 void ngx_sluice_guest_was_long(void *worker);
+void ngx_sluice_memory(void *worker, uint64_t used, uint64_t peak, uint64_t limit);
 
 /* Calls out of a filter, counted over all workers. */
 typedef enum { NGX_SLUICE_CALL_STARTED, NGX_SLUICE_CALL_ENDED, NGX_SLUICE_CALL_FAILED, NGX_SLUICE_CALL_DROPPED } ngx_sluice_call_note_e;

@@ -7,6 +7,7 @@
 static char *set_module(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 static char *set_compiler(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 static char *set_resolver(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+static char *set_worker_memory_limit(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 static char *set_shm_kv(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 static char *set_shm_queue(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 static char *set_cache_dir(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
@@ -43,6 +44,7 @@ static ngx_command_t commands[] = {
     SLOT("tls_no_verify_warn", NGX_CONF_FLAG, ngx_conf_set_flag_slot, tls_no_verify_warn),
     SLOT("proxy_wasm_lua_resolver", NGX_CONF_FLAG, ngx_conf_set_flag_slot, lua_resolver),
     SLOT("proxy_wasm_log_dispatch_errors", NGX_CONF_FLAG, ngx_conf_set_flag_slot, log_dispatch_errors),
+    OWN("worker_memory_limit", NGX_CONF_TAKE1, set_worker_memory_limit),
     SLOT("vm_memory_limit", NGX_CONF_TAKE1, ngx_conf_set_size_slot, vm_memory_limit),
     OWN("cache_dir", NGX_CONF_TAKE1, set_cache_dir),
 #define SL_FILTER_OPT(id, field, name, kind, def, values, min, max)                                                                        \
@@ -71,6 +73,7 @@ void ngx_sluice_wasm_conf_init(ngx_sluice_conf_t *scf) {
     ngx_sluice_settings_init(&scf->settings);
     scf->backtraces = NGX_CONF_UNSET;
     scf->vm_memory_limit = NGX_CONF_UNSET_SIZE;
+    scf->worker_memory_limit = NGX_CONF_UNSET_SIZE;
     scf->resolver_timeout = NGX_CONF_UNSET_MSEC;
     scf->socket_connect_timeout = NGX_CONF_UNSET_MSEC;
     scf->socket_send_timeout = NGX_CONF_UNSET_MSEC;
@@ -113,6 +116,7 @@ ngx_int_t ngx_sluice_wasm_conf_defaults(ngx_sluice_conf_t *scf) {
     ngx_sluice_settings_merge(&scf->settings, NULL);
     ngx_conf_init_value(scf->backtraces, 0);
     ngx_conf_init_size_value(scf->vm_memory_limit, 0);
+    ngx_conf_init_size_value(scf->worker_memory_limit, 0);
     ngx_conf_init_value(scf->metrics_slab_size, 5 * 1024 * 1024);
     ngx_conf_init_value(scf->metrics_max_name_length, 256);
     defaults_of_calls(scf);
@@ -193,6 +197,21 @@ static char *set_resolver(ngx_conf_t *cf, ngx_command_t *cmd, void *conf) {
     }
     scf->resolver = ngx_resolver_create(cf, &value[1], cf->args->nelts - 1);
     return scf->resolver == NULL ? NGX_CONF_ERROR : NGX_CONF_OK;
+}
+
+static char *set_worker_memory_limit(ngx_conf_t *cf, ngx_command_t *cmd, void *conf) {
+    ngx_sluice_conf_t *scf = conf;
+    ngx_str_t *value = cf->args->elts;
+    uint64_t bytes = 0;
+
+    if (scf->worker_memory_limit != NGX_CONF_UNSET_SIZE) {
+        return "is duplicate";
+    }
+    if (ngx_strcmp(value[1].data, "off") != 0 && (!sl_size_parse(ngx_sluice_str(&value[1]), &bytes) || bytes < 65536)) {
+        return "is neither off nor a size of at least 64k";
+    }
+    scf->worker_memory_limit = (size_t)bytes;
+    return NGX_CONF_OK;
 }
 
 static char *set_cache_dir(ngx_conf_t *cf, ngx_command_t *cmd, void *conf) {

@@ -80,6 +80,7 @@ pw_host_ops_t ngx_sluice_ops = {
     .metric_record = ngx_sluice_metric_record,
     .metric_get = ngx_sluice_metric_get,
     .number = ngx_sluice_number,
+    .memory = ngx_sluice_memory,
     .guest_was_long = ngx_sluice_guest_was_long,
 };
 
@@ -191,7 +192,8 @@ static void canary_log(void *ud, uint32_t level, sl_str_t line) {
 }
 
 static pw_limits_t limits(const ngx_sluice_conf_t *scf) {
-    return (pw_limits_t){.vm_memory_bytes = scf->vm_memory_limit, .image_folder = scf->image_dir};
+    return (pw_limits_t){
+        .vm_memory_bytes = scf->vm_memory_limit, .worker_memory_bytes = scf->worker_memory_limit, .image_folder = scf->image_dir};
 }
 
 static ngx_int_t try_chain(ngx_sluice_conf_t *scf, const ngx_sluice_chain_t *chain) {

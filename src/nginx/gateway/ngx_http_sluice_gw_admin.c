@@ -33,6 +33,7 @@ typedef struct {
     sl_err_t err;          /* of the store, for the log */
     sl_err_t scan_err;     /* why the installed filters are not known, "" when they are */
     json_t *numbers;       /* of filters; NULL: none */
+    json_t *memory;        /* of the filters of each worker; NULL: none */
     unsigned written : 1;
     ngx_event_t wait;
     ngx_msec_t waiting_since;
@@ -147,6 +148,7 @@ static void exchange_free(exchange_t *x) {
     sl_buf_deinit(&x->response.headers);
     nd_filters_free(x->filters);
     json_decref(x->numbers);
+    json_decref(x->memory);
     free(x);
 }
 
@@ -223,16 +225,33 @@ static void add_number(void *ud, sl_str_t filter, sl_str_t metric, sl_str_t labe
     (void)json_object_setn_new(group, from + 1, (size_t)(label.data + label.len - from) - 2, json_integer((json_int_t)value));
 }
 
-static json_t *filter_numbers(void) {
-    json_t *filters = json_object();
-    if (filters != NULL) {
-        ngx_sluice_numbers_each(ngx_sluice_conf((ngx_cycle_t *)ngx_cycle), add_number, filters);
+/* "sluice_guest_memory_peak_bytes" of worker="0" -> filter_memory.0.peak_bytes. */
+static void add_memory(void *ud, sl_str_t filter, sl_str_t metric, sl_str_t label, uint64_t value) {
+    const sl_str_t prefix = SL_STR("sluice_guest_memory_"), worker = SL_STR("worker=\"");
+    json_t *workers = ud, *of;
+
+    if (filter.len != 0 || !sl_str_starts(metric, prefix) || !sl_str_starts(label, worker) || label.len <= worker.len) {
+        return;
     }
-    if (json_object_size(filters) == 0) {
-        json_decref(filters);
+    sl_str_t number = sl_str(label.data + worker.len, label.len - worker.len - 1);
+    of = json_object_getn(workers, number.data, number.len);
+    if (of == NULL) {
+        of = json_object();
+        (void)json_object_setn_new(workers, number.data, number.len, of);
+    }
+    (void)json_object_setn_new(of, metric.data + prefix.len, metric.len - prefix.len, json_integer((json_int_t)value));
+}
+
+static json_t *counted(ngx_sluice_number_each_pt each) {
+    json_t *all = json_object();
+    if (all != NULL) {
+        ngx_sluice_numbers_each(ngx_sluice_conf((ngx_cycle_t *)ngx_cycle), each, all);
+    }
+    if (json_object_size(all) == 0) {
+        json_decref(all);
         return NULL;
     }
-    return filters;
+    return all;
 }
 
 static void fill_info(ngx_http_sluice_gw_main_conf_t *mcf, exchange_t *x) {
@@ -244,7 +263,10 @@ static void fill_info(ngx_http_sluice_gw_main_conf_t *mcf, exchange_t *x) {
     i->wasm_enabled = mcf->wasm;
     i->db_less = mcf->store_path == NULL;
     i->configuration = json_object_get(mcf->settings, "configuration");
-    i->filters = x->numbers = sl_str_eq(x->request.path, SL_STR("/status")) ? filter_numbers() : NULL;
+    if (sl_str_eq(x->request.path, SL_STR("/status"))) {
+        i->filters = x->numbers = counted(add_number);
+        i->filter_memory = x->memory = counted(add_memory);
+    }
     i->worker_pids = x->pids;
     i->n_workers = ngx_http_sluice_gw_worker_pids(x->pids, NGX_HTTP_SLUICE_GW_MAX_WORKERS);
     i->master_pid = (int64_t)ngx_parent;
