@@ -106,7 +106,9 @@ static sl_status_t find(const nd_node_t *node, const query_t *q, json_t **out, s
     nd_uploads_t u;
     struct stat st;
     nd_uploads_init(&u, node, NULL);
-    sl_status_t rc = q->name == NULL ? u.base.ops->list(&u.base, out) : u.base.ops->show(&u.base, sl_cstr(q->name), SL_STR_NULL, out);
+    bool more;
+    sl_status_t rc =
+        q->name == NULL ? u.base.ops->list(&u.base, "", 0, out, &more) : u.base.ops->show(&u.base, sl_cstr(q->name), SL_STR_NULL, out);
     if (rc == SL_NOT_FOUND && stat(q->name, &st) == 0) {
         return inspect_file(node, q, out, err);
     }

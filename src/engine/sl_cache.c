@@ -1,5 +1,6 @@
 #include "sl_cache.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -8,6 +9,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "engine_ops.h"
@@ -28,7 +30,8 @@ typedef struct {
 
 static const char magic[8] = {'S', 'L', 'C', 'O', 'D', 'E', '0', '1'};
 
-#define NAME_SIZE (2 * SL_SHA256_SIZE + sizeof(".cwasm"))
+#define SUFFIX ".cwasm"
+#define NAME_SIZE (2 * SL_SHA256_SIZE + sizeof(SUFFIX))
 
 struct sl_cache_s {
     char *folder;
@@ -235,8 +238,20 @@ static sl_status_t store(entry_t *e, sl_module_t *m) {
 
 /* ---- both ------------------------------------------------------------------------------------------------------- */
 
-static sl_status_t entry_init(entry_t *e, sl_engine_t *engine, sl_cache_t *cache, sl_str_t bytes) {
+/* The name of the file, of the digests that are in `e` already. */
+static sl_status_t entry_name(entry_t *e) {
     uint8_t both[2 * SL_SHA256_SIZE], key[SL_SHA256_SIZE];
+    memcpy(both, e->wanted.fingerprint_sha256, SL_SHA256_SIZE);
+    memcpy(both + SL_SHA256_SIZE, e->wanted.module_sha256, SL_SHA256_SIZE);
+    if (sl_sha256(sl_str(both, sizeof(both)), key) != SL_OK) {
+        return SL_FAILED;
+    }
+    sl_hex(key, sizeof(key), e->name);
+    memcpy(e->name + 2 * sizeof(key), SUFFIX, sizeof(SUFFIX));
+    return SL_OK;
+}
+
+static sl_status_t entry_init(entry_t *e, sl_engine_t *engine, sl_cache_t *cache, sl_str_t bytes) {
     memset(e, 0, sizeof(*e));
     e->engine = engine;
     e->cache = cache;
@@ -246,14 +261,7 @@ static sl_status_t entry_init(entry_t *e, sl_engine_t *engine, sl_cache_t *cache
         sl_sha256(sl_engine_fingerprint(engine), e->wanted.fingerprint_sha256) != SL_OK) {
         return SL_FAILED;
     }
-    memcpy(both, e->wanted.fingerprint_sha256, SL_SHA256_SIZE);
-    memcpy(both + SL_SHA256_SIZE, e->wanted.module_sha256, SL_SHA256_SIZE);
-    if (sl_sha256(sl_str(both, sizeof(both)), key) != SL_OK) {
-        return SL_FAILED;
-    }
-    sl_hex(key, sizeof(key), e->name);
-    memcpy(e->name + 2 * sizeof(key), ".cwasm", sizeof(".cwasm"));
-    return SL_OK;
+    return entry_name(e);
 }
 
 static sl_status_t compile_and_store(entry_t *e, sl_module_t **out, sl_err_t *err) {
@@ -281,4 +289,53 @@ sl_status_t sl_module_get(sl_engine_t *engine, sl_cache_t *cache, sl_str_t bytes
         return SL_OK;
     }
     return compile_and_store(&e, out, err);
+}
+
+/* ---- deleting --------------------------------------------------------------------------------------------------- */
+
+void sl_cache_drop(sl_cache_t *cache, sl_engine_t *engine, const uint8_t module_sha256[SL_SHA256_SIZE]) {
+    entry_t e = {.engine = engine, .cache = cache};
+    memcpy(e.wanted.module_sha256, module_sha256, SL_SHA256_SIZE);
+    if (sl_sha256(sl_engine_fingerprint(engine), e.wanted.fingerprint_sha256) != SL_OK || entry_name(&e) != SL_OK) {
+        return;
+    }
+    int folder = open_folder(cache);
+    if (folder >= 0) {
+        (void)unlinkat(folder, e.name, 0);
+        close(folder);
+    }
+}
+
+/* Whose code a file is; false: it is young, or no such file. */
+static bool old_code(int folder, const char *name, unsigned age_s, trailer_t *trailer) {
+    struct stat st;
+    struct timespec now;
+    int fd = openat(folder, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0) {
+        return false;
+    }
+    bool old = clock_gettime(CLOCK_REALTIME, &now) == 0 && distrust_file(fd, &st) == NULL &&
+               now.tv_sec - st.st_mtim.tv_sec >= (time_t)age_s &&
+               pread(fd, trailer, sizeof(*trailer), st.st_size - (off_t)sizeof(*trailer)) == (ssize_t)sizeof(*trailer);
+    close(fd);
+    return old && memcmp(trailer->magic, magic, sizeof(magic)) == 0;
+}
+
+void sl_cache_sweep(sl_cache_t *cache, unsigned age_s, bool (*keep)(void *ud, const uint8_t module_sha256[SL_SHA256_SIZE]), void *ud) {
+    trailer_t trailer;
+    int folder = open_folder(cache);
+    DIR *d = folder >= 0 ? fdopendir(folder) : NULL;
+    if (d == NULL) {
+        if (folder >= 0) {
+            close(folder);
+        }
+        return;
+    }
+    for (struct dirent *e = readdir(d); e != NULL; e = readdir(d)) {
+        bool ours = strlen(e->d_name) == NAME_SIZE - 1 && strcmp(e->d_name + 2 * SL_SHA256_SIZE, SUFFIX) == 0;
+        if (ours && old_code(folder, e->d_name, age_s, &trailer) && !keep(ud, trailer.module_sha256)) {
+            (void)unlinkat(folder, e->d_name, 0);
+        }
+    }
+    closedir(d);
 }

@@ -10,6 +10,7 @@
 #define SL_CACHE_H
 
 #include "engine.h"
+#include "sl_digest.h"
 
 typedef void (*sl_cache_log_fn)(void *ud, const char *text); /* one line, no newline */
 
@@ -22,5 +23,11 @@ typedef struct {
     uint64_t hits, misses, rejected, stored;
 } sl_cache_stats_t;
 sl_cache_stats_t sl_cache_stats(const sl_cache_t *cache);
+
+/* Deletes what this engine made of a module. Whoever has it mapped keeps it; whoever asks for it again compiles it again. */
+void sl_cache_drop(sl_cache_t *cache, sl_engine_t *engine, const uint8_t module_sha256[SL_SHA256_SIZE]);
+
+/* Deletes the code of modules, any engine's, that `keep` does not want and that has been there for `age_s` seconds. */
+void sl_cache_sweep(sl_cache_t *cache, unsigned age_s, bool (*keep)(void *ud, const uint8_t module_sha256[SL_SHA256_SIZE]), void *ud);
 
 #endif

@@ -1,5 +1,6 @@
 /* /filters: what is installed, uploads, versions. */
 #include <stdio.h>
+#include <string.h>
 
 #include "gw_admin_parts.h"
 #include "sl_digest.h"
@@ -73,14 +74,12 @@ static bool add_user(json_t *users, const char *name, const json_t *id) {
     return json_array_append(list, (json_t *)(uintptr_t)id) == 0;
 }
 
-static void add_users(gw_admin_t *a, json_t *users, const json_t *chains) {
-    size_t i, k;
-    json_t *chain, *entry;
-    json_array_foreach(chains, i, chain) {
-        json_array_foreach(json_object_get(chain, "filters"), k, entry) {
-            const char *name = json_string_value(json_object_get(entry, "name"));
-            a->failed = a->failed || name == NULL || !add_user(users, name, json_object_get(chain, "id"));
-        }
+static void add_chain_users(gw_admin_t *a, json_t *users, const json_t *chain) {
+    size_t i;
+    const json_t *entry;
+    json_array_foreach(json_object_get(chain, "filters"), i, entry) {
+        const char *name = json_string_value(json_object_get(entry, "name"));
+        a->failed = a->failed || name == NULL || !add_user(users, name, json_object_get(chain, "id"));
     }
 }
 
@@ -93,15 +92,23 @@ static bool begin_reading(gw_admin_t *a) {
     return true;
 }
 
-/* {"name": ["<id of a filter chain>", ...]}; NULL: a failure. */
-static json_t *all_users(gw_admin_t *a) {
+/* {"name": ["<id>", ...]} of filter_chains, or of plugins, which name one filter themselves; NULL: a failure. */
+static json_t *users_of(gw_admin_t *a, const char *collection) {
     char after[SL_UUID_TEXT_SIZE + 1] = "";
-    bool more = true;
-    json_t *users = json_object();
+    bool more = true, plugins = strcmp(collection, "plugins") == 0;
+    json_t *users = json_object(), *entity;
+    size_t i;
     while (users != NULL && more && begin_reading(a)) {
         gw_query_t query = {.after = after, .limit = 1000};
-        json_t *page = gw_admin_list(a, "filter_chains", &query, &more);
-        add_users(a, users, page);
+        json_t *page = gw_admin_list(a, collection, &query, &more);
+        json_array_foreach(page, i, entity) {
+            const char *name = json_string_value(json_object_get(entity, "name"));
+            if (!plugins) {
+                add_chain_users(a, users, entity);
+            } else if (name != NULL) {
+                a->failed = !add_user(users, name, json_object_get(entity, "id")) || a->failed;
+            }
+        }
         const char *last = json_string_value(json_object_get(json_array_get(page, json_array_size(page) - 1), "id"));
         more = more && last != NULL && !a->failed && !a->storage_failed;
         snprintf(after, sizeof(after), "%s", last != NULL ? last : "");
@@ -111,18 +118,33 @@ static json_t *all_users(gw_admin_t *a) {
     return users;
 }
 
-static void show_users(gw_admin_t *a, json_t *filter, const json_t *users) {
-    json_t *list = json_object_get(users, json_string_value(json_object_get(filter, "name")));
-    if (json_object_set_new(filter, "filter_chains", list != NULL ? json_incref(list) : json_array()) != 0) {
+typedef struct {
+    json_t *chains, *plugins;
+} users_t;
+
+static users_t all_users(gw_admin_t *a) {
+    return (users_t){users_of(a, "filter_chains"), users_of(a, "plugins")};
+}
+
+static void free_users(users_t *users) {
+    json_decref(users->chains);
+    json_decref(users->plugins);
+}
+
+static void show_users(gw_admin_t *a, json_t *filter, const users_t *users) {
+    const char *name = json_string_value(json_object_get(filter, "name"));
+    json_t *chains = json_object_get(users->chains, name), *plugins = json_object_get(users->plugins, name);
+    if (json_object_set_new(filter, "filter_chains", chains != NULL ? json_incref(chains) : json_array()) != 0 ||
+        json_object_set_new(filter, "plugins", plugins != NULL ? json_incref(plugins) : json_array()) != 0) {
         a->failed = true;
     }
 }
 
 /* Takes `filter`. */
 static void answer_filter(gw_admin_t *a, int status, json_t *filter) {
-    json_t *users = all_users(a);
-    show_users(a, filter, users);
-    json_decref(users);
+    users_t users = all_users(a);
+    show_users(a, filter, &users);
+    free_users(&users);
     gw_admin_json(a, status, filter);
 }
 
@@ -246,16 +268,26 @@ static bool has_filters(gw_admin_t *a) {
 
 void gw_admin_filters(gw_admin_t *a) {
     json_t *list = NULL, *filter;
+    gw_page_t page;
     size_t i;
-    if (!has_filters(a) || !went_well(a, a->env->filters->ops->list(a->env->filters, &list))) {
+    bool more = false;
+    const char *last = NULL;
+    if (!has_filters(a) || !gw_page_read(a, &page) ||
+        !went_well(a, a->env->filters->ops->list(a->env->filters, page.after, page.size, &list, &more))) {
         return;
     }
-    json_t *users = all_users(a);
+    users_t users = all_users(a);
+    sl_buf_append_cstr(&a->resp->body, "{\"data\":[");
     json_array_foreach(list, i, filter) {
-        show_users(a, filter, users);
+        show_users(a, filter, &users);
+        last = json_string_value(json_object_get(filter, "name"));
+        sl_buf_append_cstr(&a->resp->body, i > 0 ? "," : "");
+        gw_admin_json(a, 200, json_incref(filter));
     }
-    json_decref(users);
-    gw_admin_json(a, 200, json_pack("{s:o,s:n}", "data", list, "next"));
+    gw_page_end(a, more ? last : NULL);
+    gw_admin_text(a, 200, SL_STR(""));
+    free_users(&users);
+    json_decref(list);
 }
 
 static void put_filter(gw_admin_t *a) {
@@ -344,8 +376,9 @@ void gw_admin_filter_schema(gw_admin_t *a) {
 
 void gw_admin_filter_versions(gw_admin_t *a) {
     json_t *list = NULL;
-    if (has_filters(a) && went_well(a, a->env->filters->ops->versions(a->env->filters, a->segments[1], &list))) {
-        gw_admin_json(a, 200, json_pack("{s:o,s:n}", "data", list, "next"));
+    gw_page_t page;
+    if (has_filters(a) && gw_page_read(a, &page) && went_well(a, a->env->filters->ops->versions(a->env->filters, a->segments[1], &list))) {
+        gw_page_of_list(a, &page, list);
     }
 }
 

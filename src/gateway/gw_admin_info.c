@@ -29,6 +29,55 @@ static json_t *pids(gw_admin_t *a) {
     return json_pack("{s:I,s:o}", "master", (json_int_t)info->master_pid, "workers", workers);
 }
 
+/* Filters are the only plugins there are. */
+static json_t *available_plugins(gw_admin_t *a) {
+    const gw_validate_env_t *env = &a->env->validate;
+    json_t *names = json_object();
+    bool listed = env->wasm_enabled && env->filter_at != NULL;
+    for (size_t i = 0; listed; i++) {
+        sl_str_t name = env->filter_at(env->ud, i);
+        listed = name.data != NULL;
+        if (name.len > 0 && json_object_setn_new(names, name.data, name.len, json_pack("{s:n,s:i}", "version", "priority", 0)) != 0) {
+            a->failed = true;
+        }
+    }
+    return names;
+}
+
+static void add_plugin_names(gw_admin_t *a, json_t *names, const json_t *page) {
+    size_t i;
+    const json_t *plugin;
+    json_array_foreach(page, i, plugin) {
+        const char *name = json_string_value(json_object_get(plugin, "name"));
+        a->failed = (name != NULL && json_object_set_new(names, name, json_null()) != 0) || a->failed;
+    }
+}
+
+/* Names of the plugins that are configured; none when the store cannot be read, which is no failure of this exchange. */
+static json_t *enabled_plugins(gw_admin_t *a) {
+    char after[SL_UUID_TEXT_SIZE + 1] = "";
+    bool stored = a->env->data != NULL, more = !stored || a->data->ops->begin(a->data, false) == SL_OK, began = stored && more;
+    json_t *names = json_object(), *list = json_array();
+    while (more) {
+        json_t *page = NULL;
+        gw_query_t query = {.after = after, .limit = 1000};
+        more = a->data->ops->list(a->data, "plugins", &query, &page, &more) == SL_OK && more;
+        add_plugin_names(a, names, page);
+        const char *last = json_string_value(json_object_get(json_array_get(page, json_array_size(page) - 1), "id"));
+        snprintf(after, sizeof(after), "%s", last != NULL ? last : "");
+        more = more && last != NULL;
+        json_decref(page);
+    }
+    if (began) {
+        a->data->ops->rollback(a->data);
+    }
+    for (void *at = json_object_iter(names); at != NULL; at = json_object_iter_next(names, at)) {
+        a->failed = json_array_append_new(list, json_string(json_object_iter_key(at))) != 0 || a->failed;
+    }
+    json_decref(names);
+    return list;
+}
+
 void gw_admin_root(gw_admin_t *a) {
     const gw_admin_info_t *info = &a->env->info;
     json_t *root = json_object();
@@ -38,7 +87,7 @@ void gw_admin_root(gw_admin_t *a) {
     put(a, root, "hostname", text_or_null(info->hostname));
     put(a, root, "node_id", text_or_null(info->node_id));
     put(a, root, "timers", json_pack("{s:i,s:i}", "running", 0, "pending", 0));
-    put(a, root, "plugins", json_pack("{s:{},s:[]}", "available_on_server", "enabled_in_cluster"));
+    put(a, root, "plugins", json_pack("{s:o,s:o}", "available_on_server", available_plugins(a), "enabled_in_cluster", enabled_plugins(a)));
     put(a, root, "lua_version", json_string("none"));
     put(a, root, "configuration", info->configuration != NULL ? json_incref(info->configuration) : json_object());
     put(a, root, "pids", pids(a));

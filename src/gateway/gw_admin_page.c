@@ -1,4 +1,5 @@
 /* Pages of a collection: size, offset, tags, and the way to the next page. */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "gw_admin_parts.h"
@@ -185,12 +186,22 @@ static void append_path(sl_buf_t *out, const gw_admin_t *a) {
     }
 }
 
+/* As JSON; what is not UTF-8 in a name of a file cannot be a position. */
+static void append_position(gw_admin_t *a, sl_buf_t *out, const char *last) {
+    json_t *list = json_pack("[s]", last);
+    char *text = list != NULL ? json_dumps(list, JSON_COMPACT) : NULL;
+    a->failed = a->failed || text == NULL;
+    sl_buf_append_cstr(out, text != NULL ? text : "");
+    free(text);
+    json_decref(list);
+}
+
 /* Escaping leaves nothing in the path that JSON would have to escape. */
 static void append_next(gw_admin_t *a, sl_buf_t *out, const char *last) {
     sl_buf_t position, offset;
-    sl_buf_init(&position, 256);
-    sl_buf_init(&offset, 512);
-    sl_buf_printf(&position, "[\"%s\"]", last);
+    sl_buf_init(&position, 2048);
+    sl_buf_init(&offset, 4096);
+    append_position(a, &position, last);
     encode(sl_buf_str(&position), &offset);
     sl_buf_append_cstr(out, "],\"next\":\"");
     append_path(out, a);
@@ -212,4 +223,20 @@ void gw_page_end(gw_admin_t *a, const char *last) {
         return;
     }
     append_next(a, &a->resp->body, last);
+}
+
+void gw_page_of_list(gw_admin_t *a, const gw_page_t *page, json_t *list) {
+    char position[24];
+    size_t first = (size_t)strtoul(page->after, NULL, 10), n = json_array_size(list);
+    first = first < n ? first : n;
+    size_t end = n - first > page->size ? first + page->size : n;
+    sl_buf_append_cstr(&a->resp->body, "{\"data\":[");
+    for (size_t i = first; i < end; i++) {
+        sl_buf_append_cstr(&a->resp->body, i > first ? "," : "");
+        gw_admin_json(a, 200, json_incref(json_array_get(list, i)));
+    }
+    snprintf(position, sizeof(position), "%zu", end);
+    gw_page_end(a, end < n ? position : NULL);
+    gw_admin_text(a, 200, SL_STR(""));
+    json_decref(list);
 }

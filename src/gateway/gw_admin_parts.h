@@ -90,7 +90,7 @@ json_t *gw_form_tree(const gw_arg_t *args, size_t n, const gw_field_t *fields);
 /* ---- pages (gw_admin_page.c) ---- */
 typedef struct {
     size_t size;
-    char after[64]; /* position of the last element of the page before; empty: from the start */
+    char after[256 + 8]; /* position of the last element of the page before; empty: from the start */
     const char *tags[5];
     size_t n_tags;
     bool any_tag; /* a/b instead of a,b */
@@ -102,6 +102,8 @@ bool gw_page_read(gw_admin_t *a, gw_page_t *page);
 gw_query_t gw_page_query(const gw_page_t *page);
 /* Closes {"data":[...  with "next" and "offset"; `last` is the position of the last element, NULL on the last page. */
 void gw_page_end(gw_admin_t *a, const char *last);
+/* Answers with the page of a list that is there as a whole; positions count its elements. Takes `list`. */
+void gw_page_of_list(gw_admin_t *a, const gw_page_t *page, json_t *list);
 
 /* ---- generated endpoints (gw_admin_entities.c) ---- */
 /* true: the path is one of an entity's, and was answered. */

@@ -419,7 +419,7 @@ bool gw_check_route_path(sl_str_t value, sl_err_t *err) {
     if (!regex && !sl_str_starts(value, SL_STR("/"))) {
         return refuse_text(err, "should start with: / (fixed path) or ~/ (regex path)");
     }
-    return regex ? check_regex(sl_str(value.data + 1, value.len - 1), err) : check_normal_form(value, err);
+    return regex ? check_regex(sl_str(value.data + 1, value.len - 1), err) : check_percent(value, err) && check_normal_form(value, err);
 }
 
 bool gw_check_route_header_value(sl_str_t value, sl_err_t *err) {

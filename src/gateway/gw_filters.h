@@ -35,7 +35,8 @@ typedef struct {
  * storage cannot be used, f->err says why. A version in a call is its name, its number or its SHA-256.
  */
 typedef struct {
-    sl_status_t (*list)(gw_filters_t *f, json_t **out);
+    /* One of each name, by name: at most `limit` (0: all) after the name `after` ("" for the beginning); *more: others follow. */
+    sl_status_t (*list)(gw_filters_t *f, const char *after, size_t limit, json_t **out, bool *more);
     sl_status_t (*show)(gw_filters_t *f, sl_str_t name, sl_str_t version, json_t **out); /* version {NULL,0}: the current one */
     sl_status_t (*versions)(gw_filters_t *f, sl_str_t name, json_t **out);
     sl_status_t (*upload)(gw_filters_t *f, const gw_upload_t *upload, bool *created, json_t **out);

@@ -454,13 +454,6 @@ static sl_status_t make_ready(const nd_node_t *node, const nd_filter_t *f, sl_er
     return rc;
 }
 
-static void from_hex(const nd_sha256_t text, uint8_t out[SL_SHA256_SIZE]) {
-    for (size_t i = 0; i < SL_SHA256_SIZE; i++) {
-        char two[3] = {text[2 * i], text[2 * i + 1], '\0'};
-        out[i] = (uint8_t)strtoul(two, NULL, 16);
-    }
-}
-
 static sl_status_t module_of(void *ud, const json_t *entry, uint8_t sha256[SL_SHA256_SIZE], sl_err_t *err) {
     building_t *b = ud;
     const nd_filter_t *f;
@@ -470,10 +463,36 @@ static sl_status_t module_of(void *ud, const json_t *entry, uint8_t sha256[SL_SH
         return rc == SL_NO_MEMORY ? rc : SL_INVALID;
     }
     if (f->sha256[0] != '\0') {
-        from_hex(f->sha256, sha256);
+        (void)nd_sha256_bytes(f->sha256, sha256);
         add_digest(&b->digests, f->sha256);
     }
     return SL_OK;
+}
+
+static bool code_is_wanted(void *ud, const uint8_t module_sha256[SL_SHA256_SIZE]) {
+    const digests_t *wanted = ud;
+    nd_sha256_t text;
+    sl_hex(module_sha256, SL_SHA256_SIZE, text);
+    for (size_t i = 0; i < wanted->n; i++) {
+        if (strcmp(wanted->list[i], text) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Lets go of modules that nothing has any more; compiled code is kept for every installed version, so that switching to it is quick. */
+static void sweep(const nd_node_t *node, digests_t *planned, bool code) {
+    nd_modules_sweep(node->modules, planned->list, planned->n);
+    if (!code || node->cache == NULL || node->filters == NULL) {
+        return;
+    }
+    for (size_t i = 0; i < nd_filters_count(node->filters); i++) {
+        add_digest(planned, nd_filters_at(node->filters, i)->sha256);
+    }
+    if (!planned->failed) {
+        sl_cache_sweep(node->cache, ND_MODULE_YOUNG_S, code_is_wanted, planned);
+    }
 }
 
 /* Held until it is closed, or the process ends. */
@@ -526,7 +545,7 @@ static sl_status_t write_plan(const nd_node_t *node, material_t *m, uint64_t *ge
                                          : sl_file_write_atomic(node->plan_path, sl_buf_str(&image), 0600, err);
     }
     if (rc == SL_OK && !building.digests.failed) {
-        nd_modules_sweep(node->modules, building.digests.list, building.digests.n);
+        sweep(node, &building.digests, m->base == NULL);
     }
     free(building.digests.list);
     sl_buf_deinit(&image);

@@ -54,6 +54,20 @@ static sl_str_t text_of(const json_t *object, const char *name) {
     return sl_str(json_string_value(value), json_string_length(value));
 }
 
+/* The first group is what is cut out of the name, the second one the label's value. */
+static sl_status_t check_regex(sl_str_t text, sl_err_t *err) {
+    sl_err_t why;
+    gw_regex_t *re = NULL;
+    sl_status_t rc = gw_regex_new(text, false, &re, &why);
+    if (rc != SL_OK) {
+        return sl_err_set(err, rc == SL_NO_MEMORY ? rc : SL_INVALID, "pattern: not a valid regex: %.300s", why.text);
+    }
+    size_t n = gw_regex_n_groups(re);
+    gw_regex_free(re);
+    return n >= 2 ? SL_OK
+                  : sl_err_set(err, SL_INVALID, "pattern: has %zu of the two groups: what is cut out of the name, and in it the value", n);
+}
+
 static sl_status_t check_pattern(const json_t *pattern, sl_err_t *err) {
     static const char *const members[] = {"label", "pattern"};
     if (!json_is_object(pattern)) {
@@ -71,9 +85,7 @@ static sl_status_t check_pattern(const json_t *pattern, sl_err_t *err) {
     if (!is_label(text_of(pattern, "label"))) {
         return sl_err_set(err, SL_INVALID, "label: expected letters, digits and '_', and no digit at the beginning");
     }
-    sl_err_t why;
-    sl_status_t rc = gw_regex_check(text_of(pattern, "pattern"), &why);
-    return rc == SL_OK ? rc : sl_err_set(err, rc == SL_NO_MEMORY ? rc : SL_INVALID, "pattern: not a valid regex: %.300s", why.text);
+    return check_regex(text_of(pattern, "pattern"), err);
 }
 
 static sl_status_t check_metrics(const json_t *metrics, sl_err_t *err) {

@@ -14,7 +14,6 @@
 #define PATH_BYTES 4300
 #define MAX_KNOWN 20000 /* of each kind; then everything is found out anew */
 #define SUFFIX ".wasm"
-#define YOUNG_S 120
 
 /* A file whose digest is known. */
 typedef struct {
@@ -98,6 +97,14 @@ bool nd_sha256_valid(sl_str_t text) {
         }
     }
     return text.len == ND_SHA256_TEXT;
+}
+
+bool nd_sha256_bytes(const nd_sha256_t text, uint8_t out[SL_SHA256_SIZE]) {
+    for (size_t i = 0; text[0] != '\0' && i < SL_SHA256_SIZE; i++) {
+        char two[3] = {text[2 * i], text[2 * i + 1], '\0'};
+        out[i] = (uint8_t)strtoul(two, NULL, 16);
+    }
+    return text[0] != '\0';
 }
 
 static bool same_time(struct timespec a, struct timespec b) {
@@ -257,7 +264,7 @@ static bool among(const char *name, size_t len, const nd_sha256_t *keep, size_t 
 static bool is_old(const char *path) {
     struct stat st;
     struct timespec now;
-    return lstat(path, &st) == 0 && clock_gettime(CLOCK_REALTIME, &now) == 0 && now.tv_sec - st.st_mtim.tv_sec > YOUNG_S;
+    return lstat(path, &st) == 0 && clock_gettime(CLOCK_REALTIME, &now) == 0 && now.tv_sec - st.st_mtim.tv_sec > ND_MODULE_YOUNG_S;
 }
 
 void nd_modules_sweep(nd_modules_t *m, const nd_sha256_t *keep, size_t n) {

@@ -19,6 +19,7 @@
 typedef struct nd_modules_s nd_modules_t;
 
 #define ND_SHA256_TEXT (2 * SL_SHA256_SIZE)
+#define ND_MODULE_YOUNG_S 120 /* so old is what an upload that is being tried has written, at most */
 #define ND_MODULE_MAX_BYTES ((size_t)256 * 1024 * 1024)
 
 typedef char nd_sha256_t[ND_SHA256_TEXT + 1]; /* lower-case hexadecimal; "": not known */
@@ -27,8 +28,9 @@ typedef char nd_sha256_t[ND_SHA256_TEXT + 1]; /* lower-case hexadecimal; "": not
 nd_modules_t *nd_modules_new(const char *folder);
 void nd_modules_free(nd_modules_t *m); /* NULL is fine */
 
-void nd_sha256_of(sl_str_t bytes, nd_sha256_t out); /* "" if it cannot be computed */
-bool nd_sha256_valid(sl_str_t text);                /* 64 lower-case hexadecimal digits */
+void nd_sha256_of(sl_str_t bytes, nd_sha256_t out);                        /* "" if it cannot be computed */
+bool nd_sha256_valid(sl_str_t text);                                       /* 64 lower-case hexadecimal digits */
+bool nd_sha256_bytes(const nd_sha256_t text, uint8_t out[SL_SHA256_SIZE]); /* false: it is not known */
 
 /* SHA-256 and size of a file; read again only when its inode, size or times have changed. */
 sl_status_t nd_modules_digest(nd_modules_t *m, const char *path, nd_sha256_t sha256, uint64_t *size_bytes, sl_err_t *err);

@@ -112,17 +112,20 @@ static json_t *summary(const nd_uploads_t *u, const nd_filter_t *f) {
     return out;
 }
 
-static sl_status_t list(gw_filters_t *base, json_t **out) {
+static sl_status_t list(gw_filters_t *base, const char *after, size_t limit, json_t **out, bool *more) {
     nd_uploads_t *u = self(base);
     json_t *all = json_array();
     bool good = all != NULL;
-    const char *last = "";
-    for (size_t i = 0; good && i < nd_filters_count(u->node->filters); i++) {
+    const char *last = after;
+    *more = false;
+    for (size_t i = 0; good && !*more && i < nd_filters_count(u->node->filters); i++) {
         const nd_filter_t *f = nd_filters_at(u->node->filters, i);
-        if (strcmp(f->name, last) != 0) {
+        bool wanted = strcmp(f->name, last) > 0;
+        *more = wanted && limit != 0 && json_array_size(all) == limit;
+        if (wanted && !*more) {
             good = json_array_append_new(all, summary(u, f)) == 0;
+            last = f->name;
         }
-        last = f->name;
     }
     if (!good) {
         json_decref(all);
@@ -624,6 +627,22 @@ static sl_status_t delete_rows(void *ud, st_tx_t *tx) {
     return rc == SL_OK ? st_module_delete(tx, c->name, c->number, &c->u->base.err) : rc;
 }
 
+/* Compiled code of what has gone. Who still runs it has it mapped. */
+static void drop_code(const choice_t *choice, const nd_filters_t *left) {
+    const nd_node_t *node = choice->u->node;
+    for (size_t i = 0; node->cache != NULL && i < nd_filters_count(node->filters); i++) {
+        const nd_filter_t *f = nd_filters_at(node->filters, i);
+        bool gone = f->number != 0 && (choice->number == 0 || f->number == choice->number) && sl_str_eq(sl_cstr(f->name), choice->name);
+        for (size_t k = 0; gone && k < nd_filters_count(left); k++) {
+            gone = strcmp(nd_filters_at(left, k)->sha256, f->sha256) != 0;
+        }
+        uint8_t sha256[SL_SHA256_SIZE];
+        if (gone && nd_sha256_bytes(f->sha256, sha256)) {
+            sl_cache_drop(node->cache, node->engine, sha256);
+        }
+    }
+}
+
 static sl_status_t remove_once(choice_t *choice, sl_str_t version) {
     change_t c;
     nd_filter_ref_t ref = ref_of(choice->name, version);
@@ -649,6 +668,9 @@ static sl_status_t remove_once(choice_t *choice, sl_str_t version) {
         choice->active = f->current;
         nd_filters_remove(c.filters, choice->name, choice->number);
         rc = carry_out(&c, delete_rows, choice);
+        if (rc == SL_OK) {
+            drop_code(choice, c.filters);
+        }
     }
     close_change(&c);
     return rc;

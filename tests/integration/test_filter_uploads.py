@@ -99,6 +99,47 @@ def test_files_and_uploads_are_listed_with_who_uses_them(api, origin_server):
     assert api.ok(200, "GET", "/endpoints")["data"].count("/filters/{filters}/versions/{versions}") == 1
 
 
+def test_filters_and_versions_are_shown_in_pages(api):
+    for name in "cab":
+        api.ok(201, "PUT", f"/filters/{name}", version(1))
+    for i in range(2, 5):
+        api.ok(201, "PUT", "/filters/a", version(i))
+    for path, key in (("/filters", "name"), ("/filters/a/versions", "number")):
+        whole = api.ok(200, "GET", path)
+        assert whole["next"] is None and "offset" not in whole and len(whole["data"]) == 4
+        for size in (1, 2, 3, 4):
+            seen, following = [], f"{path}?size={size}"
+            while following:
+                page = api.ok(200, "GET", following)
+                assert 1 <= len(page["data"]) <= size and (page["next"] is None) == ("offset" not in page)
+                seen += page["data"]
+                following = page["next"]
+            assert seen == whole["data"] and len({e[key] for e in seen}) == 4
+        assert json.loads(api("GET", f"{path}?size=0").body)["code"] == 9
+        assert json.loads(api("GET", f"{path}?offset=!").body)["code"] == 7
+
+
+def test_compiled_code_goes_with_its_version(api, origin_server, running):
+    def code():
+        return len(list((running.prefix / "state/cache").glob("*.cwasm")))
+
+    before = code()
+    one = api.ok(201, "PUT", "/filters/v", version(41))["number"]
+    a_chain(api, origin_server.url)
+    api.ok(201, "PUT", "/filters/v", version(42))
+    api.ok(201, "PUT", "/filters/w", version(42))
+    assert code() == before + 2 and runs(running) == {name_of(42)}
+    api.ok(204, "DELETE", f"/filters/v/versions/{one}")
+    assert code() == before + 1
+    api.ok(204, "DELETE", "/filters/w")
+    assert code() == before + 1  # v has the same bytes
+    assert runs(running) == {name_of(42)}
+    for chain in api.ok(200, "GET", "/filter-chains")["data"]:
+        api.ok(204, "DELETE", f"/filter-chains/{chain['id']}")
+    api.ok(204, "DELETE", "/filters/v")
+    assert code() == before
+
+
 def test_a_filter_is_inspected(api):
     api.ok(201, "PUT", "/filters/v", version(1))
     v = api.ok(200, "GET", "/filters/v")

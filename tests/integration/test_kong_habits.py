@@ -358,7 +358,10 @@ def test_an_upload_that_a_plugin_needs_is_kept(routed, running):
     module = (running.filters / "my-c-filter.wasm").read_bytes()
     answer = http1.request(running.admin, "PUT", "/filters/uploaded", [("Content-Type", "application/wasm")], module, timeout=60)
     assert answer.status in (200, 201), answer.text
-    routed.ok(201, "POST", "/routes/r/plugins", {"name": "uploaded"})
+    plugin = routed.ok(201, "POST", "/routes/r/plugins", {"name": "uploaded"})
+    shown = routed.ok(200, "GET", "/filters/uploaded")
+    assert (shown["plugins"], shown["filter_chains"]) == ([plugin["id"]], [])
+    assert routed.ok(200, "GET", "/")["plugins"]["enabled_in_cluster"] == ["uploaded"]
     error = routed.error(400, "DELETE", "/filters/uploaded")
     assert error["code"] == 4 and error["fields"] == {"@referenced_by": "plugins"}
     routed.ok(204, "DELETE", "/routes/r")
@@ -374,6 +377,8 @@ def test_the_schema_of_a_filter_is_also_that_of_a_plugin(api):
 
 def test_filters_are_the_plugins_that_are_enabled(api):
     assert api.ok(200, "GET", "/plugins/enabled") == {"enabled_plugins": ["configfail", "my-c-filter", "probe"]}
+    plugins = api.ok(200, "GET", "/")["plugins"]
+    assert sorted(plugins["available_on_server"]) == ["configfail", "my-c-filter", "probe"] and plugins["enabled_in_cluster"] == []
 
 
 def test_plugins_of_a_document_run_and_are_tried(origin_server):

@@ -398,11 +398,69 @@ static void many_processes_may_read_write_and_clear_it_at_once(void **state) {
     }
 }
 
+static unsigned count_files(rig_t *rig) {
+    DIR *d = opendir(rig->folder);
+    unsigned found = 0;
+    assert_non_null(d);
+    for (struct dirent *e; (e = readdir(d)) != NULL;) {
+        found += e->d_name[0] != '.';
+    }
+    closedir(d);
+    return found;
+}
+
+static void what_was_made_of_a_module_is_deleted_with_it(void **state) {
+    rig_t *rig = *state;
+    uint8_t digest[SL_SHA256_SIZE] = {0};
+    sl_module_t *m;
+    sl_err_t err;
+    assert_int_equal(sl_module_get(rig->engine, rig->cache, SL_STR(WAT), &m, &err), SL_OK);
+    sl_cache_drop(rig->cache, rig->engine, digest); /* another module's */
+    assert_int_equal(count_files(rig), 1);
+    assert_int_equal(sl_sha256(SL_STR(WAT), digest), SL_OK);
+    sl_cache_drop(rig->cache, rig->engine, digest);
+    assert_int_equal(count_files(rig), 0);
+    assert_int_equal(run(m), 42); /* who has it keeps it */
+    sl_module_unref(m);
+}
+
+static bool wanted;
+
+static bool keep(void *ud, const uint8_t module_sha256[SL_SHA256_SIZE]) {
+    uint8_t digest[SL_SHA256_SIZE];
+    (*(unsigned *)ud)++;
+    assert_int_equal(sl_sha256(SL_STR(WAT), digest), SL_OK);
+    assert_memory_equal(module_sha256, digest, sizeof(digest));
+    return wanted;
+}
+
+static void old_code_that_nobody_wants_is_swept_away(void **state) {
+    rig_t *rig = *state;
+    char path[PATH_MAX];
+    unsigned asked = 0;
+    get_and_run(rig);
+    find_file(rig, path, sizeof(path));
+    wanted = false;
+    sl_cache_sweep(rig->cache, 120, keep, &asked);
+    assert_int_equal(asked, 0); /* it is young */
+    struct timespec long_ago[2] = {{.tv_sec = 1000}, {.tv_sec = 1000}};
+    assert_int_equal(utimensat(AT_FDCWD, path, long_ago, 0), 0);
+    wanted = true;
+    sl_cache_sweep(rig->cache, 120, keep, &asked);
+    assert_int_equal(asked, 1);
+    assert_int_equal(count_files(rig), 1);
+    wanted = false;
+    sl_cache_sweep(rig->cache, 120, keep, &asked);
+    assert_int_equal(count_files(rig), 0);
+}
+
 #define EACH(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         EACH(the_second_time_the_code_comes_from_the_file),
+        EACH(what_was_made_of_a_module_is_deleted_with_it),
+        EACH(old_code_that_nobody_wants_is_swept_away),
         EACH(code_is_mapped_from_the_file),
         EACH(folder_and_file_are_for_the_owner_only),
         EACH(a_damaged_byte_anywhere_is_noticed_and_repaired),

@@ -177,6 +177,9 @@ static void test_paths_of_routes_are_fixed_and_normal_or_regexes(void **state) {
         "routes", "{paths: [/ok, x, '/a/../b', '~/(', '//a', '~/ok$']}",
         "{\"paths\":[null,\"should start with: / (fixed path) or ~/ (regex path)\",\"non-normalized path, consider use '/b' instead\","
         "\"invalid regex: '/(' (PCRE returned: missing closing parenthesis at offset 2)\",\"must not have empty segments\"]}");
+    assert_errors("routes", "{paths: ['/%zz', '~/%zz', '/%C3%A9']}",
+                  "{\"paths\":[\"invalid url-encoded value: '%zz'\",null,"
+                  "\"non-normalized path, consider use '/\u00e9' instead\"]}");
 }
 
 static void test_hosts_of_routes_may_hold_one_wildcard_at_an_end(void **state) {
