@@ -250,6 +250,12 @@ static void wasm_settings(sl_buf_t *b, const settings_t *s) {
     if (!injects(s, "wasm", "call_keepalive")) {
         sl_buf_printf(b, "    call_keepalive %s;\n", settings_get(s, "wasm_call_keepalive"));
     }
+    if (!injects(s, "wasm", "cache_size")) {
+        sl_buf_printf(b, "    cache_size %s;\n", settings_get(s, "wasm_cache_size"));
+    }
+    if (!injects(s, "wasm", "cache_age")) {
+        sl_buf_printf(b, "    cache_age %s;\n", settings_get(s, "wasm_cache_age"));
+    }
     if (settings_get(s, "wasm_tls_trusted_certificate") != NULL && !injects(s, "wasm", "tls_trusted_certificate")) {
         sl_buf_append_cstr(b, "    tls_trusted_certificate ");
         word(b, settings_get(s, "wasm_tls_trusted_certificate"));

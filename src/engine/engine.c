@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "engine_ops.h"
 #include "image.h"
@@ -81,6 +82,7 @@ void sl_module_head_init(sl_module_t *m, sl_engine_t *engine) {
     atomic_init(&m->refs, 1);
     memset(&m->info, 0, sizeof(m->info));
     sl_arena_init(&m->arena, 4096, SL_MODULE_ARENA_MAX);
+    m->code_fd = -1;
 }
 
 sl_status_t sl_module_open(sl_engine_t *engine, sl_str_t bytes, const uint8_t sha256[32], const sl_precompiled_t *code, sl_module_t **out,
@@ -112,6 +114,9 @@ sl_module_t *sl_module_ref(sl_module_t *m) {
 void sl_module_unref(sl_module_t *m) {
     if (m == NULL || atomic_fetch_sub_explicit(&m->refs, 1, memory_order_acq_rel) != 1) {
         return;
+    }
+    if (m->code_fd >= 0) {
+        close(m->code_fd);
     }
     sl_arena_deinit(&m->arena);
     m->ops->module_free(m);

@@ -26,6 +26,7 @@ struct sl_module_s {
     atomic_uint refs;
     sl_module_info_t info; /* texts and arrays live in `arena` */
     sl_arena_t arena;
+    int code_fd; /* keeps the file that it was loaded from in the cache; -1: none */
 };
 
 /* Compiled code that was found in the cache and whose digest was right. */

@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -12,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "cache_files.h"
 #include "engine_ops.h"
 #include "sl_digest.h"
 #include "sl_file.h"
@@ -30,14 +32,19 @@ typedef struct {
 
 static const char magic[8] = {'S', 'L', 'C', 'O', 'D', 'E', '0', '1'};
 
-#define SUFFIX ".cwasm"
-#define NAME_SIZE (2 * SL_SHA256_SIZE + sizeof(SUFFIX))
+#define NAME_SIZE (2 * SL_SHA256_SIZE + sizeof(SL_CACHE_SUFFIX))
+
+#define DEFAULT_MAX_BYTES ((uint64_t)1 << 30)
+#define DEFAULT_MAX_AGE_S ((uint64_t)30 * 24 * 3600)
+#define DEFAULT_WAIT_MS 120000
 
 struct sl_cache_s {
     char *folder;
     sl_cache_log_fn log;
     void *ud;
-    atomic_uint_fast64_t hits, misses, rejected, stored;
+    sl_cache_limits_t limits;
+    atomic_uint_fast64_t hits, misses, rejected, stored, waited, removed;
+    atomic_bool told_full;
 };
 
 /* What one call of sl_module_get works on. */
@@ -75,6 +82,7 @@ sl_cache_t *sl_cache_new(const char *folder, sl_cache_log_fn log, void *ud) {
     cache->folder = copy;
     cache->log = log;
     cache->ud = ud;
+    cache->limits = (sl_cache_limits_t){.max_bytes = DEFAULT_MAX_BYTES, .max_age_s = DEFAULT_MAX_AGE_S, .wait_ms = DEFAULT_WAIT_MS};
     if (sl_dir_make(folder, 0700, &err) != SL_OK) {
         report(cache, "cache of compiled code: %s; modules are compiled each time", err.text);
     }
@@ -89,7 +97,17 @@ void sl_cache_free(sl_cache_t *cache) {
 }
 
 sl_cache_stats_t sl_cache_stats(const sl_cache_t *cache) {
-    return (sl_cache_stats_t){.hits = cache->hits, .misses = cache->misses, .rejected = cache->rejected, .stored = cache->stored};
+    return (sl_cache_stats_t){.hits = cache->hits,
+                              .misses = cache->misses,
+                              .rejected = cache->rejected,
+                              .stored = cache->stored,
+                              .waited = cache->waited,
+                              .removed = cache->removed};
+}
+
+void sl_cache_limit(sl_cache_t *cache, const sl_cache_limits_t *limits) {
+    cache->limits = *limits;
+    cache->limits.wait_ms = limits->wait_ms != 0 ? limits->wait_ms : DEFAULT_WAIT_MS;
 }
 
 /* ---- trust ------------------------------------------------------------------------------------------------------ */
@@ -147,6 +165,8 @@ static const char *distrust_content(const entry_t *e, sl_str_t file) {
 
 /* ---- reading ---------------------------------------------------------------------------------------------------- */
 
+static const char GONE[] = "removed";
+
 static const char *use_mapped(const entry_t *e, int fd, sl_str_t file, sl_module_t **out) {
     const char *why = distrust_content(e, file);
     if (why != NULL) {
@@ -156,12 +176,16 @@ static const char *use_mapped(const entry_t *e, int fd, sl_str_t file, sl_module
     return sl_module_open(e->engine, e->bytes, e->wanted.module_sha256, &code, out, NULL) == SL_OK ? NULL : "the engine does not take it";
 }
 
+
 /* NULL: *out is the module. Otherwise why not. */
 static const char *use_file(const entry_t *e, int fd, sl_module_t **out) {
     struct stat st;
     const char *why = distrust_file(fd, &st);
     if (why != NULL) {
         return why;
+    }
+    if (!sl_cache_hold(fd)) {
+        return GONE;
     }
     size_t size = (size_t)st.st_size;
     void *map = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
@@ -186,11 +210,15 @@ static sl_status_t load(const entry_t *e, sl_module_t **out) {
         return SL_NOT_FOUND;
     }
     const char *why = fd < 0 ? strerror(why_not_open) : use_file(e, fd, out);
+    if (why == NULL) {
+        (*out)->code_fd = fd; /* has the lock that keeps the file */
+        return SL_OK;
+    }
     if (fd >= 0) {
         close(fd);
     }
-    if (why == NULL) {
-        return SL_OK;
+    if (why == GONE) {
+        return SL_NOT_FOUND;
     }
     e->cache->rejected++;
     report(e->cache, "cache of compiled code: %s/%s: not used, %s; the module is compiled again", e->cache->folder, e->name, why);
@@ -229,7 +257,7 @@ static sl_status_t store(entry_t *e, sl_module_t *m) {
     sl_err_t err;
     sl_status_t rc = e->engine->ops->module_serialize(m, write_code, e, &err);
     if (rc != SL_OK) {
-        report(e->cache, "cache of compiled code: %s", err.text);
+        report(e->cache, "cache of compiled code: %s; the module is used as it is, and compiled again by whoever needs it next", err.text);
         return rc;
     }
     e->cache->stored++;
@@ -247,7 +275,7 @@ static sl_status_t entry_name(entry_t *e) {
         return SL_FAILED;
     }
     sl_hex(key, sizeof(key), e->name);
-    memcpy(e->name + 2 * sizeof(key), SUFFIX, sizeof(SUFFIX));
+    memcpy(e->name + 2 * sizeof(key), SL_CACHE_SUFFIX, sizeof(SL_CACHE_SUFFIX));
     return SL_OK;
 }
 
@@ -264,13 +292,15 @@ static sl_status_t entry_init(entry_t *e, sl_engine_t *engine, sl_cache_t *cache
     return entry_name(e);
 }
 
-static sl_status_t compile_and_store(entry_t *e, sl_module_t **out, sl_err_t *err) {
+/* *stored: others find it now. */
+static sl_status_t compile_and_store(entry_t *e, bool *stored, sl_module_t **out, sl_err_t *err) {
     sl_module_t *mapped;
     e->cache->misses++;
     sl_status_t rc = sl_module_open(e->engine, e->bytes, e->wanted.module_sha256, NULL, out, err);
     if (rc != SL_OK || store(e, *out) != SL_OK) {
         return rc;
     }
+    *stored = true;
     /* The pages of the file are shared with every process that maps it; those of the compiler's output would be ours alone. */
     if (load(e, &mapped) == SL_OK) {
         sl_module_unref(*out);
@@ -279,16 +309,70 @@ static sl_status_t compile_and_store(entry_t *e, sl_module_t **out, sl_err_t *er
     return SL_OK;
 }
 
+/* `looked`: what the first look at the file had found. */
+static sl_status_t in_turn(entry_t *e, sl_status_t looked, sl_cache_turn_t turn, bool *stored, sl_module_t **out, sl_err_t *err) {
+    bool changed = turn == SL_CACHE_WAITED || looked == SL_NOT_FOUND;
+    if (changed && load(e, out) == SL_OK) {
+        *stored = true;
+        e->cache->hits++;
+        e->cache->waited += turn == SL_CACHE_WAITED;
+        return SL_OK;
+    }
+    return compile_and_store(e, stored, out, err);
+}
+
+static sl_status_t compile_one(entry_t *e, sl_status_t looked, sl_module_t **out, sl_err_t *err) {
+    sl_cache_lock_t lock = {.fd = -1};
+    sl_cache_turn_t turn = SL_CACHE_NONE;
+    bool stored = false;
+    int folder = open_folder(e->cache);
+    if (folder >= 0) {
+        turn = sl_cache_lock(folder, e->name, e->cache->limits.wait_ms, &lock);
+    }
+    sl_status_t rc = in_turn(e, looked, turn, &stored, out, err);
+    /* Who gets no module gets none from the others either. */
+    sl_cache_unlock(&lock, !stored);
+    if (folder >= 0) {
+        close(folder);
+    }
+    return rc;
+}
+
 sl_status_t sl_module_get(sl_engine_t *engine, sl_cache_t *cache, sl_str_t bytes, sl_module_t **out, sl_err_t *err) {
     entry_t e;
     if (cache == NULL || engine->ops->module_serialize == NULL || entry_init(&e, engine, cache, bytes) != SL_OK) {
         return sl_module_compile(engine, bytes, out, err);
     }
-    if (load(&e, out) == SL_OK) {
+    sl_status_t rc = load(&e, out);
+    if (rc == SL_OK) {
         cache->hits++;
         return SL_OK;
     }
-    return compile_and_store(&e, out, err);
+    return compile_one(&e, rc, out, err);
+}
+
+/* ---- what is kept ------------------------------------------------------------------------------------------------------- */
+
+void sl_cache_prune(sl_cache_t *cache) {
+    sl_cache_pruned_t pruned;
+    int folder = cache != NULL && (cache->limits.max_bytes != 0 || cache->limits.max_age_s != 0) ? open_folder(cache) : -1;
+    if (folder < 0) {
+        return;
+    }
+    bool done = sl_cache_prune_folder(folder, cache->limits.max_bytes, cache->limits.max_age_s, &pruned);
+    close(folder);
+    if (!done) {
+        return;
+    }
+    cache->removed += pruned.removed;
+    if (pruned.removed != 0) {
+        report(cache, "cache of compiled code: %s: %u files with %" PRIu64 " bytes removed, %u with %" PRIu64 " kept", cache->folder,
+               pruned.removed, pruned.removed_bytes, pruned.kept, pruned.kept_bytes);
+    }
+    if (cache->limits.max_bytes != 0 && pruned.kept_bytes > cache->limits.max_bytes && !atomic_exchange(&cache->told_full, true)) {
+        report(cache, "cache of compiled code: %s: %" PRIu64 " bytes are in use, more than its ceiling of %" PRIu64 "; that is said once",
+               cache->folder, pruned.kept_bytes, cache->limits.max_bytes);
+    }
 }
 
 /* ---- deleting --------------------------------------------------------------------------------------------------- */
@@ -332,9 +416,9 @@ void sl_cache_sweep(sl_cache_t *cache, unsigned age_s, bool (*keep)(void *ud, co
         return;
     }
     for (struct dirent *e = readdir(d); e != NULL; e = readdir(d)) {
-        bool ours = strlen(e->d_name) == NAME_SIZE - 1 && strcmp(e->d_name + 2 * SL_SHA256_SIZE, SUFFIX) == 0;
+        bool ours = strlen(e->d_name) == NAME_SIZE - 1 && strcmp(e->d_name + 2 * SL_SHA256_SIZE, SL_CACHE_SUFFIX) == 0;
         if (ours && old_code(folder, e->d_name, age_s, &trailer) && !keep(ud, trailer.module_sha256)) {
-            (void)unlinkat(folder, e->d_name, 0);
+            (void)sl_cache_remove_unused(folder, e->d_name);
         }
     }
     closedir(d);

@@ -13,6 +13,7 @@
 #include "mh.h"
 #include "sl_digest.h"
 #include "sl_file.h"
+#include "sl_parallel.h"
 #include "store.h"
 
 sl_status_t nd_filters_open(const nd_node_t *node, st_tx_t *tx, nd_filters_t **out, sl_err_t *err) {
@@ -177,6 +178,81 @@ void nd_validate_env(const nd_node_t *node, gw_validate_env_t *env) {
     };
 }
 
+/* ---- modules of a configuration ---------------------------------------------------------------------------------------- */
+
+/* One that was loaded, or why it was not. */
+typedef struct {
+    const nd_filter_t *filter;
+    sl_module_t *module;
+    sl_status_t rc;
+    sl_err_t err;
+} loaded_t;
+
+/* Each once; compiled on as many processors as there are. */
+typedef struct {
+    const nd_node_t *node;
+    loaded_t *list;
+    size_t n, cap;
+} modules_t;
+
+static loaded_t *modules_find(const modules_t *m, const nd_filter_t *f) {
+    for (size_t i = 0; i < m->n; i++) {
+        if (m->list[i].filter == f) {
+            return &m->list[i];
+        }
+    }
+    return NULL;
+}
+
+static void modules_add(modules_t *m, const nd_filter_t *f) {
+    if (modules_find(m, f) != NULL) {
+        return;
+    }
+    if (m->n == m->cap) {
+        size_t cap = m->cap == 0 ? 8 : 2 * m->cap;
+        loaded_t *list = realloc(m->list, cap * sizeof(*list));
+        if (list == NULL) {
+            return; /* loaded when it is needed */
+        }
+        m->list = list;
+        m->cap = cap;
+    }
+    m->list[m->n++] = (loaded_t){.filter = f};
+}
+
+static void load_one(void *ud, size_t i) {
+    modules_t *m = ud;
+    loaded_t *l = &m->list[i];
+    sl_module_t *module;
+    l->rc = nd_module_load(m->node, l->filter, &module, &l->err);
+    l->module = l->rc == SL_OK ? module : NULL;
+}
+
+static void modules_load(modules_t *m) {
+    sl_parallel(m->n, 0, load_one, m);
+}
+
+/* A reference of the caller's. */
+static sl_status_t modules_get(const modules_t *m, const nd_filter_t *f, sl_module_t **out, sl_err_t *err) {
+    loaded_t *l = modules_find(m, f);
+    if (l == NULL) {
+        return nd_module_load(m->node, f, out, err);
+    }
+    if (l->rc != SL_OK) {
+        *err = l->err;
+        return l->rc;
+    }
+    *out = sl_module_ref(l->module);
+    return SL_OK;
+}
+
+static void modules_free(modules_t *m) {
+    for (size_t i = 0; i < m->n; i++) {
+        sl_module_unref(m->list[i].module);
+    }
+    free(m->list);
+}
+
 /* ---- trying ---------------------------------------------------------------------------------------------------------- */
 
 /* A (filter, configuration) that has been tried; an open-addressed set of digests, so that 1,000 equal chains cost one start. */
@@ -222,6 +298,8 @@ typedef struct {
     const json_t *entities;
     sl_str_t only; /* the current version of this filter; {NULL,0}: all */
     tried_t tried;
+    modules_t modules;
+    bool collecting; /* nothing is tried yet: which modules are needed? */
     sl_err_t *err;
 } trial_t;
 
@@ -274,7 +352,7 @@ static sl_status_t start_once(trial_t *t, const nd_filter_t *f, sl_str_t config,
         return rc;
     }
     sl_module_t *module = NULL;
-    rc = nd_module_load(t->node, f, &module, t->err);
+    rc = modules_get(&t->modules, f, &module, t->err);
     if (rc != SL_OK) {
         return rc;
     }
@@ -329,6 +407,12 @@ static sl_status_t try_entry(trial_t *t, const json_t *entry, bool start) {
         return SL_OK;
     }
     sl_status_t rc = nd_filter_of(t->node, entry, &f, t->err);
+    if (t->collecting) {
+        if (rc == SL_OK && concerned(t, entry, f)) {
+            modules_add(&t->modules, f);
+        }
+        return SL_OK;
+    }
     if (rc != SL_OK || !concerned(t, entry, f)) {
         return rc;
     }
@@ -381,20 +465,30 @@ static sl_status_t try_each(trial_t *t, const char *collection, sl_status_t (*tr
     return SL_OK;
 }
 
+static void collect_all(trial_t *t) {
+    t->collecting = true;
+    (void)try_each(t, "filter_chains", try_chain);
+    (void)try_each(t, "plugins", try_plugin);
+    t->collecting = false;
+}
+
 static sl_status_t try_all(trial_t *t) {
+    collect_all(t);
+    modules_load(&t->modules);
     sl_status_t rc = try_each(t, "filter_chains", try_chain);
     rc = rc == SL_OK ? try_each(t, "plugins", try_plugin) : rc;
     free(t->tried.digests);
+    modules_free(&t->modules);
     return rc;
 }
 
 sl_status_t nd_config_try(const nd_node_t *node, const json_t *entities, sl_err_t *err) {
-    trial_t t = {.node = node, .entities = entities, .err = err};
+    trial_t t = {.node = node, .entities = entities, .modules = {.node = node}, .err = err};
     return try_all(&t);
 }
 
 sl_status_t nd_config_try_filter(const nd_node_t *node, const json_t *entities, sl_str_t name, sl_err_t *err) {
-    trial_t t = {.node = node, .entities = entities, .only = name, .err = err};
+    trial_t t = {.node = node, .entities = entities, .only = name, .modules = {.node = node}, .err = err};
     return try_all(&t);
 }
 
@@ -452,6 +546,22 @@ static sl_status_t make_ready(const nd_node_t *node, const nd_filter_t *f, sl_er
         sl_module_unref(module);
     }
     return rc;
+}
+
+static void make_one_ready(void *ud, size_t i) {
+    modules_t *m = ud;
+    (void)make_ready(m->node, m->list[i].filter, NULL); /* asked for again when the plan is built, and said then */
+}
+
+/* Those of a whole configuration. */
+static void make_all_ready(const nd_node_t *node, const json_t *entities) {
+    trial_t t = {.node = node, .entities = entities, .modules = {.node = node}};
+    if (node->modules == NULL) {
+        return;
+    }
+    collect_all(&t);
+    sl_parallel(t.modules.n, 0, make_one_ready, &t.modules);
+    modules_free(&t.modules);
 }
 
 static sl_status_t module_of(void *ud, const json_t *entry, uint8_t sha256[SL_SHA256_SIZE], sl_err_t *err) {
@@ -522,6 +632,9 @@ typedef struct {
 
 /* A reload and a worker may write at the same time: the later one has the higher generation. */
 static sl_status_t write_plan(const nd_node_t *node, material_t *m, uint64_t *generation, sl_err_t *err) {
+    if (m->base == NULL) {
+        make_all_ready(node, m->entities);
+    }
     int lock = lock_plan(node->plan_path, err);
     if (lock < 0) {
         return SL_IO;

@@ -82,8 +82,8 @@ static sl_status_t wt_engine_new(const sl_engine_conf_t *conf, sl_engine_t **out
     char cpu[17];
     sl_cpu_fingerprint(cpu);
     /* "3": this file's own settings above; raise it when they change. */
-    snprintf(engine->head.fingerprint, sizeof(engine->head.fingerprint), "wasmtime/%s/3,cranelift,dwarf=%d,rewriter=%d/%s",
-             WASMTIME_VERSION, conf->backtraces, SL_REWRITER_VERSION, cpu);
+    snprintf(engine->head.fingerprint, sizeof(engine->head.fingerprint), "wasmtime/%s/3,cranelift,dwarf=%d,stack=%zu,rewriter=%d/%s",
+             WASMTIME_VERSION, conf->backtraces, stack, SL_REWRITER_VERSION, cpu);
     if (sl_linear_choose(conf->dirty, &engine->head.dirty) != SL_OK) {
         wt_engine_free(&engine->head);
         return sl_err_set(err, SL_NO_MEMORY, "wasmtime: no memory, or no address space, for linear memory");

@@ -107,6 +107,8 @@ typedef struct {
     ngx_str_t compiler;
     ngx_flag_t backtraces;
     ngx_str_t cache_dir; /* of compiled code; empty: none */
+    off_t cache_size;    /* of that and of a gateway's; 0: no ceiling */
+    time_t cache_age;    /* seconds; 0: no ceiling */
     size_t vm_memory_limit;
     size_t worker_memory_limit; /* 0: none */
     const char *image_dir;      /* of images of instances, which workers share; NULL: memory */
@@ -154,6 +156,8 @@ ngx_int_t ngx_sluice_wasm_find(const ngx_sluice_conf_t *scf, const ngx_str_t *na
 
 /* The engine of the cycle, made at the first use. NULL: logged why not. */
 sl_engine_t *ngx_sluice_engine(ngx_sluice_conf_t *scf);
+/* A cache of compiled code with the ceilings of the configuration. NULL: no memory. */
+sl_cache_t *ngx_sluice_cache(const ngx_sluice_conf_t *scf, const char *folder, void (*log)(void *ud, const char *text), void *ud);
 /* The worker of this process for the cycle, made at the first use; its chains are not started by this. NULL: no memory. */
 pw_worker_t *ngx_sluice_worker(ngx_sluice_conf_t *scf);
 

@@ -47,6 +47,8 @@ static ngx_command_t commands[] = {
     OWN("worker_memory_limit", NGX_CONF_TAKE1, set_worker_memory_limit),
     SLOT("vm_memory_limit", NGX_CONF_TAKE1, ngx_conf_set_size_slot, vm_memory_limit),
     OWN("cache_dir", NGX_CONF_TAKE1, set_cache_dir),
+    SLOT("cache_size", NGX_CONF_TAKE1, ngx_conf_set_off_slot, cache_size),
+    SLOT("cache_age", NGX_CONF_TAKE1, ngx_conf_set_sec_slot, cache_age),
 #define SL_FILTER_OPT(id, field, name, kind, def, values, min, max)                                                                        \
     SLOT("proxy_wasm_" name, NGX_SLUICE_OPT_ARGS(kind), ngx_sluice_set_opt, settings.opts),
 #include "sl_filter_opts.def"
@@ -74,6 +76,8 @@ void ngx_sluice_wasm_conf_init(ngx_sluice_conf_t *scf) {
     scf->backtraces = NGX_CONF_UNSET;
     scf->vm_memory_limit = NGX_CONF_UNSET_SIZE;
     scf->worker_memory_limit = NGX_CONF_UNSET_SIZE;
+    scf->cache_size = NGX_CONF_UNSET;
+    scf->cache_age = NGX_CONF_UNSET;
     scf->resolver_timeout = NGX_CONF_UNSET_MSEC;
     scf->socket_connect_timeout = NGX_CONF_UNSET_MSEC;
     scf->socket_send_timeout = NGX_CONF_UNSET_MSEC;
@@ -117,6 +121,8 @@ ngx_int_t ngx_sluice_wasm_conf_defaults(ngx_sluice_conf_t *scf) {
     ngx_conf_init_value(scf->backtraces, 0);
     ngx_conf_init_size_value(scf->vm_memory_limit, 0);
     ngx_conf_init_size_value(scf->worker_memory_limit, 0);
+    ngx_conf_init_value(scf->cache_size, (off_t)1 << 30);
+    ngx_conf_init_value(scf->cache_age, (time_t)30 * 24 * 3600);
     ngx_conf_init_value(scf->metrics_slab_size, 5 * 1024 * 1024);
     ngx_conf_init_value(scf->metrics_max_name_length, 256);
     defaults_of_calls(scf);

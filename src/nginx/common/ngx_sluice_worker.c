@@ -10,6 +10,7 @@
 #include "sl_cache.h"
 #include "sl_digest.h"
 #include "sl_file.h"
+#include "sl_parallel.h"
 
 #define MODULE_BYTES_MAX (512u << 20)
 
@@ -92,6 +93,16 @@ static void cache_note(void *ud, const char *text) {
     ngx_log_error(NGX_LOG_NOTICE, scf->cycle->log, 0, "[wasm] %s", text);
 }
 
+sl_cache_t *ngx_sluice_cache(const ngx_sluice_conf_t *scf, const char *folder, void (*log)(void *ud, const char *text), void *ud) {
+    sl_cache_limits_t lim = {.max_bytes = (uint64_t)scf->cache_size, .max_age_s = (uint64_t)scf->cache_age};
+    sl_cache_t *cache = sl_cache_new(folder, log, ud);
+
+    if (cache != NULL) {
+        sl_cache_limit(cache, &lim);
+    }
+    return cache;
+}
+
 sl_engine_t *ngx_sluice_engine(ngx_sluice_conf_t *scf) {
     sl_engine_conf_t conf = {.name = NULL, .backtraces = scf->backtraces == 1};
     sl_err_t err;
@@ -105,7 +116,7 @@ sl_engine_t *ngx_sluice_engine(ngx_sluice_conf_t *scf) {
         return NULL;
     }
     if (scf->cache_dir.len != 0) {
-        scf->cache = sl_cache_new((char *)scf->cache_dir.data, cache_note, scf);
+        scf->cache = ngx_sluice_cache(scf, (char *)scf->cache_dir.data, cache_note, scf);
     }
     ngx_log_error(NGX_LOG_INFO, scf->cycle->log, 0, "[wasm] using %s", sl_engine_name(scf->engine));
     return scf->engine;
@@ -122,47 +133,93 @@ static const char *module_path(ngx_sluice_conf_t *scf, const ngx_sluice_wasm_t *
     return (char *)wasm->path.data;
 }
 
-static ngx_int_t compile_bytes(ngx_sluice_conf_t *scf, ngx_sluice_wasm_t *wasm, sl_str_t bytes) {
+/* One of those that are read and compiled at the same time. */
+typedef struct {
+    ngx_sluice_conf_t *scf;
+    const char *path;
+    sl_module_t *module;
+    sl_status_t read, compiled;
+    sl_err_t err;
+    ngx_msec_t took_ms;
+} load_t;
+
+static ngx_msec_t monotonic_ms(void) {
+    return (ngx_msec_t)(now_ns(NULL, true) / 1000000);
+}
+
+/* On any thread: nothing of nginx is touched. */
+static void load_one(void *ud, size_t i) {
+    load_t *l = (load_t *)ud + i;
+    ngx_msec_t begin = monotonic_ms();
+    sl_module_t *module;
+    sl_buf_t bytes;
+
+    sl_buf_init(&bytes, MODULE_BYTES_MAX);
+    l->read = sl_file_read(l->path, &bytes, &l->err);
+    l->compiled = l->read == SL_OK ? sl_module_get(l->scf->engine, l->scf->cache, sl_buf_str(&bytes), &module, &l->err) : l->read;
+    l->module = l->compiled == SL_OK ? module : NULL;
+    sl_buf_deinit(&bytes);
+    l->took_ms = monotonic_ms() - begin;
+}
+
+/* The module is the configuration's from here on. */
+static ngx_int_t accept_module(ngx_sluice_conf_t *scf, ngx_sluice_wasm_t *wasm, const load_t *l) {
     pw_abi_version_t version;
     sl_err_t err;
 
-    if (sl_module_get(scf->engine, scf->cache, bytes, &wasm->module, &err) != SL_OK) {
-        wasm->module = NULL;
-        ngx_log_error(NGX_LOG_EMERG, scf->cycle->log, 0, "[wasm] failed loading \"%V\" module bytes: %s", &wasm->name, err.text);
+    if (l->read != SL_OK) {
+        ngx_log_error(NGX_LOG_EMERG, scf->cycle->log, 0, "[wasm] failed reading \"%V\" module: %s", &wasm->name, l->err.text);
+        return NGX_ERROR;
+    }
+    if (l->compiled != SL_OK) {
+        ngx_log_error(NGX_LOG_EMERG, scf->cycle->log, 0, "[wasm] failed loading \"%V\" module bytes: %s", &wasm->name, l->err.text);
         return NGX_ERROR;
     }
     if (pw_module_check(wasm->module, &version, &err) != SL_OK) {
         ngx_log_error(NGX_LOG_EMERG, scf->cycle->log, 0, "[proxy-wasm] failed loading \"%V\" filter: %s", &wasm->name, err.text);
         return NGX_ERROR;
     }
+    ngx_log_error(NGX_LOG_INFO, scf->cycle->log, 0, "[wasm] successfully loaded \"%V\" module in %Mms", &wasm->name, l->took_ms);
     return NGX_OK;
 }
 
-static ngx_int_t load_module(ngx_sluice_conf_t *scf, ngx_sluice_wasm_t *wasm) {
-    const char *path = module_path(scf, wasm);
-    ngx_int_t rc = NGX_ERROR;
-    struct timespec begin, end;
+static ngx_int_t find_module(ngx_sluice_conf_t *scf, const ngx_sluice_wasm_t *wasm, load_t *l) {
     struct stat st;
-    sl_err_t err;
-    sl_buf_t bytes;
 
-    if (stat(path, &st) != 0) {
-        ngx_log_error(NGX_LOG_EMERG, scf->cycle->log, ngx_errno, "[wasm] open() \"%s\" failed", path);
+    l->scf = scf;
+    l->path = module_path(scf, wasm);
+    if (stat(l->path, &st) != 0) {
+        ngx_log_error(NGX_LOG_EMERG, scf->cycle->log, ngx_errno, "[wasm] open() \"%s\" failed", l->path);
         return NGX_ERROR;
     }
-    (void)clock_gettime(CLOCK_MONOTONIC, &begin);
-    sl_buf_init(&bytes, MODULE_BYTES_MAX);
-    if (sl_file_read(path, &bytes, &err) != SL_OK) {
-        ngx_log_error(NGX_LOG_EMERG, scf->cycle->log, 0, "[wasm] failed reading \"%V\" module: %s", &wasm->name, err.text);
-    } else {
-        rc = compile_bytes(scf, wasm, sl_buf_str(&bytes));
+    return NGX_OK;
+}
+
+static ngx_int_t load_all(ngx_sluice_conf_t *scf, load_t *loads) {
+    ngx_sluice_wasm_t *wasm = scf->modules.elts;
+    ngx_int_t rc = NGX_OK;
+
+    for (ngx_uint_t i = 0; i < scf->modules.nelts; i++) {
+        if (find_module(scf, &wasm[i], &loads[i]) != NGX_OK) {
+            return NGX_ERROR;
+        }
     }
-    sl_buf_deinit(&bytes);
-    if (rc == NGX_OK) {
-        (void)clock_gettime(CLOCK_MONOTONIC, &end);
-        ngx_log_error(NGX_LOG_INFO, scf->cycle->log, 0, "[wasm] successfully loaded \"%V\" module in %Mms", &wasm->name,
-                      (ngx_msec_t)((end.tv_sec - begin.tv_sec) * 1000 + (end.tv_nsec - begin.tv_nsec) / 1000000));
+    sl_parallel(scf->modules.nelts, 0, load_one, loads);
+    for (ngx_uint_t i = 0; i < scf->modules.nelts; i++) {
+        wasm[i].module = loads[i].module;
+        rc = rc == NGX_OK ? accept_module(scf, &wasm[i], &loads[i]) : rc;
     }
+    if (rc == NGX_OK && scf->cache != NULL) {
+        sl_cache_prune(scf->cache);
+    }
+    return rc;
+}
+
+static ngx_int_t load_modules(ngx_sluice_conf_t *scf) {
+    load_t *loads = calloc(scf->modules.nelts, sizeof(load_t));
+    ngx_int_t rc = loads != NULL ? load_all(scf, loads) : NGX_ERROR;
+
+    free(loads);
     return rc;
 }
 
@@ -215,7 +272,6 @@ static ngx_int_t try_chain(ngx_sluice_conf_t *scf, const ngx_sluice_chain_t *cha
 }
 
 ngx_int_t ngx_sluice_check(ngx_sluice_conf_t *scf) {
-    ngx_sluice_wasm_t *wasm = scf->modules.elts;
     ngx_sluice_chain_t **chains = scf->chains.elts;
 
     if (scf->modules.nelts == 0) {
@@ -224,10 +280,8 @@ ngx_int_t ngx_sluice_check(ngx_sluice_conf_t *scf) {
     if (ngx_sluice_engine(scf) == NULL) {
         return NGX_ERROR;
     }
-    for (ngx_uint_t i = 0; i < scf->modules.nelts; i++) {
-        if (load_module(scf, &wasm[i]) != NGX_OK) {
-            return NGX_ERROR;
-        }
+    if (load_modules(scf) != NGX_OK) {
+        return NGX_ERROR;
     }
     for (ngx_uint_t i = 0; i < scf->chains.nelts; i++) {
         if (try_chain(scf, chains[i]) != NGX_OK) {

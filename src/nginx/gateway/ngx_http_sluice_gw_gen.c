@@ -8,6 +8,7 @@
 
 #include "ngx_http_sluice_gw_lazy.h"
 #include "ngx_sluice.h"
+#include "sl_parallel.h"
 
 typedef struct {
     uint8_t key[32];
@@ -109,53 +110,105 @@ static sl_status_t no_memory(sl_err_t *err) {
     return sl_err_set(err, SL_NO_MEMORY, "out of memory");
 }
 
-/* A place for one more. */
-static sl_module_t **push_module(ngx_http_sluice_gw_gen_t *gen) {
+static sl_status_t push_module(ngx_http_sluice_gw_gen_t *gen, sl_module_t *m, sl_err_t *err) {
     if (gen->n_modules == gen->cap_modules) {
         size_t cap = gen->cap_modules == 0 ? 8 : gen->cap_modules * 2;
         sl_module_t **modules = realloc(gen->modules, cap * sizeof(*modules));
         if (modules == NULL) {
-            return NULL;
+            return no_memory(err);
         }
         gen->modules = modules;
         gen->cap_modules = cap;
     }
-    return &gen->modules[gen->n_modules];
+    gen->modules[gen->n_modules++] = sl_module_ref(m);
+    return SL_OK;
 }
 
-/* That of the generation before, or else it is loaded. */
-static sl_status_t add_module(ngx_http_sluice_gw_gen_t *gen, const ngx_http_sluice_gw_source_t *source, const gw_filter_t *entry,
-                              sl_err_t *err) {
-    sl_module_t **m = push_module(gen);
-    if (m == NULL) {
-        return no_memory(err);
+/* Modules that the generation before does not have. */
+typedef struct {
+    gw_filter_t entry; /* the first that asks for it */
+    sl_module_t *module;
+    sl_status_t rc;
+    sl_err_t err;
+} loading_t;
+
+typedef struct {
+    const ngx_http_sluice_gw_source_t *source;
+    loading_t *list;
+    size_t n, cap;
+} loads_t;
+
+static void load_one(void *ud, size_t i) {
+    loads_t *loads = ud;
+    loading_t *l = &loads->list[i];
+    sl_module_t *m;
+    l->rc = nd_module_load_sha256(&loads->source->node, l->entry.name, l->entry.module, &m, &l->err);
+    l->module = l->rc == SL_OK ? m : NULL;
+}
+
+static unsigned is_asked_for(const loads_t *loads, const uint8_t sha256[SL_SHA256_SIZE]) {
+    for (size_t i = 0; i < loads->n; i++) {
+        if (memcmp(loads->list[i].entry.module, sha256, SL_SHA256_SIZE) == 0) {
+            return 1;
+        }
     }
-    sl_module_t *known = find_module(source->previous, entry->module);
+    return 0;
+}
+
+static sl_status_t ask_for(loads_t *loads, const gw_filter_t *entry, sl_err_t *err) {
+    if (loads->n == loads->cap) {
+        size_t cap = loads->cap == 0 ? 8 : loads->cap * 2;
+        loading_t *list = realloc(loads->list, cap * sizeof(*list));
+        if (list == NULL) {
+            return no_memory(err);
+        }
+        loads->list = list;
+        loads->cap = cap;
+    }
+    loads->list[loads->n++] = (loading_t){.entry = *entry};
+    return SL_OK;
+}
+
+/* Those of the generation before are taken; the others are asked for. */
+static sl_status_t take_modules(ngx_http_sluice_gw_gen_t *gen, loads_t *loads, sl_err_t *err) {
+    size_t n = gw_plan_n_filters(gen->plan);
     sl_status_t rc = SL_OK;
-    if (known != NULL) {
-        *m = sl_module_ref(known);
-    } else {
-        rc = nd_module_load_sha256(&source->node, entry->name, entry->module, m, err);
+    for (size_t i = 0; i < n && rc == SL_OK; i++) {
+        gw_filter_t entry;
+        gw_plan_filter(gen->plan, (uint32_t)i, &entry);
+        if (find_module(gen, entry.module) != NULL || is_asked_for(loads, entry.module)) {
+            continue;
+        }
+        sl_module_t *known = find_module(loads->source->previous, entry.module);
+        rc = known != NULL ? push_module(gen, known, err) : ask_for(loads, &entry, err);
     }
-    gen->n_modules += rc == SL_OK;
     return rc;
 }
 
-static sl_status_t load_modules(ngx_http_sluice_gw_gen_t *gen, const ngx_http_sluice_gw_source_t *source, sl_err_t *err) {
-    size_t n = gw_plan_n_filters(gen->plan);
-    for (size_t i = 0; i < n; i++) {
-        gw_filter_t entry;
-        gw_plan_filter(gen->plan, (uint32_t)i, &entry);
-        if (find_module(gen, entry.module) != NULL) {
-            continue;
-        }
-        sl_status_t rc = add_module(gen, source, &entry, err);
-        if (rc != SL_OK) {
-            sl_err_prefix(err, "filter chain '%.*s': ", SL_FMT(entry.chain_name.len != 0 ? entry.chain_name : entry.chain_id));
-            return rc;
-        }
+static sl_status_t add_loaded(ngx_http_sluice_gw_gen_t *gen, const loading_t *l, sl_err_t *err) {
+    if (l->rc == SL_OK) {
+        return push_module(gen, l->module, err);
     }
-    return SL_OK;
+    *err = l->err;
+    sl_err_prefix(err, "filter chain '%.*s': ", SL_FMT(l->entry.chain_name.len != 0 ? l->entry.chain_name : l->entry.chain_id));
+    return l->rc;
+}
+
+static sl_status_t load_modules(ngx_http_sluice_gw_gen_t *gen, const ngx_http_sluice_gw_source_t *source, sl_err_t *err) {
+    loads_t loads = {.source = source};
+    sl_status_t rc = take_modules(gen, &loads, err);
+    if (rc == SL_OK) {
+        sl_parallel(loads.n, 0, load_one, &loads);
+    }
+    for (size_t i = 0; i < loads.n; i++) {
+        rc = rc == SL_OK ? add_loaded(gen, &loads.list[i], err) : rc;
+        sl_module_unref(loads.list[i].module);
+    }
+    if (rc == SL_OK && loads.n != 0) {
+        sl_cache_prune(source->node.cache);
+    }
+    free(loads.list);
+    return rc;
 }
 
 /* ---- opening -------------------------------------------------------------------------------------------------------------- */

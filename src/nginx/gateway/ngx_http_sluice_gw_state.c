@@ -201,7 +201,7 @@ ngx_int_t ngx_http_sluice_gw_init_worker(ngx_cycle_t *cycle, ngx_http_sluice_gw_
     gw.mcf = mcf;
     gw.shm = mcf->zone->data;
     gw.slot = ngx_worker;
-    gw.cache = sl_cache_new(mcf->cache_path, cache_log, NULL);
+    gw.cache = ngx_sluice_cache(ngx_sluice_conf(cycle), mcf->cache_path, cache_log, NULL);
     gw.copies = nd_modules_new(mcf->modules_path);
     if (gw.cache == NULL || gw.copies == NULL || nd_filters_scan(NULL, SL_STR_NULL, &gw.filters, NULL) != SL_OK) {
         return NGX_ERROR;
