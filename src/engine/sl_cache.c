@@ -176,7 +176,6 @@ static const char *use_mapped(const entry_t *e, int fd, sl_str_t file, sl_module
     return sl_module_open(e->engine, e->bytes, e->wanted.module_sha256, &code, out, NULL) == SL_OK ? NULL : "the engine does not take it";
 }
 
-
 /* NULL: *out is the module. Otherwise why not. */
 static const char *use_file(const entry_t *e, int fd, sl_module_t **out) {
     struct stat st;

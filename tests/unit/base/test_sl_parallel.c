@@ -80,8 +80,10 @@ static void as_many_threads_as_pieces_are_enough(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(each_piece_is_done_once),           cmocka_unit_test(nothing_to_do_is_done),
-        cmocka_unit_test(pieces_are_done_at_the_same_time),  cmocka_unit_test(other_threads_handle_no_signals),
+        cmocka_unit_test(each_piece_is_done_once),
+        cmocka_unit_test(nothing_to_do_is_done),
+        cmocka_unit_test(pieces_are_done_at_the_same_time),
+        cmocka_unit_test(other_threads_handle_no_signals),
         cmocka_unit_test(as_many_threads_as_pieces_are_enough),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -621,7 +621,8 @@ static uint64_t fill(rig_t *rig, int n, int step_s) {
         for (struct dirent *e; (e = readdir(d)) != NULL;) {
             /* those before are older already */
             if (e->d_name[0] != '.' && fstatat(dirfd(d), e->d_name, &st, 0) == 0 && time(NULL) - st.st_mtime < 60) {
-                struct timespec times[2] = {{.tv_sec = time(NULL) - (time_t)(n - i) * step_s}, {.tv_sec = time(NULL) - (time_t)(n - i) * step_s}};
+                struct timespec times[2] = {{.tv_sec = time(NULL) - (time_t)(n - i) * step_s},
+                                            {.tv_sec = time(NULL) - (time_t)(n - i) * step_s}};
                 assert_int_equal(utimensat(dirfd(d), e->d_name, times, 0), 0);
                 bytes += (uint64_t)st.st_size;
             }
