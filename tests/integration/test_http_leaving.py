@@ -6,7 +6,7 @@ import struct
 import pytest
 
 from support import http1, http2, probe
-from support.nginx import version
+from support.nginx import stopped, version
 from support.upstream import payload
 
 @pytest.fixture
@@ -16,6 +16,7 @@ def server(nginx, upstream):
         up = f"http://127.0.0.1:{upstream.port}"
         locations = f"""
         location / {{ proxy_pass {up}; }}
+        location /made {{ return 200 "made here"; }}
         location /u/ {{ proxy_pass {up}/; proxy_buffering off; proxy_request_buffering off; proxy_http_version 1.1; }}
         """
         nginx.start(
@@ -106,6 +107,27 @@ def test_a_client_leaves(server, upstream, phase, leave):
         nginx.wait_log("on_delete")
         assert [len(nginx.log_lines(name)) for name in ("on_log", "on_done", "on_delete")] == [1, 1, 1]
     client.c.close()
+
+
+# Of those, and one where nginx has nothing else to wait for: the client's end is there when the request is read.
+AT_ONCE = {
+    **{name: PHASES[name] for name in ("request headers paused", "request body paused", "response headers paused", "response body paused", "call in flight")},
+    "response headers paused, no upstream": (("response_headers: pause",), "GET", "/made", None, b"", None),
+    "response body paused, no upstream": (("response_body: return 2",), "GET", "/made", None, b"", None),
+}
+
+
+@pytest.mark.parametrize("leave", ["http1", "http2"])
+@pytest.mark.parametrize("phase", AT_ONCE)
+def test_a_client_has_left_before_his_request_is_read(server, upstream, phase, leave):
+    lines, method, path, length, body, _ = AT_ONCE[phase]
+    nginx = server(*(line.replace("@UP@", f"127.0.0.1:{upstream.port}") for line in lines), "delete: log gone")
+    with stopped(nginx.one_worker()):
+        client = Client(nginx, leave)
+        client.send(method, path, length, body)
+        client.leave()
+    nginx.wait_log("log gone")
+    assert [len(nginx.log_lines(name)) for name in ("on_log", "on_done", "on_delete")] == [1, 1, 1]
 
 
 @pytest.mark.parametrize("leave", LEAVES)

@@ -349,12 +349,6 @@ def test_a_listener_that_traps_does_not_hurt_the_worker(start):
 # ---- reloads and deaths under load ----
 
 
-def workers_of(nginx):
-    pid = nginx.process.pid
-    with open(f"/proc/{pid}/task/{pid}/children") as children:
-        return [int(child) for child in children.read().split()]
-
-
 def load(nginx, clients, do):
     """Runs do(client, round) in threads until the answer is called, which gives what was answered and what failed."""
     answers, failures, stop = [], [], threading.Event()
@@ -420,7 +414,7 @@ def test_workers_killed_under_load_leave_state_that_works(start):
     end = load(nginx, 4, do)
     for i in range(6):
         more(end, 15)
-        os.kill(workers_of(nginx)[i % 3], signal.SIGKILL)
+        os.kill(nginx.worker_pids()[i % 3], signal.SIGKILL)
         nginx.wait_log("exited on signal 9", i + 1)
     more(end, 30)
     answers, failures = end()

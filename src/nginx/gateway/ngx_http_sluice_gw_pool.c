@@ -41,6 +41,7 @@ struct ngx_http_sluice_gw_pool_s {
     ngx_pool_t *mem;
     ngx_queue_t link;    /* in its bucket, the newest first */
     ngx_queue_t waiters; /* ngx_http_sluice_gw_ctx_t.waiting */
+    unsigned waited_for; /* there are some */
     ngx_queue_t rest;    /* while nobody refers to it */
     time_t rest_until;
     ngx_str_t id, name, host_header, certificate, algorithm;
@@ -246,6 +247,7 @@ static void ask(ngx_http_request_t *r, pool_target_t *t) {
     rctx->handler = looked_up;
     rctx->data = t;
     rctx->timeout = clcf->resolver_timeout;
+    rctx->cancelable = !t->pool->waited_for;
     t->asking = rctx;
     if (ngx_resolve_name(rctx) != NGX_OK) {
         t->asking = NULL;
@@ -486,7 +488,22 @@ ngx_int_t ngx_http_sluice_gw_pool_pick(ngx_http_request_t *r, ngx_http_sluice_gw
     return asking ? NGX_AGAIN : NGX_DECLINED;
 }
 
+/* A worker that exits waits for the answers that requests wait for, and for no others. */
+static void set_waited_for(ngx_http_sluice_gw_pool_t *pool, unsigned waited_for) {
+    if (pool->waited_for == waited_for) {
+        return;
+    }
+    pool->waited_for = waited_for;
+    for (ngx_uint_t i = 0; i < pool->n_targets; i++) {
+        ngx_resolver_ctx_t *asking = pool->targets[i].asking;
+        if (asking != NULL && asking->event != NULL) {
+            asking->event->cancelable = !waited_for;
+        }
+    }
+}
+
 void ngx_http_sluice_gw_pool_wait(ngx_http_sluice_gw_ctx_t *ctx) {
+    set_waited_for(ctx->pool, 1);
     ngx_queue_insert_tail(&ctx->pool->waiters, &ctx->waiting);
     ctx->waits = 1;
 }
@@ -495,6 +512,9 @@ void ngx_http_sluice_gw_pool_leave(ngx_http_sluice_gw_ctx_t *ctx) {
     if (ctx->waits) {
         ngx_queue_remove(&ctx->waiting);
         ctx->waits = 0;
+        if (ngx_queue_empty(&ctx->pool->waiters)) {
+            set_waited_for(ctx->pool, 0);
+        }
     }
 }
 

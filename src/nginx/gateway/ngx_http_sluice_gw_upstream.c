@@ -3,6 +3,7 @@
 
 #include <ngx_md5.h>
 
+#include "ngx_http_sluice.h"
 #include "ngx_http_sluice_gw_lazy.h"
 
 #define MAX_ADDRS 64
@@ -109,9 +110,9 @@ static void resolved(ngx_resolver_ctx_t *rctx) {
     ctx->failed = !ctx->resolved;
     ctx->resolving = NULL;
     ngx_resolve_name_done(rctx);
-    r->read_event_handler = ngx_http_block_reading;
-    r->write_event_handler = ngx_http_core_run_phases;
     if (async) {
+        r->read_event_handler = ngx_http_block_reading;
+        r->write_event_handler = ngx_http_core_run_phases;
         ngx_http_core_run_phases(r);
         ngx_http_run_posted_requests(c);
     }
@@ -139,15 +140,15 @@ static ngx_int_t ask_resolver(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *c
     rctx->data = r;
     rctx->timeout = clcf->resolver_timeout;
     ctx->resolving = rctx;
-    /* Only the name's address takes the request on. */
-    r->read_event_handler = ngx_http_test_reading;
-    r->write_event_handler = ngx_http_request_empty_handler;
     if (ngx_resolve_name(rctx) != NGX_OK) {
         ctx->resolving = NULL;
-        r->write_event_handler = ngx_http_core_run_phases;
         return NGX_DECLINED;
     }
-    return ctx->resolved ? NGX_OK : ctx->failed ? NGX_DECLINED : NGX_AGAIN;
+    if (ctx->resolved || ctx->failed) {
+        return ctx->resolved ? NGX_OK : NGX_DECLINED;
+    }
+    /* Only the name's address takes the request on. */
+    return ngx_http_sluice_suspend(r) == NGX_OK ? NGX_AGAIN : NGX_ERROR;
 }
 
 ngx_uint_t ngx_http_sluice_gw_fixed_addrs(ngx_pool_t *pool, ngx_http_sluice_gw_main_conf_t *mcf, ngx_str_t host,
@@ -175,9 +176,8 @@ static ngx_int_t resolve_target(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t 
     ngx_int_t rc = ngx_http_sluice_gw_pool_pick(r, ctx);
     ctx->resolved = rc == NGX_OK;
     if (rc == NGX_AGAIN) {
-        r->read_event_handler = ngx_http_test_reading;
-        r->write_event_handler = ngx_http_request_empty_handler;
         ngx_http_sluice_gw_pool_wait(ctx);
+        return ngx_http_sluice_suspend(r) == NGX_OK ? NGX_AGAIN : NGX_ERROR;
     }
     return rc;
 }

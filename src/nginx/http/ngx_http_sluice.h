@@ -40,6 +40,12 @@ typedef struct {
 /* chain NULL: no filters, only the hooks. Takes its own reference. NGX_ERROR: no memory; NGX_DECLINED: the request has one already. */
 ngx_int_t ngx_http_sluice_attach(ngx_http_request_t *r, pw_chain_t *chain, const ngx_http_sluice_hooks_t *hooks, void *data);
 ngx_int_t ngx_http_sluice_run_request(ngx_http_request_t *r);
+/*
+ * The request waits for something that does not come from its client, and whoever waits for it calls this once, when nothing else is left
+ * to do: a client who leaves ends the request from now on, also one who had left before. Who goes on sets r->write_event_handler.
+ * NGX_ERROR: the request cannot be watched, and has to end.
+ */
+ngx_int_t ngx_http_sluice_suspend(ngx_http_request_t *r);
 /* The data of the attachment, NULL where there is none. */
 void *ngx_http_sluice_attached(ngx_http_request_t *r);
 /* The request's stream, until the end of the log phase; NULL: no filters. */

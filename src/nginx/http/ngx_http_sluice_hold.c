@@ -14,9 +14,32 @@ ngx_module_t ngx_http_sluice_hold_module = {NGX_MODULE_V1, &module_ctx, NULL, NG
 
 static ngx_http_output_body_filter_pt next_body_filter;
 
+/*
+ * epoll says once that a client has gone, and that may have been together with his request: then nobody says it again to a handler that is
+ * set only now. So what has been said already is said again from the queue of events.
+ */
+static ngx_int_t watch_client(ngx_http_request_t *r) {
+    ngx_event_t *rev = r->connection->read;
+
+    if (rev->ready || rev->pending_eof || rev->eof) {
+        ngx_post_event(rev, &ngx_posted_events);
+        return NGX_OK;
+    }
+    return ngx_handle_read_event(rev, 0);
+}
+
+ngx_int_t ngx_http_sluice_suspend(ngx_http_request_t *r) {
+    r->read_event_handler = ngx_http_test_reading;
+    r->write_event_handler = ngx_http_request_empty_handler;
+    return watch_client(r);
+}
+
 void ngx_http_sluice_block(ngx_http_request_t *r) {
     ngx_event_t *wev = r->connection->write;
 
+    if (!(r->buffered & NGX_HTTP_SLUICE_BUFFERED)) {
+        (void)watch_client(r); /* for the handler that nginx sets when it sees that the response waits */
+    }
     r->buffered |= NGX_HTTP_SLUICE_BUFFERED;
     /* Keeps the event pipe from spinning and send_timeout from running: the client is not to blame. */
     wev->delayed = 1;

@@ -448,21 +448,14 @@ static ngx_int_t read_body(ngx_http_sluice_ctx_t *ctx) {
 
 static ngx_int_t pause_request(ngx_http_sluice_ctx_t *ctx) {
     ngx_http_request_t *r = ctx->request;
-    ngx_event_t *rev = r->connection->read;
 
     ctx->req = NGX_HTTP_SLUICE_REQ_PAUSED;
     ngx_http_sluice_hold(ctx);
-    r->write_event_handler = ngx_http_request_empty_handler;
     if (!ctx->req_eos && r == r->main && pw_stream_wants_body(ctx->stream.pw, PW_DIR_REQUEST)) {
+        r->write_event_handler = ngx_http_request_empty_handler;
         return read_body(ctx);
     }
-    if (r != r->main) {
-        return NGX_DONE;
-    }
-    r->read_event_handler = ngx_http_test_reading;
-    if (rev->ready) {
-        ngx_post_event(rev, &ngx_posted_events);
-    } else if (ngx_handle_read_event(rev, 0) != NGX_OK) {
+    if (ngx_http_sluice_suspend(r) != NGX_OK) {
         ngx_http_finalize_request(r, NGX_HTTP_INTERNAL_SERVER_ERROR);
     }
     return NGX_DONE;

@@ -1,6 +1,7 @@
 """nginx with the module under test: configuration in a folder of its own, free ports, a log that is checked at the end."""
 
 import atexit
+import contextlib
 import itertools
 import os
 import pathlib
@@ -166,6 +167,15 @@ default_type text/plain;
     def workers_started(self):
         return True
 
+    def worker_pids(self):
+        pid = self.process.pid
+        with open(f"/proc/{pid}/task/{pid}/children") as children:
+            return [int(child) for child in children.read().split()]
+
+    def one_worker(self):
+        """Its pid, once there is one."""
+        return wait_for(self.worker_pids, "a worker")[0]
+
     def reload(self):
         before = self.log().count("gracefully shutting down")
         self.process.send_signal(signal.SIGHUP)
@@ -213,3 +223,15 @@ default_type text/plain;
             if BAD.search(line) and not any(part in line for part in self.allowed)
         ]
         assert not bad, "\n".join(bad[:20]) + "\n" + self.errors()[:6000]
+
+
+@contextlib.contextmanager
+def stopped(pid):
+    """A process that does not run meanwhile: what comes for it comes at once, afterwards."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        status = pathlib.Path(f"/proc/{pid}/status")
+        wait_for(lambda: re.search(r"State:\s+T", status.read_text()), f"{pid} stands still")
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
