@@ -39,8 +39,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     }
     sl_http1_t whole, cut;
     bool to_head = (data[0] & 1) != 0;
-    sl_http1_init(&whole, to_head, 4096, 4096);
-    sl_http1_init(&cut, to_head, 4096, 4096);
+    sl_http1_init(&whole, to_head, 4096, 4096, NULL);
+    sl_http1_init(&cut, to_head, 4096, 4096, NULL);
     sl_status_t one = read_in_pieces(&whole, (const char *)data + 1, size - 1, size);
     sl_status_t two = read_in_pieces(&cut, (const char *)data + 1, size - 1, 1 + (data[0] >> 1) % 17);
     check(one == two);

@@ -17,7 +17,7 @@ static sl_status_t read_all(const char *data, size_t len, size_t step, size_t *n
     sl_resp_t r;
     sl_status_t rc = SL_AGAIN;
     size_t at = 0, used;
-    sl_resp_init(&r, 4096);
+    sl_resp_init(&r, 4096, NULL);
     *n = *ends = 0;
     while (at < len && rc != SL_INVALID) {
         size_t part = len - at < step ? len - at : step;

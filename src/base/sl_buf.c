@@ -8,9 +8,14 @@ void sl_buf_init(sl_buf_t *b, size_t max_bytes) {
     *b = (sl_buf_t){.max = max_bytes};
 }
 
+void sl_buf_init_under(sl_buf_t *b, size_t max_bytes, sl_ceiling_t *ceiling) {
+    *b = (sl_buf_t){.max = max_bytes, .ceiling = ceiling};
+}
+
 void sl_buf_deinit(sl_buf_t *b) {
     free(b->data);
-    *b = (sl_buf_t){.max = b->max};
+    sl_ceiling_give(b->ceiling, b->cap);
+    *b = (sl_buf_t){.max = b->max, .ceiling = b->ceiling};
 }
 
 void sl_buf_reset(sl_buf_t *b) {
@@ -21,6 +26,15 @@ void sl_buf_reset(sl_buf_t *b) {
 static sl_status_t fail(sl_buf_t *b) {
     b->failed = true;
     return SL_NO_MEMORY;
+}
+
+/* Takes the room for *cap bytes from the ceiling; where there is not so much, for what is needed. */
+static bool grow_under(sl_buf_t *b, size_t need, size_t *cap) {
+    sl_ceiling_t *c = b->ceiling;
+    if (c != NULL && c->max != 0 && c->used <= c->max && *cap - b->cap > c->max - c->used) {
+        *cap = need;
+    }
+    return sl_ceiling_take(c, *cap - b->cap);
 }
 
 sl_status_t sl_buf_reserve(sl_buf_t *b, size_t more_bytes) {
@@ -36,8 +50,12 @@ sl_status_t sl_buf_reserve(sl_buf_t *b, size_t more_bytes) {
         cap = cap > SIZE_MAX / 2 ? need : cap * 2;
     }
     cap = cap > b->max ? b->max : cap;
+    if (!grow_under(b, need, &cap)) {
+        return fail(b);
+    }
     char *data = realloc(b->data, cap);
     if (data == NULL) {
+        sl_ceiling_give(b->ceiling, cap - b->cap);
         return fail(b);
     }
     b->data = data;

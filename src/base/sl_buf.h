@@ -6,7 +6,7 @@
 #ifndef SL_BUF_H
 #define SL_BUF_H
 
-#include "sl_types.h"
+#include "sl_ceiling.h"
 
 typedef struct {
     char *data;
@@ -14,11 +14,14 @@ typedef struct {
     size_t cap;
     size_t max; /* bytes; an append that would pass it fails */
     bool failed;
+    sl_ceiling_t *ceiling; /* over this one and others, for its memory; NULL: none */
 } sl_buf_t;
 
 void sl_buf_init(sl_buf_t *b, size_t max_bytes); /* allocates nothing */
-void sl_buf_deinit(sl_buf_t *b);                 /* also after a failure; b may be initialised again */
-void sl_buf_reset(sl_buf_t *b);                  /* empty, keeps the memory, clears `failed` */
+/* With a ceiling that others share, and that outlives the buffer: growing over it fails like growing over max_bytes. */
+void sl_buf_init_under(sl_buf_t *b, size_t max_bytes, sl_ceiling_t *ceiling);
+void sl_buf_deinit(sl_buf_t *b); /* also after a failure; b may be initialised again */
+void sl_buf_reset(sl_buf_t *b);  /* empty, keeps the memory, clears `failed` */
 sl_status_t sl_buf_reserve(sl_buf_t *b, size_t more_bytes);
 sl_status_t sl_buf_append(sl_buf_t *b, const void *data, size_t len);
 sl_status_t sl_buf_append_str(sl_buf_t *b, sl_str_t s);

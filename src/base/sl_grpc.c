@@ -131,7 +131,7 @@ static void message_drop(sl_grpc_stream_t *s) {
     s->conn->received -= s->message.len;
     s->n_prefix = 0;
     sl_buf_deinit(&s->message);
-    sl_buf_init(&s->message, s->conn->limits.message);
+    sl_buf_init_under(&s->message, s->conn->limits.message, s->conn->limits.shared);
 }
 
 static void stream_free(sl_grpc_stream_t *s) {
@@ -351,7 +351,7 @@ static void message_done(sl_grpc_stream_t *s) {
     sl_buf_t message = s->message;
     s->conn->received -= message.len;
     s->n_prefix = 0;
-    sl_buf_init(&s->message, s->conn->limits.message);
+    sl_buf_init_under(&s->message, s->conn->limits.message, s->conn->limits.shared);
     s->conn->events.message(s->user, message.data != NULL ? sl_buf_str(&message) : SL_STR(""));
     if (!s->ended && message.cap <= RETAINED && s->message.data == NULL) {
         s->message = message;
@@ -578,9 +578,9 @@ static sl_grpc_stream_t *stream_new(sl_grpc_t *conn, void *user) {
     }
     s->conn = conn;
     s->user = user;
-    sl_buf_init(&s->text, conn->limits.metadata);
-    sl_buf_init(&s->message, conn->limits.message);
-    sl_buf_init(&s->out, 2 * conn->limits.queued); /* half of it may have been sent */
+    sl_buf_init_under(&s->text, conn->limits.metadata, conn->limits.shared);
+    sl_buf_init_under(&s->message, conn->limits.message, conn->limits.shared);
+    sl_buf_init_under(&s->out, 2 * conn->limits.queued, conn->limits.shared); /* half of it may have been sent */
     s->next = conn->streams;
     s->at = &conn->streams;
     if (s->next != NULL) {

@@ -45,10 +45,11 @@ typedef struct {
 
 /* Ceilings in bytes; zero members mean the default in brackets. */
 typedef struct {
-    size_t message;  /* one message that comes [16 MiB] */
-    size_t received; /* messages that have not come whole, of all streams [64 MiB] */
-    size_t queued;   /* what one stream has not sent yet [16 MiB] */
-    size_t metadata; /* one block of headers or trailers [64 KiB] */
+    size_t message;       /* one message that comes [16 MiB] */
+    size_t received;      /* messages that have not come whole, of all streams [64 MiB] */
+    size_t queued;        /* what one stream has not sent yet [16 MiB] */
+    size_t metadata;      /* one block of headers or trailers [64 KiB] */
+    sl_ceiling_t *shared; /* over what many connections hold [none]; outlives them */
 } sl_grpc_limits_t;
 
 #define SL_GRPC_FIELDS_MAX 256 /* in one block */

@@ -6,11 +6,11 @@ enum { HEAD, BODY, CHUNK_SIZE, CHUNK_EXTENSION, CHUNK_SIZE_LF, CHUNK_DATA, CHUNK
 enum { TO_END, BY_LENGTH, BY_CHUNKS };
 enum { CHUNK_DIGITS_MAX = 15, INFORMATIONAL_MAX = 32 };
 
-void sl_http1_init(sl_http1_t *p, bool to_head, size_t max_head_bytes, size_t max_body_bytes) {
+void sl_http1_init(sl_http1_t *p, bool to_head, size_t max_head_bytes, size_t max_body_bytes, sl_ceiling_t *ceiling) {
     *p = (sl_http1_t){.to_head = to_head};
-    sl_buf_init(&p->head, max_head_bytes);
-    sl_buf_init(&p->tail, max_head_bytes);
-    sl_buf_init(&p->body, max_body_bytes);
+    sl_buf_init_under(&p->head, max_head_bytes, ceiling);
+    sl_buf_init_under(&p->tail, max_head_bytes, ceiling);
+    sl_buf_init_under(&p->body, max_body_bytes, ceiling);
 }
 
 void sl_http1_deinit(sl_http1_t *p) {

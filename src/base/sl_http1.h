@@ -37,8 +37,8 @@ typedef struct {
     bool to_head;          /* the request was HEAD */
 } sl_http1_t;
 
-/* Allocates nothing. */
-void sl_http1_init(sl_http1_t *p, bool to_head, size_t max_head_bytes, size_t max_body_bytes);
+/* Allocates nothing. ceiling: over what many of them hold, NULL: none; outlives p. */
+void sl_http1_init(sl_http1_t *p, bool to_head, size_t max_head_bytes, size_t max_body_bytes, sl_ceiling_t *ceiling);
 void sl_http1_deinit(sl_http1_t *p);
 /* SL_AGAIN: more must come. SL_OK: the response is complete. SL_INVALID, SL_NO_MEMORY (also: over a ceiling): it never will be. */
 sl_status_t sl_http1_feed(sl_http1_t *p, const char *data, size_t len, sl_err_t *err);

@@ -3,7 +3,7 @@
 #define LINE_BYTES_MAX (64 * 1024)
 #define COUNT_MAX ((int64_t)1 << 31)
 #define COMMANDS_MAX 65536
-#define KEEP_BYTES (256 * 1024) /* of a buffer between answers */
+#define KEEP_BYTES (16 * 1024) /* of a buffer between answers */
 
 /* ---- numbers ---- */
 
@@ -27,9 +27,9 @@ static bool to_number(sl_str_t s, int64_t *out) {
 
 /* ---- answers ---- */
 
-void sl_resp_init(sl_resp_t *r, size_t max_bytes) {
+void sl_resp_init(sl_resp_t *r, size_t max_bytes, sl_ceiling_t *ceiling) {
     *r = (sl_resp_t){.pending = 1};
-    sl_buf_init(&r->bytes, max_bytes);
+    sl_buf_init_under(&r->bytes, max_bytes, ceiling);
 }
 
 void sl_resp_deinit(sl_resp_t *r) {
@@ -37,11 +37,8 @@ void sl_resp_deinit(sl_resp_t *r) {
 }
 
 void sl_resp_next(sl_resp_t *r) {
-    size_t max = r->bytes.max;
     if (r->bytes.cap > KEEP_BYTES) {
-        sl_resp_deinit(r);
-        sl_resp_init(r, max);
-        return;
+        sl_buf_deinit(&r->bytes);
     }
     sl_buf_reset(&r->bytes);
     *r = (sl_resp_t){.bytes = r->bytes, .pending = 1};
@@ -118,7 +115,7 @@ static sl_status_t take_line(sl_resp_t *r, sl_str_t line) {
 static sl_status_t feed_bulk(sl_resp_t *r, const char *bytes, size_t len, size_t *used) {
     size_t part = len < r->bulk_left ? len : r->bulk_left;
     if (sl_buf_append(&r->bytes, bytes, part) != SL_OK) {
-        return broken(r, "out of memory");
+        return broken(r, "no room for the answer");
     }
     *used += part;
     r->bulk_left -= part;
@@ -140,7 +137,7 @@ static sl_status_t feed_line(sl_resp_t *r, const char *bytes, size_t len, size_t
         return broken(r, "a line is too long");
     }
     if (sl_buf_append(&r->bytes, bytes, part) != SL_OK) {
-        return broken(r, "the answer is too large");
+        return broken(r, "no room for the answer");
     }
     *used += part;
     if (end == NULL) {

@@ -19,7 +19,8 @@ typedef struct {
     const char *broken; /* what was wrong; NULL: nothing */
 } sl_resp_t;
 
-void sl_resp_init(sl_resp_t *r, size_t max_bytes); /* of one answer */
+/* max_bytes: of one answer. ceiling: over what many of them hold, NULL: none; outlives r. */
+void sl_resp_init(sl_resp_t *r, size_t max_bytes, sl_ceiling_t *ceiling);
 void sl_resp_deinit(sl_resp_t *r);
 /*
  * Takes bytes up to the end of one answer; *used says how many. SL_OK: it is whole, in r->bytes. SL_AGAIN: more has to come. SL_INVALID:

@@ -256,6 +256,9 @@ static void wasm_settings(sl_buf_t *b, const settings_t *s) {
     if (!injects(s, "wasm", "cache_age")) {
         sl_buf_printf(b, "    cache_age %s;\n", settings_get(s, "wasm_cache_age"));
     }
+    if (!injects(s, "wasm", "call_memory_limit")) {
+        sl_buf_printf(b, "    call_memory_limit %s;\n", settings_get(s, "wasm_call_memory_limit"));
+    }
     if (settings_get(s, "wasm_tls_trusted_certificate") != NULL && !injects(s, "wasm", "tls_trusted_certificate")) {
         sl_buf_append_cstr(b, "    tls_trusted_certificate ");
         word(b, settings_get(s, "wasm_tls_trusted_certificate"));

@@ -75,6 +75,7 @@ static const property_t properties[] = {
     {"wasm_call_keepalive", "16", NUMBER, NULL, NULL},
     {"wasm_cache_size", "1g", TOKEN, NULL, NULL},
     {"wasm_cache_age", "30d", TOKEN, NULL, NULL},
+    {"wasm_call_memory_limit", "256m", SIZE, NULL, NULL},
     {"wasm_tls_trusted_certificate", NULL, PATH, NULL, NULL},
     {"wasm_tls_verify", NULL, BOOL, NULL, NULL},
 #define SL_FILTER_OPT(id, field, name, kind, def, values, min, max) {"wasm_" name, NULL, OPTION, NULL, NULL},

@@ -12,6 +12,7 @@ struct mh_grpc_out_s {
     sl_str_t messages[MH_GRPC_MESSAGES]; /* owned */
     size_t bytes;
     uint64_t due_ns; /* monotonic; 0: never */
+    bool full;       /* too much was sent: it ends */
 };
 
 static void out_free(mh_grpc_out_t *g) {
@@ -95,8 +96,14 @@ sl_status_t mh_op_grpc_open(void *worker, void *stream, const pw_grpc_call_t *ca
 }
 
 sl_status_t mh_op_grpc_send(void *worker, void *handle, sl_str_t message) {
-    (void)worker;
-    return add_message(handle, message);
+    mh_t *mh = worker;
+    mh_grpc_out_t *g = handle;
+    sl_status_t rc = g->full ? SL_OK : add_message(g, message);
+    if (rc == SL_AGAIN) {
+        g->full = true;
+        g->due_ns = mh->mono_ns != 0 ? mh->mono_ns : 1;
+    }
+    return rc;
 }
 
 void mh_op_grpc_finish(void *worker, void *handle) {
@@ -182,7 +189,11 @@ mh_grpc_out_t *mh_grpc_due(const mh_t *mh, uint64_t *first_ns) {
 }
 
 void mh_grpc_expire(mh_t *mh, mh_grpc_out_t *g) {
-    close_out(mh, g, 4, SL_STR("the call's time is over"));
+    if (g->full) {
+        close_out(mh, g, 8, SL_STR("too much waits to be sent"));
+    } else {
+        close_out(mh, g, 4, SL_STR("the call's time is over"));
+    }
 }
 
 void mh_grpc_deinit(mh_t *mh) {

@@ -98,7 +98,7 @@ static uint64_t start(pw_vm_t *vm, pw_call_kind_t kind, sl_str_t upstream, sl_st
         return PW_PARSE_FAILURE; /* as an unknown one */
     }
     if (target.own_credentials) {
-        return PW_BAD_ARGUMENT;
+        return PW_INTERNAL_FAILURE; /* SDKs take other statuses for an error of the host */
     }
     if (make_metadata(w, &target, metadata, request) != SL_OK) {
         return PW_INTERNAL_FAILURE;
@@ -197,7 +197,12 @@ uint64_t pw_call_grpc_send(pw_vm_t *vm, const sl_raw_t *a) {
     if (call == NULL) {
         return PW_NOT_FOUND;
     }
-    if (call->local_closed || call->over || w->ops->grpc_send(w->host, call->handle, message) != SL_OK) {
+    if (call->local_closed) {
+        return PW_BAD_ARGUMENT;
+    }
+    /* Whoever has ended the stream meanwhile, the guest cannot know it yet: nothing that it does now is its mistake. */
+    sl_status_t rc = call->over ? SL_OK : w->ops->grpc_send(w->host, call->handle, message);
+    if (rc != SL_OK && rc != SL_AGAIN) {
         return PW_BAD_ARGUMENT;
     }
     if (a[3].u32 != 0) {
@@ -331,8 +336,8 @@ static void unary_closed(pw_root_t *root, pw_call_t *call, uint32_t status, sl_s
     sl_buf_init(&call->message, 0);
     pw_call_free(call);
     if (status == 0 && !has_message) {
-        status = 13; /* INTERNAL */
-        text = SL_STR("the answer has no message");
+        status = message.failed ? 8 : 13; /* RESOURCE_EXHAUSTED, INTERNAL */
+        text = message.failed ? SL_STR("there is no room for the message") : SL_STR("the answer has no message");
     }
     if (status == 0) {
         tell_message(root, token, message.len != 0 ? sl_buf_str(&message) : SL_STR(""));

@@ -30,7 +30,7 @@ pw_call_t *pw_call_new(pw_vm_t *vm, pw_ctx_t *ctx, pw_call_kind_t kind) {
     call->root = ctx->root;
     call->kind = kind;
     call->node.id = next_token(vm, kind);
-    sl_buf_init(&call->message, SIZE_MAX / 2);
+    sl_buf_init_under(&call->message, SIZE_MAX / 2, vm->worker->limits.call_bytes);
     if (!pw_id_map_add(&vm->calls, &call->node)) {
         free(call);
         return NULL;

@@ -179,7 +179,10 @@ typedef struct pw_host_ops_s {
     /* Starts one. SL_NOT_FOUND: no such upstream; SL_INVALID: it cannot be asked so; SL_FAILED: cannot start. stream: on whose
      * behalf, may be NULL, and may go before the call ends. */
     sl_status_t (*grpc_open)(void *worker, void *stream, const pw_grpc_call_t *call, void **handle);
-    /* One more message; not after the half-close. SL_AGAIN: too much is waiting to be sent; it was not taken. */
+    /*
+     * One more message; not after the half-close. SL_OK also for a stream that has ended, and nobody knows it yet. SL_AGAIN: too much is
+     * waiting to be sent; the stream is reset, and its end, with status 8, comes from the event loop.
+     */
     sl_status_t (*grpc_send)(void *worker, void *handle, sl_str_t message);
     void (*grpc_finish)(void *worker, void *handle); /* half-close */
     void (*grpc_cancel)(void *worker, void *handle); /* reset; no events after this, the handle is gone */

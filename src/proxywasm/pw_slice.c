@@ -305,8 +305,15 @@ typedef struct {
     void (*root_fn)(pw_root_t *root);
     pw_event_data_t data;
     sl_arena_t arena;
-    char arg[]; /* with the alignment of the struct */
+    size_t held; /* of what calls may hold */
+    char arg[];  /* with the alignment of the struct */
 } event_t;
+
+static void event_free(event_t *e, pw_worker_t *w) {
+    sl_ceiling_give(w->limits.call_bytes, e->held);
+    sl_arena_deinit(&e->arena);
+    free(e);
+}
 
 static void run_event(void *arg) {
     event_t *e = arg;
@@ -328,8 +335,7 @@ static void run_event(void *arg) {
         }
         pw_root_unref(root);
     }
-    sl_arena_deinit(&e->arena);
-    free(e);
+    event_free(e, w);
     pw_worker_settle(w);
 }
 
@@ -351,8 +357,7 @@ static bool event_run(event_t *e, bool hold) {
     if (pw_job_run(root->vm->worker, engine, run_event, e) != SL_NO_MEMORY) {
         return true;
     }
-    sl_arena_deinit(&e->arena);
-    free(e);
+    event_free(e, root->vm->worker);
     if (hold) {
         pw_root_unref(root);
     }
@@ -410,10 +415,11 @@ bool pw_slice_data_event(pw_root_t *root, pw_event_data_fn fn, const pw_event_da
     e->data_fn = fn;
     e->data = *data;
     if (!copy_data(e)) {
-        sl_arena_deinit(&e->arena);
-        free(e);
+        event_free(e, root->vm->worker);
         return false;
     }
+    e->held = e->arena.used; /* it is here already: what comes later may be refused */
+    sl_ceiling_hold(root->vm->worker->limits.call_bytes, e->held);
     return event_run(e, true);
 }
 

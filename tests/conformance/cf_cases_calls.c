@@ -6,6 +6,9 @@
 #define PING "'*1\\r\\n$4\\r\\nPING\\r\\n'"
 #define GET "{:method=GET,:path=/x,:authority=up}"
 
+#define SEND_4 "call proxy_grpc_send 6 'm' 0; call proxy_grpc_send 6 'm' 0; call proxy_grpc_send 6 'm' 0; call proxy_grpc_send 6 'm' 0; "
+#define SEND_16 SEND_4 SEND_4 SEND_4 SEND_4 /* memhost keeps 64 */
+
 const cf_case_t cf_cases_calls[] = {
     /* ---- log, time, timers ---- */
     {"proxy_log", "writes a line at each level", 0,
@@ -161,8 +164,8 @@ const cf_case_t cf_cases_calls[] = {
     {"proxy_grpc_call", "takes a serialized GrpcService of google_grpc, with TLS", 0,
      "call proxy_grpc_call '\\x12\\x0f\\n\\x09host:8443\\x12\\x02\\n\\0' 's' 'm' null 'x' 0 &t; host run; expect grpc upstream "
      "'host:8443'; expect grpc tls 1"},
-    {"proxy_grpc_call", "answers BadArgument for a service with credentials of its own", 0,
-     "call proxy_grpc_call '\\x12\\x11\\n\\x06host:1\\x12\\x07\\n\\x05\\n\\x03\\x1a\\x01c' 's' 'm' null 'x' 0 &t = 2"},
+    {"proxy_grpc_call", "answers InternalFailure for a service with credentials of its own", 0,
+     "call proxy_grpc_call '\\x12\\x11\\n\\x06host:1\\x12\\x07\\n\\x05\\n\\x03\\x1a\\x01c' 's' 'm' null 'x' 0 &t = 10"},
     {"proxy_grpc_call", "takes a scheme in front of the name", 0,
      "call proxy_grpc_call 'grpcs://host:1' 's' 'm' null 'x' 0 &t; host run; expect grpc upstream 'host:1'; expect grpc tls 1"},
     {"proxy_grpc_call", "encodes values of -bin names, unless they are", 0,
@@ -201,6 +204,9 @@ const cf_case_t cf_cases_calls[] = {
     {"proxy_grpc_send", "answers BadArgument after the half-close", 0,
      "call proxy_grpc_stream 'up' 'pkg.Service' 'Method' null &t; call proxy_grpc_send 6 'one' 1; call proxy_grpc_send 6 'two' 0 = 2; host "
      "run; expect grpc messages 1"},
+    {"proxy_grpc_send", "answers Ok when too much would wait, and ends the stream with ResourceExhausted", 0,
+     "call proxy_grpc_stream 'up' 'pkg.Service' 'Method' null &t; " SEND_16 SEND_16 SEND_16 SEND_16 SEND_4 "at GRPCC; args 1 6 8; call "
+     "proxy_get_status &c &p &n; u32 c = 8; show p n = 'too much waits to be sent'; host run; host advance 1; expect grpcs 0"},
     {"proxy_grpc_send", "may be used from inside of the stream's events", 0,
      "call proxy_grpc_stream 'up' 'pkg.Service' 'Method' null &t; at GRPCR; call proxy_grpc_send 6 'pong' 1; host grpc headers; host grpc "
      "message 'ping'; expect grpc sent 0 'pong'; expect grpc finished 1"},

@@ -239,3 +239,77 @@ def test_filters_with_different_vm_ids_do_not_see_each_other(start):
     # Who knows the name of a queue and its vm_id may use it, as in Envoy; metrics are of the process.
     assert run("/b", "queue_resolve one q", "status").get("x-status") == "0"
     assert run("/b", "metric counter c", "metric_get x-m").get("x-m") == "5"
+
+
+# ---- what all calls hold together ----
+
+
+def parallel(n, one):
+    threads = [threading.Thread(target=one, args=(i,)) for i in range(n)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def call_bytes(nginx):
+    return metric(nginx, 'sluice_call_bytes{worker="0"}')
+
+
+def failed(nginx, kind, reason="memory limit"):
+    return metric(nginx, f'sluice_calls_failed_total{{kind="{kind}",reason="{reason}",filter="probe"}}')
+
+
+def test_many_slow_answers_stay_under_the_ceiling(start):
+    """40 answers of 1 MiB, each of which stops before its end: some are kept, the others fail, the worker does not grow."""
+    size, go_on = 1 << 20, threading.Event()
+
+    def serve(connection):
+        connection.request()
+        connection.send(OK + b"Content-Length: %d\r\n\r\n" % size + b"x" * (size - 1))
+        go_on.wait(30)
+        connection.send(b"x")
+
+    results = []
+    with RawServer(serve) as server:
+        nginx = start(wasm="call_memory_limit 8m;")
+        call(nginx, server, 1)
+        before = rss_kb(nginx)
+        thread = threading.Thread(target=parallel, args=(40, lambda _: results.append(call(nginx, server, 60000))))
+        thread.start()
+        # Answers whose memory is doubled over the room that is left get what they need: all but the last part of the room is used.
+        wait_for(lambda: failed(nginx, "http") >= 31 and call_bytes(nginx) > 4 << 20, "the others have failed", 20)
+        assert call_bytes(nginx) <= 8 << 20
+        assert rss_kb(nginx) - before < 24 * 1024
+        go_on.set()
+        thread.join()
+        wait_for(lambda: call_bytes(nginx) == 0, "nothing is held any more")
+        whole = [r for r in results if r.get("x-call") == "200" and r.get("x-size") == str(size)]
+        none = [r for r in results if r.get("x-n") == "0"]
+        assert 4 <= len(whole) <= 9 and len(whole) + len(none) == 40
+        assert nginx.log_lines("call_memory_limit")
+        assert call(nginx, server, 60000).get("x-call") == "200"
+
+
+def test_a_request_for_which_there_is_no_room_is_refused(start):
+    with RawServer(lambda connection: connection.request() and connection.answer()) as server:
+        nginx = start(wasm="call_memory_limit 4k;")
+
+        def status(size):
+            return http1.get(nginx.port(), "/", probe.do(f"response_headers: http_call 127.0.0.1:{server.port} a /x 5000 body={'x' * size}", "response_headers: status x-s")).get("x-s")
+
+        assert (status(6000), status(1000)) == ("10", "0")
+        assert failed(nginx, "http") == 1 and server.connections <= 1
+        assert nginx.log_lines("no room for a call")
+        wait_for(lambda: call_bytes(nginx) == 0, "nothing is held any more")
+
+
+def test_wasmx_is_told_of_no_room_as_of_a_reader_that_failed(start):
+    with answering(OK + b"Content-Length: 100000\r\n\r\n" + b"x" * 100000) as server:
+        nginx = start("call_response: get@call :dispatch_status x-d", extra="proxy_wasm_dialect wasmx;", wasm="call_memory_limit 64k;")
+        assert call(nginx, server).get("x-d") == "reader failure"
+
+
+def test_without_a_ceiling_everything_is_kept(start):
+    with answering(OK + b"Content-Length: 1000000\r\n\r\n" + b"x" * 1000000) as server:
+        assert call(start(wasm="call_memory_limit 0;"), server).get("x-size") == "1000000"

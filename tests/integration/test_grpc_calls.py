@@ -130,6 +130,46 @@ def test_a_message_over_the_limit_is_refused(calls, client, peer):
     assert ask(nginx, client, call("Echo", "still", "named"), PAUSE).get("x-answer") == "still"
 
 
+# ---- too much at once ----
+
+
+def flood(n, size, last=0):
+    return [f"request_headers: grpc_stream named {SERVICE} Chat", *[f"request_headers: grpc_send {last} {'m' * size}"] * n]
+
+
+def test_a_stream_that_is_sent_too_much_is_closed_and_no_send_fails(calls, client, peer):
+    """An SDK's filter takes any other status for an error that cannot be, and traps."""
+    nginx = calls(*UNARY, "quiet", wasm="call_memory_limit 4k;")
+    lines = (*flood(18, 300), "request_headers: log sent $statuses", PAUSE)
+    response = ask(nginx, client, *lines)
+    assert (response.get("x-closed"), response.get("x-text")) == ("8", "too much waits to be sent")
+    nginx.wait_log("sent " + ",".join("0" * 19))
+    assert ask(nginx, client, *lines).get("x-closed") == "8"  # what the first one held is free again
+
+
+def test_a_stream_that_was_sent_too_much_may_be_cancelled_or_left(calls, client, peer):
+    nginx = calls("grpc_close: log told $code", "quiet", wasm="call_memory_limit 4k;")
+    for end in ("grpc_cancel", "grpc_close", "reply 200 done"):
+        assert ask(nginx, client, *flood(18, 300), f"request_headers: {end}").status == 200
+    nginx.wait_log("told 8", 2)
+    assert len(nginx.log_lines("told")) == 2
+
+
+@pytest.mark.parametrize("target", ["grpc_call", "grpc_stream"])
+def test_an_answer_for_which_there_is_no_room_has_a_status(calls, client, peer, target):
+    stream = (f"request_headers: grpc_stream named {SERVICE} Big", "request_headers: grpc_send 1 1000000")
+    nginx = calls(*UNARY, "quiet", wasm="call_memory_limit 512k;")
+    response = ask(nginx, client, *([call("Big", "1000000")] if target == "grpc_call" else stream), PAUSE)
+    assert (response.get("x-closed"), response.get("x-text")) == ("8", "there is no room for the message")
+
+
+def test_a_call_for_which_there_is_no_room_is_refused(calls, client, peer):
+    nginx = calls(*UNARY, "quiet", wasm="call_memory_limit 4k;")
+    assert ask(nginx, client, call("Echo", "m" * 2500), "request_headers: status x-s").get("x-s") == "10"
+    assert ask(nginx, client, call("Echo", "m"), PAUSE).get("x-answer") == "m"
+    assert nginx.log_lines("no room for a call")
+
+
 def test_calls_share_a_connection(calls, client, peer):
     nginx = calls(*UNARY, extra="")
     with client.Connection(port(nginx, client)) as c:
@@ -395,6 +435,17 @@ def test_a_rust_filter_talks_on_a_stream(nginx, client, peer, upstream):
     assert heard.startswith("ONE TWO THREE after ") and int(heard.rsplit(" ", 1)[1]) >= 2
     failed = client.get(port(nginx, client), "/bytes/3", [("x-say", "one fail")])
     assert (failed.status, failed.get("x-grpc-status"), failed.body) == (502, "9", b"as you wished")
+
+
+def test_a_rust_filter_that_sends_too_much_is_told_so(nginx, client, peer, upstream):
+    name = "style_rust_grpc_stream"
+    if not filter_path(name).exists():
+        pytest.skip("not built, this machine has no toolchain for it")
+    servers = f"server {{ listen 127.0.0.1:@PORT@; listen 127.0.0.1:@PORT2@ http2; proxy_wasm {name}; location / {{ proxy_pass http://127.0.0.1:{upstream.port}; }} }}"
+    nginx.start(servers, http=f"upstream chat {{ server 127.0.0.1:{peer.port}; }}", wasm=f"module {name} {filter_path(name)};")
+    failed = client.get(port(nginx, client), "/bytes/3", [("x-say", "one"), ("x-flood", "20")])
+    assert (failed.status, failed.get("x-grpc-status"), failed.body) == (502, "8", b"too much waits to be sent")
+    assert not nginx.log_lines("trap in")
 
 
 # ---- TLS ----

@@ -98,6 +98,25 @@ def test_binary_and_large_values_pass(calls, redis):
     assert (response.get("x-size"), response.get("x-sum")) == (str(len(frame)), f"{fnv:08x}")
 
 
+def test_an_answer_for_which_there_is_no_room_is_a_failure(calls, redis):
+    nginx = calls(f"{at(redis)} 5000", lines=("redis_response: note x-status $code", "redis_response: resume"), wasm="call_memory_limit 256k;", extra="location /metrics { sluice_metrics; }")
+    redis.ask(b"SET", b"big", b"x" * 300000)
+    redis.ask(b"SET", b"small", b"x" * 100)
+    for _ in range(2):
+        ask(nginx, http1, request(at(redis), "GET", "big"), PAUSE)
+        ask(nginx, http1, request(at(redis), "GET", "small"), PAUSE)
+    text = http1.get(nginx.port(), "/metrics").text
+    assert 'sluice_calls_failed_total{kind="redis",reason="memory limit",filter="probe"} 2' in text
+    assert 'sluice_calls_total{kind="redis",filter="probe"} 4' in text
+
+
+def test_a_request_for_which_there_is_no_room_is_refused(calls, redis):
+    nginx = calls(f"{at(redis)} 5000", wasm="call_memory_limit 2k;")
+    response = ask(nginx, http1, request(at(redis), "SET", "k", "x" * 3000), "request_headers: status x-s", "request_headers: reply 200 done")
+    assert response.get("x-s") == "10"
+    assert ask(nginx, http1, request(at(redis), "SET", "k", "v"), PAUSE).get("x-answer").startswith("+OK")
+
+
 def test_several_commands_have_one_answer(calls, client, redis):
     nginx = calls(f"{at(redis)} 5000", lines=("redis_response: note x-size $size", "redis_response: resume"))
     text = "*1\\r\\n$5\\r\\nMULTI\\r\\n*3\\r\\n$3\\r\\nSET\\r\\n$1\\r\\nk\\r\\n$1\\r\\nv\\r\\n*1\\r\\n$4\\r\\nEXEC\\r\\n"

@@ -121,6 +121,8 @@ typedef struct {
     ngx_bufs_t socket_large_buffers;
     ngx_int_t call_keepalive; /* connections of calls that wait, for each destination; 0: none */
     ngx_msec_t call_keepalive_timeout;
+    size_t call_memory_limit; /* bytes that the calls of a worker hold together; 0: any number */
+    sl_ceiling_t call_bytes;  /* in a worker */
     ngx_str_t tls_trusted_certificate;
     ngx_flag_t tls_verify_cert, tls_verify_host, tls_no_verify_warn;
     ngx_flag_t lua_resolver, log_dispatch_errors;

@@ -8,6 +8,7 @@
 
 #include "sh_prometheus.h"
 
+#define CALL_METRIC "sluice_call_bytes"
 #define HOLD_METRIC "sluice_guest_longest_hold_microseconds"
 
 typedef enum { COUNTER = SH_COUNTER, GAUGE = SH_GAUGE } kind_t;
@@ -112,6 +113,21 @@ void ngx_sluice_memory(void *worker, uint64_t used, uint64_t peak, uint64_t limi
     }
 }
 
+void ngx_sluice_call_bytes_changed(void *scf, size_t used) {
+    static uint32_t id;
+    sh_metrics_t *ms = zone_of(scf);
+
+    if (ms == NULL || goes()) {
+        return;
+    }
+    if (id == 0) {
+        id = define(ms, GAUGE, SL_STR(""), CALL_METRIC, NULL);
+    }
+    if (id != 0) {
+        (void)sh_metric_record(ms, id, used);
+    }
+}
+
 static ngx_uint_t ends_with(sl_str_t s, sl_str_t end) {
     return s.len >= end.len && ngx_memcmp(s.data + s.len - end.len, end.data, end.len) == 0;
 }
@@ -182,6 +198,8 @@ void ngx_sluice_numbers_render(ngx_sluice_conf_t *scf, sl_buf_t *out) {
     }
     sh_prometheus_head(out, HOLD_METRIC, "gauge", "The longest time that a turn of a worker's event loop took, of those with guests.");
     render_metric(ms, HOLD_METRIC, out);
+    sh_prometheus_head(out, CALL_METRIC, "gauge", "Bytes that the calls of a worker hold: requests, and answers as far as they have come.");
+    render_metric(ms, CALL_METRIC, out);
 }
 
 void ngx_sluice_numbers_each(ngx_sluice_conf_t *scf, ngx_sluice_number_each_pt each, void *ud) {

@@ -43,6 +43,10 @@ typedef enum { NGX_SLUICE_CALL_STARTED, NGX_SLUICE_CALL_ENDED, NGX_SLUICE_CALL_F
 /* kind: "http", "grpc", "redis". reason: of a failure, without a colon; else NULL. */
 void ngx_sluice_call_note(ngx_sluice_conf_t *scf, pw_root_t *root, const char *kind, ngx_sluice_call_note_e note, const char *reason);
 
+#define NGX_SLUICE_CALL_NO_ROOM "memory limit" /* a reason of failures */
+/* A call that was not begun for want of memory, or of room under call_memory_limit: counted as one that failed, and logged at times. */
+void ngx_sluice_call_refused(ngx_sluice_conf_t *scf, pw_root_t *root, const char *kind);
+
 /* For operators: metrics of filters, calls out, then what is in the zones, as text for Prometheus. */
 sl_status_t ngx_sluice_state_render(ngx_sluice_conf_t *scf, sl_buf_t *out);
 /* With labels that are part of the names of filters' metrics (sh_prometheus.h). */
@@ -59,5 +63,6 @@ typedef void (*ngx_sluice_number_each_pt)(void *ud, sl_str_t filter, sl_str_t me
 void ngx_sluice_numbers_each(ngx_sluice_conf_t *scf, ngx_sluice_number_each_pt each, void *ud);
 void ngx_sluice_numbers_render(ngx_sluice_conf_t *scf, sl_buf_t *out);
 void ngx_sluice_numbers_start(ngx_sluice_conf_t *scf);
+void ngx_sluice_call_bytes_changed(void *scf, size_t used); /* of sl_ceiling_t */
 
 #endif

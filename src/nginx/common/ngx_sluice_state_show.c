@@ -216,6 +216,19 @@ void ngx_sluice_call_note(ngx_sluice_conf_t *scf, pw_root_t *root, const char *k
     }
 }
 
+void ngx_sluice_call_refused(ngx_sluice_conf_t *scf, pw_root_t *root, const char *kind) {
+    static time_t complained;
+
+    ngx_sluice_call_note(scf, root, kind, NGX_SLUICE_CALL_STARTED, NULL);
+    ngx_sluice_call_note(scf, root, kind, NGX_SLUICE_CALL_ENDED, NULL);
+    ngx_sluice_call_note(scf, root, kind, NGX_SLUICE_CALL_FAILED, NGX_SLUICE_CALL_NO_ROOM);
+    if (complained != ngx_time()) {
+        complained = ngx_time();
+        ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0, "[proxy-wasm] no room for a call of \"%*s\": those in flight hold %uz bytes",
+                      pw_filter_name(pw_root_filter(root)).len, pw_filter_name(pw_root_filter(root)).data, scf->call_bytes.used);
+    }
+}
+
 /* Cuts the text before the next colon off the front. */
 static sl_str_t next_part(sl_str_t *rest) {
     const char *colon = memchr(rest->data, ':', rest->len);

@@ -38,6 +38,7 @@ static ngx_command_t commands[] = {
     SLOT("socket_large_buffers", NGX_CONF_TAKE2, ngx_conf_set_bufs_slot, socket_large_buffers),
     SLOT("call_keepalive", NGX_CONF_TAKE1, ngx_conf_set_num_slot, call_keepalive),
     SLOT("call_keepalive_timeout", NGX_CONF_TAKE1, ngx_conf_set_msec_slot, call_keepalive_timeout),
+    SLOT("call_memory_limit", NGX_CONF_TAKE1, ngx_conf_set_size_slot, call_memory_limit),
     SLOT("tls_trusted_certificate", NGX_CONF_TAKE1, ngx_conf_set_str_slot, tls_trusted_certificate),
     SLOT("tls_verify_cert", NGX_CONF_FLAG, ngx_conf_set_flag_slot, tls_verify_cert),
     SLOT("tls_verify_host", NGX_CONF_FLAG, ngx_conf_set_flag_slot, tls_verify_host),
@@ -84,6 +85,7 @@ void ngx_sluice_wasm_conf_init(ngx_sluice_conf_t *scf) {
     scf->socket_read_timeout = NGX_CONF_UNSET_MSEC;
     scf->call_keepalive = NGX_CONF_UNSET;
     scf->call_keepalive_timeout = NGX_CONF_UNSET_MSEC;
+    scf->call_memory_limit = NGX_CONF_UNSET_SIZE;
     scf->socket_buffer_size = NGX_CONF_UNSET_SIZE;
     scf->socket_buffer_reuse = NGX_CONF_UNSET;
     scf->tls_verify_cert = NGX_CONF_UNSET;
@@ -102,6 +104,7 @@ static void defaults_of_calls(ngx_sluice_conf_t *scf) {
     ngx_conf_init_msec_value(scf->socket_read_timeout, 60000);
     ngx_conf_init_value(scf->call_keepalive, 16);
     ngx_conf_init_msec_value(scf->call_keepalive_timeout, 60000);
+    ngx_conf_init_size_value(scf->call_memory_limit, 256 * 1024 * 1024);
     ngx_conf_init_size_value(scf->socket_buffer_size, 1024);
     ngx_conf_init_value(scf->socket_buffer_reuse, 1);
     if (scf->socket_large_buffers.num == 0) {

@@ -298,6 +298,8 @@ pw_worker_t *ngx_sluice_worker(ngx_sluice_conf_t *scf) {
 
     if (scf->worker == NULL) {
         ngx_sluice_state_start(scf);
+        scf->call_bytes = (sl_ceiling_t){.max = scf->call_memory_limit, .changed = ngx_sluice_call_bytes_changed, .ud = scf};
+        lim.call_bytes = &scf->call_bytes;
         scf->worker = pw_worker_new(&ngx_sluice_ops, scf, &lim);
         if (ngx_sluice_engine(scf) != NULL) {
             ngx_log_error(NGX_LOG_INFO, scf->cycle->log, 0, "[wasm] isolation of requests: written pages are found by %s",

@@ -21,6 +21,7 @@ static void call_free(ngx_http_sluice_call_t *call) {
     if (call->done.posted) {
         ngx_delete_posted_event(&call->done);
     }
+    sl_buf_deinit(&call->request);
     sl_http1_deinit(&call->response);
     ngx_destroy_pool(call->pool);
 }
@@ -56,7 +57,8 @@ void ngx_http_sluice_call_answered(ngx_http_sluice_call_t *call) {
 
 /* ---- telling the filter ------------------------------------------------------------------------------------------------------------ */
 
-static const char *const failures[] = {"timeout", "broken connection", "tls handshake failure", "resolver failure", "reader failure"};
+static const char *const failures[] = {"timeout",          "broken connection", "tls handshake failure",
+                                       "resolver failure", "reader failure",    "reader failure"};
 
 /* Envoy's router answers in place of an upstream that does not; its filters expect that. */
 static void tell_failure(ngx_http_sluice_call_t *call) {
@@ -70,7 +72,7 @@ static void tell_failure(ngx_http_sluice_call_t *call) {
         headers[0].value = SL_STR("504");
         headers[2].value = SL_STR("24");
         response.body = SL_STR("upstream request timeout");
-    } else if (call->failure == NGX_HTTP_SLUICE_CALL_READER) {
+    } else if (call->failure == NGX_HTTP_SLUICE_CALL_READER || call->failure == NGX_HTTP_SLUICE_CALL_NO_ROOM) {
         response = (pw_call_response_t){.failed = true, .failure = failures[call->failure]};
     } else {
         response.body = SL_STR("upstream connect error or disconnect/reset before headers. reset reason: connection failure");
@@ -110,7 +112,8 @@ static void done_handler(ngx_event_t *event) {
 
     ngx_sluice_call_note(call->scf, call->root, "http", NGX_SLUICE_CALL_ENDED, NULL);
     if (call->failed) {
-        ngx_sluice_call_note(call->scf, call->root, "http", NGX_SLUICE_CALL_FAILED, failures[call->failure]);
+        ngx_sluice_call_note(call->scf, call->root, "http", NGX_SLUICE_CALL_FAILED,
+                             call->failure == NGX_HTTP_SLUICE_CALL_NO_ROOM ? NGX_SLUICE_CALL_NO_ROOM : failures[call->failure]);
         tell_failure(call);
     } else {
         tell_response(call);
@@ -143,6 +146,7 @@ static ngx_http_sluice_call_t *call_new(ngx_sluice_conf_t *scf, const pw_http_ca
     call->root = request->root;
     call->wasmx = pw_filter_dialect(pw_root_filter(request->root)) == SL_DIALECT_WASMX;
     call->token = request->token;
+    sl_buf_init_under(&call->request, SIZE_MAX / 2, &scf->call_bytes);
     call->done.handler = done_handler;
     call->done.data = call;
     call->done.log = call->log;
@@ -215,12 +219,15 @@ sl_status_t ngx_http_sluice_http_call(void *worker, void *stream, const pw_http_
     }
     settings_of(call, stream, request->timeout_ms);
     rc = ngx_http_sluice_call_write(call, request);
-    sl_http1_init(&call->response, call->to_head, HEAD_BYTES_MAX, BODY_BYTES_MAX);
+    sl_http1_init(&call->response, call->to_head, HEAD_BYTES_MAX, BODY_BYTES_MAX, &scf->call_bytes);
     if (rc == SL_OK) {
         rc = find_and_connect(call, request->upstream, stream);
     }
     if (rc != SL_OK) {
         call_free(call);
+        if (rc == SL_NO_MEMORY) {
+            ngx_sluice_call_refused(scf, request->root, "http");
+        }
         return rc;
     }
     if (request->timeout_ms != 0 && !call->wasmx && !call->finished) {

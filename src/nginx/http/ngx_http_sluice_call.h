@@ -18,7 +18,8 @@ typedef enum {
     NGX_HTTP_SLUICE_CALL_BROKEN,
     NGX_HTTP_SLUICE_CALL_TLS,
     NGX_HTTP_SLUICE_CALL_RESOLVER,
-    NGX_HTTP_SLUICE_CALL_READER
+    NGX_HTTP_SLUICE_CALL_READER,
+    NGX_HTTP_SLUICE_CALL_NO_ROOM /* for its answer; filters are told the same as of a reader's failure */
 } ngx_http_sluice_call_failure_e;
 
 typedef struct {
@@ -34,7 +35,8 @@ typedef struct {
     ngx_connection_t *connection; /* when it can be written to */
     ngx_str_t key;                /* of it, for the next call */
 
-    ngx_buf_t *request;
+    sl_buf_t request; /* its bytes */
+    size_t sent;      /* of them */
     sl_http1_t response;
     ngx_event_t timeout; /* of the whole exchange */
     ngx_event_t done;    /* the answer, or the failure, from the event loop */
@@ -56,7 +58,7 @@ typedef struct {
 void ngx_http_sluice_call_fail(ngx_http_sluice_call_t *call, ngx_http_sluice_call_failure_e failure, const char *why);
 void ngx_http_sluice_call_answered(ngx_http_sluice_call_t *call);
 
-/* ngx_http_sluice_call_request.c: SL_INVALID: something cannot stand in a request. */
+/* ngx_http_sluice_call_request.c: SL_INVALID: something cannot stand in a request. SL_NO_MEMORY: also over the ceiling of all calls. */
 sl_status_t ngx_http_sluice_call_write(ngx_http_sluice_call_t *call, const pw_http_call_t *request);
 
 /* ngx_http_sluice_call_io.c: sends the request, on a connection that waits or on a new one; fails the call when there is none. */

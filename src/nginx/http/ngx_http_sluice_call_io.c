@@ -18,7 +18,7 @@ void ngx_http_sluice_call_close(ngx_http_sluice_call_t *call) {
 void ngx_http_sluice_call_leave(ngx_http_sluice_call_t *call) {
     ngx_connection_t *c = call->connection;
 
-    if (c == NULL || !call->keep || !call->response.keepalive || call->response.excess != 0 || call->request->pos != call->request->last) {
+    if (c == NULL || !call->keep || !call->response.keepalive || call->response.excess != 0 || call->sent != call->request.len) {
         ngx_http_sluice_call_close(call);
         return;
     }
@@ -34,7 +34,7 @@ static void broken(ngx_http_sluice_call_t *call, const char *why) {
     }
     call->reused = 0;
     ngx_http_sluice_call_close(call);
-    call->request->pos = call->request->start;
+    call->sent = 0;
     ngx_http_sluice_dial(&call->dial);
 }
 
@@ -42,6 +42,7 @@ static void broken(ngx_http_sluice_call_t *call, const char *why) {
 
 /* What has come was the end of the answer, or it was not one. NGX_AGAIN: more may come. */
 static ngx_int_t take(ngx_http_sluice_call_t *call, u_char *bytes, size_t n) {
+    uint64_t refused = call->scf->call_bytes.refused;
     sl_status_t rc;
     sl_err_t err;
 
@@ -56,6 +57,8 @@ static ngx_int_t take(ngx_http_sluice_call_t *call, u_char *bytes, size_t n) {
     }
     if (rc == SL_OK) {
         ngx_http_sluice_call_answered(call);
+    } else if (call->scf->call_bytes.refused != refused) {
+        ngx_http_sluice_call_fail(call, NGX_HTTP_SLUICE_CALL_NO_ROOM, "no room for its answer, see \"call_memory_limit\"");
     } else {
         ngx_http_sluice_call_fail(call, n == 0 && call->response.status == 0 ? NGX_HTTP_SLUICE_CALL_BROKEN : NGX_HTTP_SLUICE_CALL_READER,
                                   err.text);
@@ -101,7 +104,7 @@ static void write_handler(ngx_event_t *wev) {
 
     if (wev->timedout) {
         ngx_http_sluice_call_fail(call, NGX_HTTP_SLUICE_CALL_TIMEOUT, "timed out writing");
-    } else if (call->request->pos < call->request->last) {
+    } else if (call->sent < call->request.len) {
         write_all(call);
     }
 }
@@ -109,15 +112,14 @@ static void write_handler(ngx_event_t *wev) {
 /* NGX_OK: all of it has gone; NGX_AGAIN: the rest goes later. */
 static ngx_int_t send_request(ngx_http_sluice_call_t *call) {
     ngx_connection_t *c = call->connection;
-    ngx_buf_t *b = call->request;
     ssize_t n;
 
-    while (b->pos < b->last) {
-        n = c->send(c, b->pos, (size_t)(b->last - b->pos));
+    while (call->sent < call->request.len) {
+        n = c->send(c, (u_char *)call->request.data + call->sent, call->request.len - call->sent);
         if (n == NGX_ERROR || n == NGX_AGAIN) {
             return n;
         }
-        b->pos += n;
+        call->sent += (size_t)n;
     }
     return NGX_OK;
 }

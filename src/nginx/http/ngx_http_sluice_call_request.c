@@ -53,8 +53,19 @@ static ngx_uint_t says_length(const ngx_http_sluice_call_t *call, const pw_http_
            sl_str_eq(method, SL_STR("PATCH"));
 }
 
+/* Enough for most requests: their memory is got at once. */
+static size_t size_of(const pw_http_call_t *request) {
+    size_t size = request->body.len + 256;
+
+    for (size_t i = 0; i < request->n_headers; i++) {
+        size += request->headers[i].key.len + request->headers[i].value.len + 4;
+    }
+    return size;
+}
+
 static void put_request(sl_buf_t *out, const ngx_http_sluice_call_t *call, const pw_http_call_t *request, sl_str_t method, sl_str_t path,
                         sl_str_t authority) {
+    (void)sl_buf_reserve(out, size_of(request));
     (void)sl_buf_printf(out, "%.*s %.*s HTTP/1.1\r\nHost: %.*s\r\n", SL_FMT(method), SL_FMT(path), SL_FMT(authority));
     if (!call->keep) {
         (void)sl_buf_append_cstr(out, "Connection: close\r\n");
@@ -82,9 +93,6 @@ static void put_request(sl_buf_t *out, const ngx_http_sluice_call_t *call, const
 
 sl_status_t ngx_http_sluice_call_write(ngx_http_sluice_call_t *call, const pw_http_call_t *request) {
     sl_str_t method = find(request, ":method"), path = find(request, ":path"), authority = find(request, ":authority");
-    sl_status_t rc = SL_NO_MEMORY;
-    sl_buf_t out;
-
     if (authority.len == 0) {
         authority = request->upstream;
     }
@@ -95,15 +103,6 @@ sl_status_t ngx_http_sluice_call_write(ngx_http_sluice_call_t *call, const pw_ht
     call->to_head = sl_str_eq(method, SL_STR("HEAD"));
     call->once = sl_str_eq(method, SL_STR("POST")) || sl_str_eq(method, SL_STR("PATCH"));
     call->keep = !call->wasmx && call->scf->call_keepalive != 0;
-    sl_buf_init(&out, SIZE_MAX / 2);
-    put_request(&out, call, request, method, path, authority);
-    if (!out.failed) {
-        call->request = ngx_create_temp_buf(call->pool, out.len);
-        if (call->request != NULL) {
-            call->request->last = ngx_cpymem(call->request->pos, out.data, out.len);
-            rc = ngx_http_sluice_server_name(call->pool, authority, &call->dial.server_name);
-        }
-    }
-    sl_buf_deinit(&out);
-    return rc;
+    put_request(&call->request, call, request, method, path, authority);
+    return call->request.failed ? SL_NO_MEMORY : ngx_http_sluice_server_name(call->pool, authority, &call->dial.server_name);
 }

@@ -8,9 +8,13 @@
 /* ---- events ------------------------------------------------------------------------------------------------------------------------ */
 
 static void call_free(ngx_http_sluice_grpc_call_t *call) {
+    if (call->timeout.posted) {
+        ngx_delete_posted_event(&call->timeout);
+    }
     if (call->timeout.timer_set) {
         ngx_del_timer(&call->timeout);
     }
+    sl_ceiling_give(&call->session->scf->call_bytes, call->held);
     ngx_destroy_pool(call->pool);
 }
 
@@ -92,10 +96,15 @@ static void on_closed(void *user, uint32_t status, sl_str_t text, bool unprocess
 
 const sl_grpc_events_t ngx_http_sluice_grpc_events = {.metadata = on_metadata, .message = on_message, .closed = on_closed};
 
+/* The time is over, or it was posted by send. */
 static void timeout_handler(ngx_event_t *event) {
     ngx_connection_t *shape = event->data;
     ngx_http_sluice_grpc_call_t *call = shape->data;
 
+    if (call->full) {
+        tell_closed(call, SL_GRPC_RESOURCE_EXHAUSTED, SL_STR("too much waits to be sent"));
+        return;
+    }
     sl_grpc_reset(call->stream);
     ngx_http_sluice_grpc_session_post(call->session);
     tell_closed(call, SL_GRPC_DEADLINE_EXCEEDED, SL_STR("the call's time is over"));
@@ -152,18 +161,32 @@ static ngx_int_t keep(ngx_pool_t *pool, const pw_grpc_call_t *request, pw_grpc_c
     return NGX_OK;
 }
 
+/* What a call keeps beside the messages on their way: nghttp2 its headers, this side what it needs to ask again. */
+static size_t bytes_of(const pw_grpc_call_t *request) {
+    size_t n = request->service.len + request->method.len + request->authority.len;
+
+    for (size_t i = 0; i < request->n_metadata; i++) {
+        n += request->metadata[i].key.len + request->metadata[i].value.len;
+    }
+    return n + (request->unary && request->message.len <= AGAIN_BYTES_MAX ? n + request->message.len : 0);
+}
+
 static ngx_http_sluice_grpc_call_t *call_new(ngx_http_sluice_grpc_session_t *session, const pw_grpc_call_t *request) {
-    ngx_pool_t *pool = ngx_create_pool(1024, session->log);
+    sl_ceiling_t *ceiling = &session->scf->call_bytes;
+    ngx_uint_t room = sl_ceiling_take(ceiling, bytes_of(request));
+    ngx_pool_t *pool = room ? ngx_create_pool(1024, session->log) : NULL;
     ngx_http_sluice_grpc_call_t *call = pool != NULL ? ngx_pcalloc(pool, sizeof(ngx_http_sluice_grpc_call_t)) : NULL;
 
     if (call == NULL || (keep(pool, request, &call->again) != NGX_OK)) {
         if (pool != NULL) {
             ngx_destroy_pool(pool);
         }
+        sl_ceiling_give(ceiling, room ? bytes_of(request) : 0);
         return NULL;
     }
     call->pool = pool;
     call->session = session;
+    call->held = bytes_of(request);
     call->root = request->root;
     call->token = request->token;
     call->shape.fd = (ngx_socket_t)-1;
@@ -216,7 +239,10 @@ sl_status_t ngx_http_sluice_grpc_open(void *worker, void *stream, const pw_grpc_
     ngx_http_sluice_grpc_session_post(session); /* also when this failed: a new session has to be looked after */
     if (rc != SL_OK) {
         if (call != NULL) {
-            ngx_destroy_pool(call->pool);
+            call_free(call);
+        }
+        if (rc == SL_NO_MEMORY) {
+            ngx_sluice_call_refused(worker, request->root, "grpc");
         }
         return rc == SL_INVALID ? SL_INVALID : SL_FAILED;
     }
@@ -233,9 +259,16 @@ sl_status_t ngx_http_sluice_grpc_send(void *worker, void *handle, sl_str_t messa
     sl_status_t rc;
 
     if (call->stream == NULL) {
-        return SL_INVALID;
+        return SL_OK; /* it has ended, or will be told so */
     }
     rc = sl_grpc_send(call->stream, message);
+    if (rc == SL_AGAIN || rc == SL_NO_MEMORY) {
+        sl_grpc_reset(call->stream);
+        call->stream = NULL;
+        call->full = 1;
+        ngx_post_event(&call->timeout, &ngx_posted_events);
+        rc = SL_AGAIN;
+    }
     ngx_http_sluice_grpc_session_post(call->session);
     return rc;
 }
@@ -257,7 +290,9 @@ void ngx_http_sluice_grpc_cancel(void *worker, void *handle) {
     }
     note(call, NGX_SLUICE_CALL_ENDED);
     note(call, NGX_SLUICE_CALL_DROPPED);
-    sl_grpc_reset(call->stream);
+    if (call->stream != NULL) {
+        sl_grpc_reset(call->stream);
+    }
     ngx_http_sluice_grpc_session_post(call->session);
     call_free(call);
 }

@@ -36,10 +36,12 @@ typedef struct {
     uint32_t token;
     ngx_http_sluice_grpc_session_t *session;
     sl_grpc_stream_t *stream; /* NULL: it has ended */
+    size_t held;              /* bytes of the ceiling of all calls: what was asked */
     ngx_event_t timeout;
     pw_grpc_call_t *again;  /* of a unary call: a copy of what was asked, for when the peer has not looked at it; NULL: not again */
     ngx_connection_t shape; /* of the timer's data: debug builds print its descriptor */
     unsigned telling : 1;   /* its end is being told */
+    unsigned full : 1;      /* too much was to be sent: it has been reset, and its end is to be told */
 } ngx_http_sluice_grpc_call_t;
 
 /* ngx_http_sluice_grpc_session.c: one for the call's target that takes a stream. SL_NOT_FOUND: nothing has this name. */

@@ -299,7 +299,7 @@ static sl_status_t start(session_t *s, ngx_http_sluice_ctx_t *ctx, sl_status_t f
     ngx_msec_t timeout;
     ngx_resolver_t *resolver = ngx_http_sluice_resolver(s->scf, ctx, &timeout);
 
-    s->http2 = sl_grpc_new(&ngx_http_sluice_grpc_events, NULL);
+    s->http2 = sl_grpc_new(&ngx_http_sluice_grpc_events, &(sl_grpc_limits_t){.shared = &s->scf->call_bytes});
     if (s->http2 == NULL) {
         return SL_NO_MEMORY;
     }

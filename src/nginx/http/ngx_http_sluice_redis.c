@@ -62,7 +62,7 @@ void ngx_http_sluice_redis_answered(conn_t *conn) {
     }
     if (call->answers == 0) {
         bool failed = call->response.failed;
-        finish(call, failed ? SL_STR_NULL : sl_buf_str(&call->response), failed ? "reader failure" : NULL);
+        finish(call, failed ? SL_STR_NULL : sl_buf_str(&call->response), failed ? NGX_SLUICE_CALL_NO_ROOM : NULL);
     }
 }
 
@@ -99,7 +99,7 @@ static call_t *call_new(conn_t *conn, const pw_redis_call_t *request) {
     call->token = request->token;
     call->answers = request->n_commands;
     call->quiet = conn->scf->log_dispatch_errors == 0;
-    sl_buf_init(&call->response, RESPONSE_BYTES_MAX);
+    sl_buf_init_under(&call->response, RESPONSE_BYTES_MAX, &conn->scf->call_bytes);
     call->shape.fd = (ngx_socket_t)-1;
     call->shape.data = call;
     call->timeout.handler = timeout_handler;
@@ -117,7 +117,11 @@ static sl_status_t put_request(conn_t *conn, sl_str_t query) {
     if (query.len > OUT_BYTES_MAX - conn->out.len) {
         return SL_AGAIN;
     }
-    return sl_buf_reserve(&conn->out, query.len) == SL_OK ? sl_buf_append_str(&conn->out, query) : SL_NO_MEMORY;
+    if (sl_buf_append_str(&conn->out, query) != SL_OK) {
+        conn->out.failed = 0; /* what stands in it is whole */
+        return SL_NO_MEMORY;
+    }
+    return SL_OK;
 }
 
 sl_status_t ngx_http_sluice_redis_call(void *worker, void *stream, const pw_redis_call_t *request, void **handle) {
@@ -139,6 +143,7 @@ sl_status_t ngx_http_sluice_redis_call(void *worker, void *stream, const pw_redi
     rc = put_request(conn, request->query);
     if (rc != SL_OK) {
         ngx_free(call);
+        ngx_sluice_call_refused(worker, request->root, "redis");
         return rc;
     }
     ngx_queue_insert_tail(&conn->calls, &call->queue);

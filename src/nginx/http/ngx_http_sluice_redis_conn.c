@@ -1,6 +1,7 @@
 /* Connections to Redis: found or made, connected, greeted, read, written, ended. */
 #include "ngx_http_sluice_redis.h"
 
+#include "ngx_sluice_state.h"
 #include "sl_digest.h"
 
 #define PORT 6379
@@ -11,7 +12,7 @@
 #define IDLE_MS 60000
 #define ANSWER_BYTES_MAX (64 * 1024 * 1024)
 #define OUT_BYTES_MAX (64 * 1024 * 1024)
-#define KEEP_BYTES (256 * 1024) /* of a buffer that is empty */
+#define KEEP_BYTES (16 * 1024) /* of a buffer that is empty */
 
 typedef ngx_http_sluice_redis_conn_t conn_t;
 typedef ngx_http_sluice_redis_call_t call_t;
@@ -110,6 +111,7 @@ static void greeted(conn_t *conn) {
 
 /* Answers are told while bytes are read; calls that guests make from inside are written afterwards. */
 static void take(conn_t *conn, const u_char *bytes, size_t len) {
+    uint64_t refused = conn->scf->call_bytes.refused;
     size_t used;
     sl_status_t rc;
 
@@ -121,7 +123,7 @@ static void take(conn_t *conn, const u_char *bytes, size_t len) {
             return;
         }
         if (rc != SL_OK) {
-            conn_break_for(conn, "reader failure", conn->in.broken);
+            conn_break_for(conn, conn->scf->call_bytes.refused != refused ? NGX_SLUICE_CALL_NO_ROOM : "reader failure", conn->in.broken);
             return;
         }
         if (conn->in.push) {
@@ -189,7 +191,6 @@ static void write_all(conn_t *conn) {
     if (conn->hello == 0) {
         if (out->cap > KEEP_BYTES) {
             sl_buf_deinit(out);
-            sl_buf_init(out, OUT_BYTES_MAX);
         }
         sl_buf_reset(out);
         conn->written = 0;
@@ -350,8 +351,8 @@ static conn_t *conn_new(ngx_sluice_conf_t *scf) {
     conn->to.found = target_found;
     ngx_queue_init(&conn->calls);
     sl_buf_init(&conn->greeting, 65536);
-    sl_buf_init(&conn->out, OUT_BYTES_MAX);
-    sl_resp_init(&conn->in, ANSWER_BYTES_MAX);
+    sl_buf_init_under(&conn->out, OUT_BYTES_MAX, &scf->call_bytes);
+    sl_resp_init(&conn->in, ANSWER_BYTES_MAX, &scf->call_bytes);
     conn->run.handler = run_handler;
     conn->run.data = conn;
     conn->run.log = conn->log;

@@ -20,6 +20,7 @@ class Connection:
         self.h2.initiate_connection()
         self.h2.increment_flow_control_window(1 << 24)
         self.streams = {}
+        self.corked = False  # what is sent waits for the next flush without it
         self.flush()
 
     def __enter__(self):
@@ -32,7 +33,7 @@ class Connection:
         self.sock.close()
 
     def flush(self):
-        data = self.h2.data_to_send()
+        data = b"" if self.corked else self.h2.data_to_send()
         if data:
             self.sock.sendall(data)
 
@@ -103,8 +104,10 @@ class Connection:
         return response
 
 
-def request(port, method="GET", path="/", headers=(), body=None, chunks=None, host="localhost", timeout=20):
+def request(port, method="GET", path="/", headers=(), body=None, chunks=None, host="localhost", timeout=20, together=False):
+    """together: headers and a small body leave at once, so that the body is there before anybody can have answered."""
     with Connection(port, timeout=timeout) as c:
+        c.corked = together
         pieces = list(chunks) if chunks is not None else ([body] if body else [])
         extra = [("content-length", str(len(body)))] if body is not None and chunks is None else []
         stream = c.send_headers(method, path, list(headers) + extra, host, end=not pieces and chunks is None)
@@ -113,6 +116,8 @@ def request(port, method="GET", path="/", headers=(), body=None, chunks=None, ho
                 c.send_data(stream, piece)
             if pieces or chunks is not None:
                 c.send_data(stream, b"", end=True)
+            c.corked = False
+            c.flush()
         except (h2.exceptions.StreamClosedError, BrokenPipeError, ConnectionResetError):
             pass
         return c.finish(stream)

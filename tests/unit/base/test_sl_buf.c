@@ -186,6 +186,65 @@ static void a_buffer_can_be_used_again_after_deinit(void **state) {
     sl_buf_deinit(&b);
 }
 
+static void buffers_under_one_ceiling_share_its_room(void **state) {
+    (void)state;
+    sl_ceiling_t c = {.max = 300};
+    sl_buf_t a, b;
+    char bytes[300] = {0};
+    sl_buf_init_under(&a, 1000, &c);
+    sl_buf_init_under(&b, 1000, &c);
+    assert_int_equal(sl_buf_append(&a, bytes, 200), SL_OK); /* 256 would leave less than b needs, and is taken nevertheless */
+    assert_int_equal(c.used, 256);
+    assert_int_equal(sl_buf_append(&b, bytes, 44), SL_OK); /* 64 are not there: what is needed */
+    assert_int_equal(c.used, 300);
+    assert_int_equal(c.refused, 0);
+    assert_int_equal(sl_buf_append(&b, bytes, 1), SL_NO_MEMORY);
+    assert_int_equal(c.refused, 1);
+    assert_int_equal(b.len, 44);
+    sl_buf_deinit(&a);
+    assert_int_equal(c.used, 44);
+    sl_buf_reset(&b);
+    assert_int_equal(sl_buf_append(&b, bytes, 300), SL_OK);
+    assert_int_equal(c.used, 300);
+    sl_buf_deinit(&b);
+    assert_int_equal(c.used, 0);
+}
+
+static void an_allocation_that_fails_takes_nothing_from_the_ceiling(void **state) {
+    (void)state;
+    sl_ceiling_t c = {.max = 300};
+    sl_buf_t b;
+    sl_buf_init_under(&b, 1000, &c);
+    fail_alloc_at(1);
+    assert_int_equal(sl_buf_append_cstr(&b, "abc"), SL_NO_MEMORY);
+    fail_alloc_at(0);
+    assert_int_equal(c.used, 0);
+    sl_buf_deinit(&b);
+}
+
+static size_t told;
+
+static void tell(void *ud, size_t used) {
+    told = used + *(const size_t *)ud;
+}
+
+static void a_ceiling_counts_what_is_held_over_it_and_tells_of_changes(void **state) {
+    (void)state;
+    size_t base = 1000;
+    sl_ceiling_t c = {.max = 10, .changed = tell, .ud = &base};
+    sl_ceiling_hold(&c, 20);
+    assert_int_equal(told, 1020);
+    assert_false(sl_ceiling_take(&c, 1));
+    sl_ceiling_give(&c, 15);
+    assert_true(sl_ceiling_take(&c, 5));
+    assert_false(sl_ceiling_take(&c, SIZE_MAX));
+    assert_int_equal(told, 1010);
+    c.max = 0;
+    assert_true(sl_ceiling_take(&c, 1 << 20));
+    assert_false(sl_ceiling_take(&c, SIZE_MAX));
+    assert_true(sl_ceiling_take(NULL, 1));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_new_buffer_is_empty_and_owns_nothing),
@@ -201,6 +260,9 @@ int main(void) {
         cmocka_unit_test(splice_obeys_the_ceiling_for_the_result_only),
         cmocka_unit_test(the_text_view_is_terminated_and_does_not_count_the_nul),
         cmocka_unit_test(a_buffer_can_be_used_again_after_deinit),
+        cmocka_unit_test(buffers_under_one_ceiling_share_its_room),
+        cmocka_unit_test(an_allocation_that_fails_takes_nothing_from_the_ceiling),
+        cmocka_unit_test(a_ceiling_counts_what_is_held_over_it_and_tells_of_changes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

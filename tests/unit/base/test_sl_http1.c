@@ -25,7 +25,7 @@ static void feed(reading_t *r, const char *text, size_t len, size_t step) {
 }
 
 static void read_text(reading_t *r, const char *text, bool to_head, size_t step) {
-    sl_http1_init(&r->p, to_head, 4096, 4096);
+    sl_http1_init(&r->p, to_head, 4096, 4096, NULL);
     feed(r, text, strlen(text), step);
 }
 
@@ -202,25 +202,25 @@ static void ceilings_hold(void **state) {
     (void)state;
     char line[64];
     reading_t r;
-    sl_http1_init(&r.p, false, 50, 10);
+    sl_http1_init(&r.p, false, 50, 10, NULL);
     feed(&r, "HTTP/1.1 200 OK\r\nX-Long: 012345678901234567890123456789\r\n\r\n",
          sizeof("HTTP/1.1 200 OK\r\nX-Long: 012345678901234567890123456789\r\n\r\n") - 1, 1000);
     assert_int_equal(r.rc, SL_NO_MEMORY);
     sl_http1_deinit(&r.p);
-    sl_http1_init(&r.p, false, 4096, 10);
+    sl_http1_init(&r.p, false, 4096, 10, NULL);
     feed(&r, "HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n", sizeof("HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n") - 1, 1000);
     assert_int_equal(r.rc, SL_NO_MEMORY);
     sl_http1_deinit(&r.p);
-    sl_http1_init(&r.p, false, 4096, 10);
+    sl_http1_init(&r.p, false, 4096, 10, NULL);
     feed(&r, "HTTP/1.1 200 OK\r\n\r\n01234567890", sizeof("HTTP/1.1 200 OK\r\n\r\n01234567890") - 1, 1000);
     assert_int_equal(r.rc, SL_NO_MEMORY);
     sl_http1_deinit(&r.p);
-    sl_http1_init(&r.p, false, 4096, 10);
+    sl_http1_init(&r.p, false, 4096, 10, NULL);
     feed(&r, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1000000000000000\r\n",
          sizeof("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1000000000000000\r\n") - 1, 1000);
     assert_int_equal(r.rc, SL_NO_MEMORY);
     sl_http1_deinit(&r.p);
-    sl_http1_init(&r.p, false, 1 << 20, 10);
+    sl_http1_init(&r.p, false, 1 << 20, 10, NULL);
     feed(&r, "HTTP/1.1 200 OK\r\n", sizeof("HTTP/1.1 200 OK\r\n") - 1, 1000);
     for (int i = 0; i <= SL_HTTP1_FIELDS_MAX && r.rc == SL_AGAIN; i++) {
         feed(&r, line, (size_t)snprintf(line, sizeof(line), "x-%d: y\r\n", i), 100);
@@ -235,7 +235,7 @@ static void informational_responses_without_end_are_refused(void **state) {
     sl_http1_t p;
     sl_err_t err;
     sl_status_t rc = SL_AGAIN;
-    sl_http1_init(&p, false, 4096, 4096);
+    sl_http1_init(&p, false, 4096, 4096, NULL);
     for (int i = 0; i < 1000 && rc == SL_AGAIN; i++) {
         rc = sl_http1_feed(&p, "HTTP/1.1 100 Continue\r\n\r\n", 25, &err);
     }
@@ -248,7 +248,7 @@ static void memory_that_runs_out_is_said(void **state) {
     const char *text = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-T: 1\r\n\r\n";
     for (int n = 1; n < 20; n++) {
         reading_t r;
-        sl_http1_init(&r.p, false, 4096, 4096);
+        sl_http1_init(&r.p, false, 4096, 4096, NULL);
         fail_alloc_at(n);
         r.rc = sl_http1_feed(&r.p, text, strlen(text), &r.err);
         int seen = fail_alloc_seen();

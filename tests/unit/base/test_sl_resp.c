@@ -30,7 +30,7 @@ static void assert_whole(const char *answer) {
         size_t taken;
         char text[256];
         snprintf(text, sizeof(text), "%s+NEXT\r\n", answer);
-        sl_resp_init(&r, 4096);
+        sl_resp_init(&r, 4096, NULL);
         assert_int_equal(feed(&r, text, strlen(text), step, &taken), SL_OK);
         assert_int_equal(taken, strlen(answer));
         assert_true(sl_str_eq(sl_buf_str(&r.bytes), sl_cstr(answer)));
@@ -89,7 +89,7 @@ static void what_is_no_answer_is_refused_for_good(void **state) {
         EACH_STEP(step) {
             sl_resp_t r;
             size_t taken;
-            sl_resp_init(&r, 4096);
+            sl_resp_init(&r, 4096, NULL);
             assert_int_equal(feed(&r, wrong[i], strlen(wrong[i]), step, &taken), SL_INVALID);
             assert_non_null(r.broken);
             assert_int_equal(sl_resp_feed(&r, "+OK\r\n", 5, &taken), SL_INVALID);
@@ -103,13 +103,13 @@ static void an_endless_line_and_an_endless_array_meet_the_ceiling(void **state) 
     sl_resp_t r;
     size_t taken;
     sl_status_t rc = SL_AGAIN;
-    sl_resp_init(&r, 1 << 20);
+    sl_resp_init(&r, 1 << 20, NULL);
     for (int i = 0; i < 1 << 20 && rc == SL_AGAIN; i++) {
         rc = sl_resp_feed(&r, "++++++++", 8, &taken);
     }
     assert_int_equal(rc, SL_INVALID);
     sl_resp_deinit(&r);
-    sl_resp_init(&r, 1 << 20);
+    sl_resp_init(&r, 1 << 20, NULL);
     assert_int_equal(sl_resp_feed(&r, "*2000000000\r\n", 13, &taken), SL_AGAIN);
     rc = SL_AGAIN;
     for (int i = 0; i < 1 << 20 && rc == SL_AGAIN; i++) {
@@ -123,7 +123,7 @@ static void pushes_and_errors_are_known_as_such(void **state) {
     (void)state;
     sl_resp_t r;
     size_t taken;
-    sl_resp_init(&r, 4096);
+    sl_resp_init(&r, 4096, NULL);
     assert_int_equal(sl_resp_feed(&r, ">1\r\n-x\r\n", 8, &taken), SL_OK);
     assert_true(r.push && !r.error);
     sl_resp_next(&r);
@@ -141,7 +141,7 @@ static void memory_that_is_missing_breaks_the_answer(void **state) {
     (void)state;
     sl_resp_t r;
     size_t taken;
-    sl_resp_init(&r, 4096);
+    sl_resp_init(&r, 4096, NULL);
     fail_alloc_at(1);
     sl_status_t rc = sl_resp_feed(&r, "$1\r\na\r\n", 7, &taken);
     fail_alloc_at(0);

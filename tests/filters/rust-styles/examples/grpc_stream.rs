@@ -1,4 +1,5 @@
 // Holds a conversation on a gRPC stream for each request: what the peer says to the words of x-say goes into the request as x-heard.
+// Before the first word it says as many MiB as x-flood asks for.
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, LogLevel};
 
@@ -29,7 +30,13 @@ impl HttpContext for Conversation {
             return Action::Continue;
         }
         match self.open_grpc_stream("chat", "test.Service", "Chat", vec![("x-from", b"filter")]) {
-            Ok(token) => self.say_next(token),
+            Ok(token) => {
+                let flood = self.get_http_request_header("x-flood").and_then(|n| n.parse().ok()).unwrap_or(0);
+                for _ in 0..flood {
+                    self.send_grpc_stream_message(token, Some(&[b'm'; 1 << 20]), false);
+                }
+                self.say_next(token);
+            }
             Err(status) => self.send_http_response(503, vec![], Some(format!("{status:?}").as_bytes())),
         }
         Action::Pause
