@@ -118,10 +118,12 @@ static sl_status_t set_uint(uint32_t *to, const sl_filter_opt_t *opt, sl_str_t v
 }
 
 static sl_status_t set_size(uint64_t *to, const sl_filter_opt_t *opt, sl_str_t value, sl_err_t *err) {
-    uint64_t n;
-    if (!sl_size_parse(value, &n) || n < opt->min || n > opt->max) {
-        return sl_err_set(err, SL_INVALID, "expected a number of bytes, or a size such as 64m, from %" PRIu64 " to %" PRIu64 ", got '%.*s'",
-                          opt->min, opt->max, SL_FMT(value));
+    uint64_t n = 0;
+    bool off = opt->min == 0 && sl_str_eq(value, SL_STR("off"));
+    if (!off && (!sl_size_parse(value, &n) || n < opt->min || n > opt->max)) {
+        return sl_err_set(err, SL_INVALID,
+                          "expected a number of bytes, or a size such as 64m, from %" PRIu64 " to %" PRIu64 "%s, got '%.*s'", opt->min,
+                          opt->max, opt->min == 0 ? " (0, off: none)" : "", SL_FMT(value));
     }
     *to = n;
     return SL_OK;

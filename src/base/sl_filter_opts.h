@@ -28,7 +28,7 @@ typedef enum {
 
 /*
  * Texts of a kind. ENUM: one of the values. BOOL: on, off, true, false. UINT: digits; "off" is 0 where 0 is allowed. SIZE: digits and
- * at most one of k, m, g. LIST: items separated by commas or spaces, kept as "a,b"; "none" or "" is the empty list.
+ * at most one of k, m, g; "off" likewise. LIST: items separated by commas or spaces, kept as "a,b"; "none" or "" is the empty list.
  * TEXT: UTF-8 without control characters.
  */
 typedef enum { SL_OPT_ENUM, SL_OPT_BOOL, SL_OPT_UINT, SL_OPT_SIZE, SL_OPT_LIST, SL_OPT_TEXT } sl_opt_kind_t;
@@ -58,6 +58,7 @@ typedef struct {
     uint32_t breaker_window_ms;
     uint32_t breaker_backoff_ms; /* how long it stays open at first */
     uint64_t memory_budget;      /* bytes of linear memory of an instance */
+    uint64_t memory_recycle;     /* an instance with more is replaced between requests; 0: never */
     sl_str_t grants;             /* comma list without spaces; empty with the bit set: none at all */
     sl_str_t vm_id;              /* filters with equal vm_id may share VMs and share the name space of shared data */
     sl_str_t root_id;            /* plugin_root_id: which of its root contexts a module is to be, for SDKs that register several */

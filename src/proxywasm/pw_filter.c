@@ -131,7 +131,20 @@ static sl_status_t isolate(pw_root_t *root, sl_err_t *err) {
     return rc;
 }
 
-static sl_status_t root_start(pw_filter_t *filter, pw_root_t **out, sl_err_t *err) {
+/* Memory that it took is not held against the VM. */
+static sl_status_t run_new(pw_root_t *root, sl_err_t *err) {
+    pw_vm_t *vm = root->vm;
+    size_t before = vm->n_roots == 1 ? 0 : vm->instance->mem_size;
+    sl_status_t rc = pw_root_run(root, err);
+    if (rc == SL_OK) {
+        vm->started_bytes += vm->instance->mem_size - before;
+        pw_vm_count_memory(vm);
+        rc = isolate(root, err);
+    }
+    return rc;
+}
+
+sl_status_t pw_root_start(pw_filter_t *filter, pw_root_t **out, sl_err_t *err) {
     pw_vm_t *vm;
     filter->started_ns = filter->worker->ops->now_ns(filter->worker->host, true);
     sl_status_t rc = pw_vm_get(filter, &vm, err);
@@ -141,10 +154,7 @@ static sl_status_t root_start(pw_filter_t *filter, pw_root_t **out, sl_err_t *er
             pw_vm_release(vm);
             rc = sl_err_set(err, SL_NO_MEMORY, "out of memory");
         } else {
-            rc = pw_root_run(root, err);
-            if (rc == SL_OK) {
-                rc = isolate(root, err);
-            }
+            rc = run_new(root, err);
             if (rc != SL_OK) {
                 pw_root_unref(root); /* without callbacks: a filter that refused expects none */
             }
@@ -189,7 +199,7 @@ static void root_end_now(pw_root_t *root) {
     }
 }
 
-static void root_end(pw_root_t *root) {
+void pw_root_end(pw_root_t *root) {
     if (!root->vm->sliced || !pw_slice_root(root, root_end_now)) {
         root_end_now(root);
     }
@@ -222,6 +232,7 @@ static void root_event_now(pw_root_t *root, const void *data) {
     root->ticking &= cb != PW_CB_TICK;
     pw_root_unref(root);
     pw_worker_settle(worker);
+    pw_worker_trim(worker);
 }
 
 static void root_event(pw_root_t *root, pw_cb_t cb, uint32_t arg) {
@@ -303,7 +314,7 @@ sl_status_t pw_filter_new(pw_worker_t *worker, const pw_filter_conf_t *conf, pw_
     sl_arena_init(&f->arena, 1024, SIZE_MAX / 2);
     sl_status_t rc = conf_copy(f, conf) && pw_health_init(f) ? filter_facts(f, err) : sl_err_set(err, SL_NO_MEMORY, "out of memory");
     if (rc == SL_OK) {
-        rc = root_start(f, &f->root, err);
+        rc = pw_root_start(f, &f->root, err);
         if (rc != SL_OK) {
             pw_number_add(f->numbers, PW_N_TRAPS_START, 1);
         }
@@ -408,7 +419,7 @@ void pw_filter_unref(pw_filter_t *filter) {
     filter->root = NULL;
     pw_health_forget(filter);
     if (root != NULL) {
-        root_end(root); /* the filter's struct goes with its last root */
+        pw_root_end(root); /* the filter's struct goes with its last root */
     } else if (filter->roots == 0) {
         filter_free(filter);
     }
@@ -435,7 +446,7 @@ static pw_root_t *restart(pw_filter_t *filter) {
     if (old != NULL) {
         pw_root_unref(old);
     }
-    if (root_start(filter, &filter->root, &err) != SL_OK) {
+    if (pw_root_start(filter, &filter->root, &err) != SL_OK) {
         filter->root = NULL;
         filter->retry_ns = now + PW_RESTART_NS;
         pw_health_failed(filter, PW_N_TRAPS_START);

@@ -46,7 +46,9 @@ typedef enum {
 #define PW_RESTART_NS 1000000000u           /* between attempts to start a filter that does not start */
 #define PW_BACKOFF_MIN_MS 1000              /* before a filter that trapped is started without a stream that needs it; doubles */
 #define PW_BACKOFF_MAX_MS 60000
-#define PW_STEADY_NS 10000000000u /* who ran so long begins with the least again */
+#define PW_RECYCLE_NS 1000000000u         /* an instance is not replaced before it has lived so long, */
+#define PW_RECYCLE_FAILED_NS 60000000000u /* nor so soon after that has failed */
+#define PW_STEADY_NS 10000000000u         /* who ran so long begins with the least again */
 
 typedef struct pw_vm_s pw_vm_t;
 typedef struct pw_ctx_s pw_ctx_t;
@@ -103,6 +105,7 @@ struct pw_worker_s {
     pw_numbers_t *numbers;
     sl_memory_t memory;         /* linear memory of all instances */
     uint64_t told_memory;       /* what the host knows of it */
+    uint32_t n_large;           /* VMs over their memory_recycle */
     uint64_t memory_refused_ns; /* monotonic: when that was last logged */
     pw_vm_t *vms;               /* all, also those that failed */
     pw_root_t *finishing;       /* roots to be deleted once no guest runs */
@@ -225,6 +228,9 @@ void pw_filter_root_gone(pw_filter_t *filter);
 void pw_filter_broken(pw_filter_t *filter); /* its VM has failed: it is started again in time */
 /* A root that works, restarted if its VM has failed; NULL: it does not start now. */
 pw_root_t *pw_filter_root(pw_filter_t *filter);
+/* Finds or makes a VM and starts a root context in it. filter->root stays what it is. */
+sl_status_t pw_root_start(pw_filter_t *filter, pw_root_t **out, sl_err_t *err);
+void pw_root_end(pw_root_t *root); /* on_done, on_delete; it and its VM may be gone afterwards */
 /* The root context for a new stream, with a reference: the filter's, or that of an instance for this stream alone. NULL: there is none. */
 pw_root_t *pw_filter_enter(pw_filter_t *filter);
 
@@ -275,12 +281,17 @@ struct pw_vm_s {
     uint64_t memory_budget;   /* bytes */
     uint32_t lacks;           /* PW_G_BIT of what its filters are not granted */
     uint32_t start_budget_ms; /* of its start functions */
+    uint64_t recycle_bytes;   /* memory_recycle; 0: never */
     pw_pair_t *env;
     size_t n_env;
 
     sl_str_t starter;        /* filter that made it, for the log */
     pw_numbers_t *numbers;   /* of that filter */
     size_t counted;          /* bytes of memory that are in there */
+    size_t started_bytes;    /* of memory that it took to start its roots */
+    bool large;              /* in worker->n_large: over recycle_bytes, and more than it started with */
+    bool retired;            /* its filters have moved to another one; it has no new roots */
+    uint64_t recycle_ns;     /* monotonic: it is not replaced before */
     sl_instance_t *instance; /* NULL: failed, or not there yet */
     sl_func_t *alloc;
     sl_func_t *on_reset;    /* sluice_on_reset; NULL: not exported */
@@ -346,6 +357,16 @@ void pw_grant_denied(pw_vm_t *vm, pw_grant_t grant, sl_str_t name);
 uint64_t pw_vm_trap(pw_vm_t *vm, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* Wrong use: WasmX traps, Envoy answers a status. */
 uint64_t pw_vm_misuse(pw_vm_t *vm, pw_result_t status, const char *text);
+
+/* Its memory has changed, or what it should be compared with. */
+void pw_vm_count_memory(pw_vm_t *vm);
+/* Replaces VMs that are large by fresh ones, as far as nothing is in flight in them. No guest may be on the stack. */
+void pw_recycle(pw_worker_t *worker);
+static inline void pw_worker_trim(pw_worker_t *worker) {
+    if (__builtin_expect(worker->n_large != 0, 0)) {
+        pw_recycle(worker);
+    }
+}
 
 /* ---- modules ---- */
 typedef struct {

@@ -293,6 +293,7 @@ void pw_stream_free_now(pw_stream_t *s) {
     }
     pw_chain_unref(chain);
     pw_worker_settle(w);
+    pw_worker_trim(w);
 }
 
 /* ---- what host calls record ---- */

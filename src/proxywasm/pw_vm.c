@@ -153,9 +153,16 @@ static void memory_refused(sl_instance_t *instance, sl_refused_t by) {
     }
 }
 
+static void watch_size(pw_vm_t *vm, size_t bytes) {
+    bool large = vm->recycle_bytes != 0 && vm->pool == NULL && !vm->retired && bytes > vm->recycle_bytes && bytes > vm->started_bytes;
+    vm->worker->n_large += (uint32_t)large - (uint32_t)vm->large;
+    vm->large = large;
+}
+
 static void count_memory(pw_vm_t *vm, size_t bytes) {
     pw_numbers_t *n = vm->numbers;
     tell_memory(vm->worker);
+    watch_size(vm, bytes);
     if (n == NULL) {
         return;
     }
@@ -165,6 +172,10 @@ static void count_memory(pw_vm_t *vm, size_t bytes) {
     if (n->memory > n->values[PW_N_MEMORY_PEAK]) {
         pw_number_set(n, PW_N_MEMORY_PEAK, n->memory);
     }
+}
+
+void pw_vm_count_memory(pw_vm_t *vm) {
+    count_memory(vm, vm->instance != NULL ? vm->instance->mem_size : 0);
 }
 
 /* At its budget, or so near that a step of a guest's allocator would have gone over it. */
@@ -457,6 +468,7 @@ static bool copy_key(pw_vm_t *vm, const pw_filter_conf_t *conf, uint32_t lacks) 
     vm->config = sl_arena_dup(&vm->arena, conf->vm_config);
     vm->memory_budget = memory_budget(vm->worker, conf);
     vm->start_budget_ms = conf->opts.start_budget_ms;
+    vm->recycle_bytes = conf->opts.memory_recycle;
     vm->lacks = lacks;
     vm->sliced = conf->opts.slice;
     vm->starter = sl_arena_dup(&vm->arena, conf->name);
@@ -489,11 +501,11 @@ static const pw_filter_t *owner_of(const pw_filter_t *filter) {
 
 static bool fits(const pw_vm_t *vm, const pw_filter_t *filter) {
     const pw_filter_conf_t *conf = &filter->conf;
-    return !vm->failed && vm->owner == owner_of(filter) && vm->lacks == ~filter->grants.granted && vm->sliced == conf->opts.slice &&
-           vm->busy == NULL && /* on_configure does not wait */
+    return !vm->failed && !vm->retired && vm->owner == owner_of(filter) && vm->lacks == ~filter->grants.granted &&
+           vm->sliced == conf->opts.slice && vm->busy == NULL && /* on_configure does not wait */
            memcmp(sl_module_info(vm->module)->sha256, sl_module_info(conf->module)->sha256, 32) == 0 &&
            sl_str_eq(vm->vm_id, conf->opts.vm_id) && sl_str_eq(vm->config, conf->vm_config) &&
-           vm->memory_budget == memory_budget(vm->worker, conf) && same_env(vm, conf);
+           vm->memory_budget == memory_budget(vm->worker, conf) && vm->recycle_bytes == conf->opts.memory_recycle && same_env(vm, conf);
 }
 
 void pw_vm_free(pw_vm_t *vm) {
@@ -528,6 +540,7 @@ sl_status_t pw_vm_new(pw_filter_t *filter, sl_image_t *image, pw_vm_t **out, sl_
     vm->worker = filter->worker;
     vm->owner = owner_of(filter);
     vm->numbers = filter->numbers;
+    vm->recycle_ns = vm->worker->ops->now_ns(vm->worker->host, true) + PW_RECYCLE_NS;
     sl_arena_init(&vm->arena, 1024, SIZE_MAX / 2);
     sl_buf_init(&vm->std[0], vm->worker->limits.log_line_bytes);
     sl_buf_init(&vm->std[1], vm->worker->limits.log_line_bytes);

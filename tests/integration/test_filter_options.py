@@ -82,6 +82,7 @@ DIRECTIVES = [
     "proxy_wasm_isolation shared;",
     "proxy_wasm_cpu_budget_ms off;",
     "proxy_wasm_memory_budget 1m;",
+    "proxy_wasm_memory_recycle 512k;",
     "proxy_wasm_fail skip-chain;",
     "proxy_wasm_slice off;",
     "proxy_wasm_grants none;",

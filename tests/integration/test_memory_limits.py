@@ -86,3 +86,20 @@ def test_the_gateway_has_the_limit_as_a_setting_and_shows_it(origin_server):
 def refused(gateway):
     status = json.loads(http1.get(gateway.admin, "/status").body)
     return status if status.get("filters", {}).get("membomb", {}).get("memory_refused", {}).get("worker") else None
+
+
+def test_an_instance_that_has_grown_is_replaced_between_requests(nginx, upstream):
+    nginx.workers, nginx.level = 1, "info"
+    servers = f"""server {{ listen 127.0.0.1:@PORT@; location /metrics {{ sluice_metrics; }}
+        {place('grows', upstream, 'proxy_wasm_memory_budget 8m;', 'proxy_wasm_memory_recycle 4m;')} }}"""
+    nginx.start(servers, wasm=MODULES)
+    recycled = 'sluice_filter_recycled_total{filter="membomb"}'
+
+    def one_more():
+        assert 100 < pages(nginx, "/grows") <= 128
+        return metric(nginx, recycled)
+
+    wait_for(one_more, "an instance that lived a second")
+    assert metric(nginx, 'sluice_filter_traps_total{filter="membomb",reason="trap"}') is None
+    assert metric(nginx, 'sluice_filter_memory_bytes{filter="membomb",worker="0"}') < 4 * MIB
+    assert nginx.log_lines("memory_recycle is 4194304: it is replaced")

@@ -65,6 +65,8 @@ static void each_option_is_set_from_its_text(void **state) {
     assert_int_equal(set(&opts, "cpu_budget_ms", "7", NULL), SL_OK);
     assert_int_equal(set(&opts, "start_budget_ms", "8", NULL), SL_OK);
     assert_int_equal(set(&opts, "memory_budget", "128m", NULL), SL_OK);
+    assert_int_equal(set(&opts, "memory_recycle", "off", NULL), SL_OK);
+    assert_int_equal(set(&opts, "memory_recycle", "32m", NULL), SL_OK);
     assert_int_equal(set(&opts, "breaker_traps", "9", NULL), SL_OK);
     assert_int_equal(set(&opts, "breaker_window_ms", "10", NULL), SL_OK);
     assert_int_equal(set(&opts, "breaker_backoff_ms", "11", NULL), SL_OK);
@@ -79,6 +81,7 @@ static void each_option_is_set_from_its_text(void **state) {
     assert_int_equal(opts.isolation, SL_ISOLATION_REQUEST);
     assert_int_equal(opts.cpu_budget_ms, 7);
     assert_int_equal(opts.memory_budget, 128 << 20);
+    assert_int_equal(opts.memory_recycle, 32 << 20);
     assert_int_equal(opts.breaker_traps, 9);
     assert_int_equal(opts.fail, SL_FAIL_SKIP_CHAIN);
     assert_true(opts.slice);
