@@ -32,7 +32,7 @@ FOREIGN = [
     (r"wasmtime(/.*)?\.h|wasm\.h|wasi\.h", r"src/engine/engines/wasmtime(\.c|_\w+\.[ch])", 5),
     (r"jansson\.h", r"src/(gateway/|store/|node/|cli/)[^/]+\.[ch]", None),
     (r"yaml\.h", r"src/gateway/[^/]+\.c", 1),
-    (r"pcre2\.h", r"src/gateway/[^/]+\.c", 1),
+    (r"pcre2\.h", r"src/base/sl_regex\.c", 1),
     (r"sqlite3\.h", r"src/store/store_sqlite_db\.c", 1),
     (r"libpq-fe\.h", r"src/store/[^/]+\.c", 1),
     (r"nghttp2/.*\.h", r"src/[^/]+/.*\.c", 1),

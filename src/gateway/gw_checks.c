@@ -3,7 +3,7 @@
 #include <arpa/inet.h>
 
 #include "gw_path.h"
-#include "gw_regex.h"
+#include "sl_regex.h"
 
 static bool refuse(sl_err_t *err, const char *what, sl_str_t value) {
     sl_err_set(err, SL_INVALID, "%s%.*s", what, SL_FMT(value));
@@ -401,7 +401,7 @@ static bool check_normal_form(sl_str_t value, sl_err_t *err) {
 
 static bool check_regex(sl_str_t pattern, sl_err_t *err) {
     sl_err_t why;
-    sl_status_t rc = gw_regex_check(pattern, &why);
+    sl_status_t rc = sl_regex_check(pattern, &why);
     if (rc == SL_NO_MEMORY) {
         return out_of_memory(err);
     }

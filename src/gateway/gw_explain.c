@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "gw_path.h"
-#include "gw_regex.h"
+#include "sl_regex.h"
 #include "gw_router.h"
 #include "gw_schema.h"
 
@@ -98,12 +98,12 @@ static bool fits(sl_str_t pattern, sl_str_t s) {
 }
 
 static bool regex_fits(explain_t *x, sl_str_t pattern, bool anchored, sl_str_t subject) {
-    gw_regex_t *re = NULL;
+    sl_regex_t *re = NULL;
     size_t end;
-    sl_status_t rc = gw_regex_new(pattern, anchored, &re, NULL);
+    sl_status_t rc = sl_regex_new(pattern, anchored, &re, NULL);
     x->failed = x->failed || rc == SL_NO_MEMORY;
-    bool found = rc == SL_OK && gw_regex_match(re, subject, &end) == SL_OK;
-    gw_regex_free(re);
+    bool found = rc == SL_OK && sl_regex_match(re, subject, &end) == SL_OK;
+    sl_regex_free(re);
     return found;
 }
 

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "gw_regex.h"
+#include "sl_regex.h"
 #include "sl_buf.h"
 
 #define MAX_DEPTH 64      /* of schemas within schemas, references followed */
@@ -196,11 +196,11 @@ static sl_status_t check_number(run_t *r, const json_t *schema, const json_t *va
 }
 
 static sl_status_t match(const json_t *pattern, sl_str_t text) {
-    gw_regex_t *re = NULL;
+    sl_regex_t *re = NULL;
     size_t end;
-    sl_status_t rc = gw_regex_new(sl_str(json_string_value(pattern), json_string_length(pattern)), false, &re, NULL);
-    rc = rc == SL_OK ? gw_regex_match(re, text, &end) : rc;
-    gw_regex_free(re);
+    sl_status_t rc = sl_regex_new(sl_str(json_string_value(pattern), json_string_length(pattern)), false, &re, NULL);
+    rc = rc == SL_OK ? sl_regex_match(re, text, &end) : rc;
+    sl_regex_free(re);
     return rc;
 }
 
@@ -524,7 +524,7 @@ static sl_status_t check_schemas(run_t *r, const json_t *list) {
 }
 
 static sl_status_t check_pattern(run_t *r, sl_str_t pattern) {
-    sl_status_t rc = gw_regex_check(pattern, r->err);
+    sl_status_t rc = sl_regex_check(pattern, r->err);
     if (rc != SL_OK) {
         sl_err_prefix(r->err, "not a regular expression: ");
     }

@@ -13,7 +13,7 @@
 
 struct gw_plan_s {
     gw_image_t img;
-    gw_regex_t **regexes; /* one slot for each, filled when first needed */
+    sl_regex_t **regexes; /* one slot for each, filled when first needed */
     void *mapped;         /* of a file; NULL: borrowed memory */
 };
 
@@ -330,7 +330,7 @@ sl_status_t gw_plan_open(sl_str_t image, gw_plan_t **out, sl_err_t *err) {
         return rc;
     }
     gw_plan_t *plan = calloc(1, sizeof(*plan));
-    gw_regex_t **regexes = calloc((size_t)img.n[GW_SEC_REGEXES] + 1, sizeof(*regexes));
+    sl_regex_t **regexes = calloc((size_t)img.n[GW_SEC_REGEXES] + 1, sizeof(*regexes));
     if (plan == NULL || regexes == NULL) {
         free(plan);
         free(regexes);
@@ -343,7 +343,7 @@ sl_status_t gw_plan_open(sl_str_t image, gw_plan_t **out, sl_err_t *err) {
 
 gw_plan_t *gw_plan_view(const gw_plan_t *plan) {
     gw_plan_t *view = calloc(1, sizeof(*view));
-    gw_regex_t **regexes = calloc((size_t)plan->img.n[GW_SEC_REGEXES] + 1, sizeof(*regexes));
+    sl_regex_t **regexes = calloc((size_t)plan->img.n[GW_SEC_REGEXES] + 1, sizeof(*regexes));
     if (view == NULL || regexes == NULL) {
         free(view);
         free(regexes);
@@ -462,7 +462,7 @@ void gw_plan_close(gw_plan_t *plan) {
         return;
     }
     for (uint32_t i = 0; i < plan->img.n[GW_SEC_REGEXES]; i++) {
-        gw_regex_free(plan->regexes[i]);
+        sl_regex_free(plan->regexes[i]);
     }
     free(plan->regexes);
     if (plan->mapped != NULL) {

@@ -11,7 +11,7 @@ typedef enum {
 
 typedef struct {
     const gw_image_t *img;
-    gw_regex_t **regexes;
+    sl_regex_t **regexes;
     const gw_match_in_t *in;
     sl_buf_t *scratch;
     size_t path_len; /* the normalised path is what scratch begins with */
@@ -113,16 +113,16 @@ static uint32_t walk_exact(const gw_image_t *img, gw_section_t section, uint32_t
 /* ---- conditions of a leaf -------------------------------------------------------------------------------------------------- */
 
 static verdict_t run_regex(match_t *m, uint32_t index, sl_str_t subject, size_t *end) {
-    gw_regex_t **re = &m->regexes[index];
+    sl_regex_t **re = &m->regexes[index];
     if (*re == NULL) {
         const gw_img_regex_t *rec = &GW_IMG(m->img, gw_img_regex_t, GW_SEC_REGEXES)[index];
-        sl_status_t rc = gw_regex_new(gw_img_str(m->img, rec->pattern), rec->anchored != 0, re, NULL);
+        sl_status_t rc = sl_regex_new(gw_img_str(m->img, rec->pattern), rec->anchored != 0, re, NULL);
         if (rc != SL_OK) {
             *re = NULL;
             return rc == SL_NO_MEMORY ? broken(m, rc) : UNDECIDED;
         }
     }
-    switch (gw_regex_match(*re, subject, end)) {
+    switch (sl_regex_match(*re, subject, end)) {
     case SL_OK:
         return *end <= subject.len ? YES : UNDECIDED;
     case SL_NOT_FOUND:
@@ -413,7 +413,7 @@ static sl_status_t compose(match_t *m, gw_match_t *out) {
     return SL_OK;
 }
 
-sl_status_t gw_router_match(const gw_image_t *img, gw_regex_t **regexes, const gw_match_in_t *in, sl_buf_t *scratch, gw_match_t *out) {
+sl_status_t gw_router_match(const gw_image_t *img, sl_regex_t **regexes, const gw_match_in_t *in, sl_buf_t *scratch, gw_match_t *out) {
     sl_buf_reset(scratch);
     if (gw_path_normalize(gw_path_of_target(in->path), scratch) != SL_OK) {
         return SL_NO_MEMORY;

@@ -8,7 +8,7 @@
 #include "gw_plan.h"
 #include "gw_plan_image.h"
 #include "gw_plan_writer.h"
-#include "gw_regex.h"
+#include "sl_regex.h"
 
 /* A route on its way into the router; `index` is its number in the routes section. */
 typedef struct {
@@ -26,7 +26,7 @@ sl_status_t gw_router_build(gw_writer_t *w, const gw_image_t *base, const uint32
                             bool traditional, sl_err_t *err);
 
 /* As gw_plan_match; `regexes` has one slot for each record of the regex section, NULL until it is first needed. */
-sl_status_t gw_router_match(const gw_image_t *img, gw_regex_t **regexes, const gw_match_in_t *in, sl_buf_t *scratch, gw_match_t *out);
+sl_status_t gw_router_match(const gw_image_t *img, sl_regex_t **regexes, const gw_match_in_t *in, sl_buf_t *scratch, gw_match_t *out);
 
 /* "name:port" taken apart; *port 0 when there is none. Brackets of IPv6 addresses stay with the name. */
 sl_str_t gw_router_host_split(sl_str_t host, uint32_t *port);

@@ -62,7 +62,7 @@ static sl_status_t make_header(gw_router_t *r, const gw_router_route_t *route, s
         return SL_OK;
     }
     sl_err_t why;
-    sl_status_t rc = gw_regex_check(pattern, &why);
+    sl_status_t rc = sl_regex_check(pattern, &why);
     if (rc != SL_OK) {
         return bad_regex(r, route, pattern, rc, &why);
     }
@@ -179,7 +179,7 @@ static int by_rank(const void *x, const void *y) {
 /* The text that a regex's matches begin with is its key in the path trie. */
 static sl_status_t regex_leaf(gw_router_t *r, gw_router_leaf_t *leaf, sl_str_t pattern) {
     sl_err_t why;
-    sl_status_t rc = gw_regex_check(pattern, &why);
+    sl_status_t rc = sl_regex_check(pattern, &why);
     if (rc != SL_OK) {
         return bad_regex(r, leaf->route, pattern, rc, &why);
     }
@@ -187,7 +187,7 @@ static sl_status_t regex_leaf(gw_router_t *r, gw_router_leaf_t *leaf, sl_str_t p
     if (literal == NULL) {
         return gw_router_no_memory(r);
     }
-    leaf->rank.key = gw_writer_str(r->w, sl_str(literal, gw_regex_literal_prefix(pattern, literal)));
+    leaf->rank.key = gw_writer_str(r->w, sl_str(literal, sl_regex_literal_prefix(pattern, literal)));
     free(literal);
     leaf->record.regex = add_regex(r, pattern, true);
     return SL_OK;

@@ -2,7 +2,7 @@
 
 #include <jansson.h>
 
-#include "gw_regex.h"
+#include "sl_regex.h"
 
 /* As a value of a label in the text for Prometheus; bytes of guests need not be UTF-8. */
 static void append_value(sl_buf_t *out, sl_str_t value) {
@@ -25,16 +25,16 @@ static void apply(const json_t *one, size_t at, sl_buf_t *base, sl_buf_t *labels
     const json_t *pattern = json_object_get(one, "pattern");
     const char *label = json_string_value(json_object_get(one, "label"));
     sl_str_t text = sl_str(json_string_value(pattern), json_string_length(pattern)), name = sl_str(base->data + at, base->len - at);
-    gw_regex_t *re = NULL;
-    bool found = label != NULL && name.len > 0 && gw_regex_new(text, false, &re, NULL) == SL_OK &&
-                 gw_regex_groups(re, name, groups, 3) == SL_OK && groups[1].data != NULL;
+    sl_regex_t *re = NULL;
+    bool found = label != NULL && name.len > 0 && sl_regex_new(text, false, &re, NULL) == SL_OK &&
+                 sl_regex_groups(re, name, groups, 3) == SL_OK && groups[1].data != NULL;
     if (found) {
         sl_buf_printf(labels, "%s%s=\"", labels->len > 0 ? "," : "", label);
         append_value(labels, groups[2]);
         sl_buf_append_char(labels, '"');
         sl_buf_splice(base, (size_t)(groups[1].data - base->data), groups[1].len, NULL, 0);
     }
-    gw_regex_free(re);
+    sl_regex_free(re);
 }
 
 void nd_labels_split(void *ud, sl_str_t owner, sl_str_t name, sl_buf_t *base, sl_buf_t *labels) {

@@ -1,7 +1,7 @@
 #include "nd_meta.h"
 
 #include "gw_json_schema.h"
-#include "gw_regex.h"
+#include "sl_regex.h"
 
 #define MAX_PATTERNS 1000
 
@@ -57,13 +57,13 @@ static sl_str_t text_of(const json_t *object, const char *name) {
 /* The first group is what is cut out of the name, the second one the label's value. */
 static sl_status_t check_regex(sl_str_t text, sl_err_t *err) {
     sl_err_t why;
-    gw_regex_t *re = NULL;
-    sl_status_t rc = gw_regex_new(text, false, &re, &why);
+    sl_regex_t *re = NULL;
+    sl_status_t rc = sl_regex_new(text, false, &re, &why);
     if (rc != SL_OK) {
         return sl_err_set(err, rc == SL_NO_MEMORY ? rc : SL_INVALID, "pattern: not a valid regex: %.300s", why.text);
     }
-    size_t n = gw_regex_n_groups(re);
-    gw_regex_free(re);
+    size_t n = sl_regex_n_groups(re);
+    sl_regex_free(re);
     return n >= 2 ? SL_OK
                   : sl_err_set(err, SL_INVALID, "pattern: has %zu of the two groups: what is cut out of the name, and in it the value", n);
 }

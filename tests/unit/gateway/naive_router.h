@@ -11,7 +11,7 @@
 
 #include "gw_path.h"
 #include "gw_plan.h"
-#include "gw_regex.h"
+#include "sl_regex.h"
 
 /* One line of the precedence order: a route with some of its paths (traditional: one; otherwise all of one group). */
 typedef struct {
@@ -206,12 +206,12 @@ static inline void naive_deinit(naive_t *nv) {
 }
 
 /* Compiled once for each pattern of the vocabulary and kept until the process ends. */
-static inline gw_regex_t *naive_compiled(sl_str_t pattern, bool anchored) {
+static inline sl_regex_t *naive_compiled(sl_str_t pattern, bool anchored) {
     static struct {
         char text[64];
         size_t len;
         bool anchored;
-        gw_regex_t *re;
+        sl_regex_t *re;
     } kept[128];
     size_t i = 0;
     for (; i < 128 && kept[i].re != NULL; i++) {
@@ -219,7 +219,7 @@ static inline gw_regex_t *naive_compiled(sl_str_t pattern, bool anchored) {
             return kept[i].re;
         }
     }
-    if (i == 128 || pattern.len > sizeof(kept[i].text) || gw_regex_new(pattern, anchored, &kept[i].re, NULL) != SL_OK) {
+    if (i == 128 || pattern.len > sizeof(kept[i].text) || sl_regex_new(pattern, anchored, &kept[i].re, NULL) != SL_OK) {
         abort(); /* the vocabulary has outgrown this table, or is wrong */
     }
     memcpy(kept[i].text, pattern.data, pattern.len);
@@ -229,7 +229,7 @@ static inline gw_regex_t *naive_compiled(sl_str_t pattern, bool anchored) {
 }
 
 static inline bool naive_regex(sl_str_t pattern, bool anchored, sl_str_t s, size_t *end, naive_result_t *r) {
-    sl_status_t rc = gw_regex_match(naive_compiled(pattern, anchored), s, end);
+    sl_status_t rc = sl_regex_match(naive_compiled(pattern, anchored), s, end);
     r->gave_up |= rc == SL_FAILED;
     return rc == SL_OK;
 }

@@ -1,4 +1,4 @@
-#include "gw_regex.h"
+#include "sl_regex.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,7 +18,7 @@ static unsigned choose(unsigned n) {
 
 static void check_prefix(const char *pattern, const char *want) {
     char got[256];
-    size_t n = gw_regex_literal_prefix(sl_cstr(pattern), got);
+    size_t n = sl_regex_literal_prefix(sl_cstr(pattern), got);
     if (!sl_str_eq(sl_str(got, n), sl_cstr(want))) {
         fail_msg("literal prefix of '%s': expected '%s', got '%.*s'", pattern, want, (int)n, got);
     }
@@ -92,16 +92,16 @@ static void make(sl_buf_t *out, const char *const *parts, unsigned n_parts, unsi
 
 /* Answers the number of subjects that matched. */
 static unsigned check_pattern(sl_buf_t *pattern, sl_buf_t *subject, unsigned rounds) {
-    gw_regex_t *re;
+    sl_regex_t *re;
     char prefix[512];
     unsigned matched = 0;
-    if (gw_regex_new(sl_buf_str(pattern), true, &re, NULL) != SL_OK) {
+    if (sl_regex_new(sl_buf_str(pattern), true, &re, NULL) != SL_OK) {
         return 0;
     }
-    size_t n = gw_regex_literal_prefix(sl_buf_str(pattern), prefix), end;
+    size_t n = sl_regex_literal_prefix(sl_buf_str(pattern), prefix), end;
     for (unsigned i = 0; i < rounds; i++) {
         MAKE(subject, subject_parts, 6);
-        if (gw_regex_match(re, sl_buf_str(subject), &end) != SL_OK) {
+        if (sl_regex_match(re, sl_buf_str(subject), &end) != SL_OK) {
             continue;
         }
         matched++;
@@ -109,7 +109,7 @@ static unsigned check_pattern(sl_buf_t *pattern, sl_buf_t *subject, unsigned rou
             fail_msg("'%.*s' matches '%.*s', which does not begin with '%.*s'", SL_FMT(*pattern), SL_FMT(*subject), (int)n, prefix);
         }
     }
-    gw_regex_free(re);
+    sl_regex_free(re);
     return matched;
 }
 
@@ -133,10 +133,10 @@ static void every_match_of_a_pattern_begins_with_its_literal_prefix(void **state
 /* ---- matching --------------------------------------------------------------------------------------------------------------------- */
 
 static sl_status_t match(const char *pattern, bool anchored, const char *subject, size_t *end) {
-    gw_regex_t *re = NULL;
-    assert_int_equal(gw_regex_new(sl_cstr(pattern), anchored, &re, NULL), SL_OK);
-    sl_status_t rc = gw_regex_match(re, sl_cstr(subject), end);
-    gw_regex_free(re);
+    sl_regex_t *re = NULL;
+    assert_int_equal(sl_regex_new(sl_cstr(pattern), anchored, &re, NULL), SL_OK);
+    sl_status_t rc = sl_regex_match(re, sl_cstr(subject), end);
+    sl_regex_free(re);
     return rc;
 }
 
@@ -196,9 +196,9 @@ static void a_subject_too_deep_for_the_machine_stack_still_matches(void **state)
 static void an_error_says_what_and_where(void **state) {
     (void)state;
     sl_err_t err;
-    assert_int_equal(gw_regex_check(SL_STR("/a(b"), &err), SL_INVALID);
+    assert_int_equal(sl_regex_check(SL_STR("/a(b"), &err), SL_INVALID);
     assert_non_null(strstr(err.text, "at offset 4"));
-    assert_int_equal(gw_regex_check(SL_STR("/a(b)"), &err), SL_OK);
+    assert_int_equal(sl_regex_check(SL_STR("/a(b)"), &err), SL_OK);
 }
 
 static void a_huge_pattern_is_refused(void **state) {
@@ -207,16 +207,54 @@ static void a_huge_pattern_is_refused(void **state) {
     assert_non_null(pattern);
     memset(pattern, 'a', 100000);
     sl_err_t err;
-    assert_int_equal(gw_regex_check(sl_str(pattern, 100000), &err), SL_INVALID);
+    assert_int_equal(sl_regex_check(sl_str(pattern, 100000), &err), SL_INVALID);
     assert_non_null(strstr(err.text, "longer than"));
     free(pattern);
 }
 
+static bool found(const char *pattern, sl_str_t text, bool once) {
+    sl_regex_t *re = NULL;
+    size_t end;
+    assert_int_equal(sl_regex_new_text(sl_cstr(pattern), once, &re, NULL), SL_OK);
+    sl_status_t rc = sl_regex_match(re, text, &end);
+    assert_true(rc == SL_OK || rc == SL_NOT_FOUND);
+    assert_true(sl_regex_bytes(re) > 0);
+    sl_regex_free(re);
+    return rc == SL_OK;
+}
+
+static void one_for_text_searches_characters_and_no_newlines(void **state) {
+    (void)state;
+    for (int once = 0; once < 2; once++) {
+        assert_true(found("^.$", SL_STR("\xc3\xa9"), once));
+        assert_true(found("b", SL_STR("abc"), once));
+        assert_false(found("a.b", SL_STR("a\nb"), once));
+        assert_false(found("^.$", SL_STR("\xff"), once));
+        assert_true(found("a$",
+                          SL_STR("\xff"
+                                 "a"),
+                          once));
+    }
+    sl_regex_t *re = NULL;
+    assert_int_equal(sl_regex_new_text(SL_STR("a\\C"), false, &re, NULL), SL_INVALID); /* one byte of a character */
+}
+
+static void a_lower_limit_ends_a_match_earlier(void **state) {
+    (void)state;
+    sl_regex_t *re = NULL;
+    size_t end;
+    assert_int_equal(sl_regex_new_text(SL_STR("^(a*)*[b]$"), false, &re, NULL), SL_OK);
+    assert_int_equal(sl_regex_match(re, SL_STR("aaaaaaaac"), &end), SL_NOT_FOUND);
+    sl_regex_limit(re, 10);
+    assert_int_equal(sl_regex_match(re, SL_STR("aaaaaaaac"), &end), SL_FAILED);
+    sl_regex_free(re);
+}
+
 static void without_memory_compiling_says_so(void **state) {
     (void)state;
-    gw_regex_t *re = NULL;
+    sl_regex_t *re = NULL;
     fail_alloc_at(1);
-    assert_int_equal(gw_regex_new(SL_STR("a"), true, &re, NULL), SL_NO_MEMORY);
+    assert_int_equal(sl_regex_new(SL_STR("a"), true, &re, NULL), SL_NO_MEMORY);
     fail_alloc_at(0);
 }
 
@@ -236,6 +274,8 @@ int main(void) {
         cmocka_unit_test(a_subject_too_deep_for_the_machine_stack_still_matches),
         cmocka_unit_test(an_error_says_what_and_where),
         cmocka_unit_test(a_huge_pattern_is_refused),
+        cmocka_unit_test(one_for_text_searches_characters_and_no_newlines),
+        cmocka_unit_test(a_lower_limit_ends_a_match_earlier),
         cmocka_unit_test(without_memory_compiling_says_so),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,4 +1,4 @@
-#include "gw_regex.h"
+#include "sl_regex.h"
 
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
@@ -8,20 +8,23 @@
 /* A client chooses the subject: what it may cost is bounded. Ordinary matches need a few dozen steps. */
 #define MATCH_LIMIT 500000u
 #define HEAP_LIMIT_KIB 4096u
+/* Of expressions, which may search many times. */
+#define MAX_TEXT_PATTERN_BYTES 4096
+#define TEXT_OPTIONS (PCRE2_UTF | PCRE2_MATCH_INVALID_UTF | PCRE2_NEVER_BACKSLASH_C)
 
-struct gw_regex_s {
+struct sl_regex_s {
     pcre2_code *code;
     pcre2_match_data *data;
     pcre2_match_context *context;
 };
 
-static sl_status_t compile(sl_str_t pattern, bool anchored, pcre2_code **out, sl_err_t *err) {
-    if (pattern.len > MAX_PATTERN_BYTES) {
-        return sl_err_set(err, SL_INVALID, "regular expression is longer than %d bytes", MAX_PATTERN_BYTES);
+static sl_status_t compile(sl_str_t pattern, uint32_t options, pcre2_code **out, sl_err_t *err) {
+    size_t max = (options & PCRE2_UTF) != 0 ? MAX_TEXT_PATTERN_BYTES : MAX_PATTERN_BYTES;
+    if (pattern.len > max) {
+        return sl_err_set(err, SL_INVALID, "regular expression is longer than %zu bytes", max);
     }
     int code;
     PCRE2_SIZE at;
-    uint32_t options = PCRE2_DOTALL | (anchored ? PCRE2_ANCHORED : 0);
     *out = pcre2_compile((PCRE2_SPTR)(pattern.data ? pattern.data : ""), pattern.len, options, &code, &at, NULL);
     if (*out != NULL) {
         return SL_OK;
@@ -34,26 +37,27 @@ static sl_status_t compile(sl_str_t pattern, bool anchored, pcre2_code **out, sl
     return sl_err_set(err, SL_INVALID, "%s at offset %zu", (const char *)text, (size_t)at);
 }
 
-sl_status_t gw_regex_check(sl_str_t pattern, sl_err_t *err) {
+sl_status_t sl_regex_check(sl_str_t pattern, sl_err_t *err) {
     pcre2_code *code;
-    sl_status_t rc = compile(pattern, true, &code, err);
+    sl_status_t rc = compile(pattern, PCRE2_DOTALL | PCRE2_ANCHORED, &code, err);
     if (rc == SL_OK) {
         pcre2_code_free(code);
     }
     return rc;
 }
 
-sl_status_t gw_regex_new(sl_str_t pattern, bool anchored, gw_regex_t **out, sl_err_t *err) {
-    gw_regex_t *re = calloc(1, sizeof(*re));
+static sl_status_t make(sl_str_t pattern, uint32_t options, bool jit, sl_regex_t **out, sl_err_t *err) {
+    sl_regex_t *re = calloc(1, sizeof(*re));
     if (re == NULL) {
         return sl_err_set(err, SL_NO_MEMORY, "out of memory");
     }
-    sl_status_t rc = compile(pattern, anchored, &re->code, err);
+    sl_status_t rc = compile(pattern, options, &re->code, err);
     if (rc != SL_OK) {
         goto failed;
     }
-    /* Without JIT the interpreter does the same, slower. */
-    (void)pcre2_jit_compile(re->code, PCRE2_JIT_COMPLETE);
+    if (jit) { /* without it the interpreter does the same, slower */
+        (void)pcre2_jit_compile(re->code, PCRE2_JIT_COMPLETE);
+    }
     re->data = pcre2_match_data_create(1, NULL); /* only the whole match is of interest */
     re->context = pcre2_match_context_create(NULL);
     if (re->data == NULL || re->context == NULL) {
@@ -66,11 +70,30 @@ sl_status_t gw_regex_new(sl_str_t pattern, bool anchored, gw_regex_t **out, sl_e
     return SL_OK;
 
 failed:
-    gw_regex_free(re);
+    sl_regex_free(re);
     return rc;
 }
 
-void gw_regex_free(gw_regex_t *re) {
+sl_status_t sl_regex_new(sl_str_t pattern, bool anchored, sl_regex_t **out, sl_err_t *err) {
+    return make(pattern, PCRE2_DOTALL | (anchored ? PCRE2_ANCHORED : 0), true, out, err);
+}
+
+sl_status_t sl_regex_new_text(sl_str_t pattern, bool once, sl_regex_t **out, sl_err_t *err) {
+    return make(pattern, TEXT_OPTIONS, !once, out, err);
+}
+
+void sl_regex_limit(sl_regex_t *re, uint32_t steps) {
+    pcre2_set_match_limit(re->context, steps);
+}
+
+size_t sl_regex_bytes(const sl_regex_t *re) {
+    size_t code = 0, jit = 0;
+    (void)pcre2_pattern_info(re->code, PCRE2_INFO_SIZE, &code);
+    (void)pcre2_pattern_info(re->code, PCRE2_INFO_JITSIZE, &jit);
+    return sizeof(*re) + code + jit;
+}
+
+void sl_regex_free(sl_regex_t *re) {
     if (re == NULL) {
         return;
     }
@@ -80,7 +103,7 @@ void gw_regex_free(gw_regex_t *re) {
     free(re);
 }
 
-sl_status_t gw_regex_match(gw_regex_t *re, sl_str_t subject, size_t *end) {
+sl_status_t sl_regex_match(sl_regex_t *re, sl_str_t subject, size_t *end) {
     PCRE2_SPTR text = (PCRE2_SPTR)(subject.data ? subject.data : "");
     int rc = pcre2_match(re->code, text, subject.len, 0, 0, re->data, re->context);
     if (rc == PCRE2_ERROR_JIT_STACKLIMIT) { /* the interpreter keeps its state on the heap */
@@ -97,13 +120,13 @@ sl_status_t gw_regex_match(gw_regex_t *re, sl_str_t subject, size_t *end) {
     return rc == PCRE2_ERROR_NOMEMORY ? SL_NO_MEMORY : SL_FAILED;
 }
 
-size_t gw_regex_n_groups(const gw_regex_t *re) {
+size_t sl_regex_n_groups(const sl_regex_t *re) {
     uint32_t n = 0;
     (void)pcre2_pattern_info(re->code, PCRE2_INFO_CAPTURECOUNT, &n);
     return n;
 }
 
-sl_status_t gw_regex_groups(gw_regex_t *re, sl_str_t subject, sl_str_t *groups, size_t n) {
+sl_status_t sl_regex_groups(sl_regex_t *re, sl_str_t subject, sl_str_t *groups, size_t n) {
     PCRE2_SPTR text = (PCRE2_SPTR)(subject.data ? subject.data : "");
     pcre2_match_data *data = pcre2_match_data_create_from_pattern(re->code, NULL);
     if (data == NULL) {
@@ -188,7 +211,7 @@ static bool is_alnum(char c) {
     return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
 }
 
-size_t gw_regex_literal_prefix(sl_str_t pattern, char *out) {
+size_t sl_regex_literal_prefix(sl_str_t pattern, char *out) {
     if (!one_branch(pattern)) {
         return 0;
     }
