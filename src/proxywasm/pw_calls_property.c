@@ -277,15 +277,13 @@ static const pw_property_t *filter_state(const pw_ctx_t *ctx, sl_str_t path) {
     return *slot_of(ctx->stream, sl_str(path.data + prefix.len, path.len - prefix.len));
 }
 
-static pw_result_t give_filter_state(pw_vm_t *vm, const sl_raw_t *a, const pw_ctx_t *ctx) {
+bool pw_property_each_state(const pw_ctx_t *ctx, pw_state_fn_t fn, void *ud) {
     char name[PW_PATH_MAX + 5] = "wasm.";
-    char *at;
-    pw_pairs_writer_t w;
     if (ctx->stream == NULL || ctx->stream->properties == NULL) {
-        return PW_NOT_FOUND;
+        return false;
     }
-    pw_pairs_begin(&w, &vm->worker->sizes, &vm->worker->bytes);
-    for (const pw_property_t *p = ctx->stream->properties; p != NULL; p = p->next) {
+    bool more = true;
+    for (const pw_property_t *p = ctx->stream->properties; more && p != NULL; p = p->next) {
         sl_str_t key = sl_str(p->bytes, p->key_len), prefix = STATE_PREFIX;
         if (sl_str_starts(key, prefix)) {
             key = sl_str(key.data + prefix.len, key.len - prefix.len);
@@ -293,7 +291,22 @@ static pw_result_t give_filter_state(pw_vm_t *vm, const sl_raw_t *a, const pw_ct
             memcpy(name + 5, key.data, key.len);
             key = sl_str(name, 5 + key.len);
         }
-        pw_pairs_add(&w, key, sl_str(p->bytes + p->key_len, p->value_len), false);
+        more = fn(ud, key, sl_str(p->bytes + p->key_len, p->value_len));
+    }
+    return true;
+}
+
+static bool add_state(void *ud, sl_str_t key, sl_str_t value) {
+    pw_pairs_add(ud, key, value, false);
+    return true;
+}
+
+static pw_result_t give_filter_state(pw_vm_t *vm, const sl_raw_t *a, const pw_ctx_t *ctx) {
+    char *at;
+    pw_pairs_writer_t w;
+    pw_pairs_begin(&w, &vm->worker->sizes, &vm->worker->bytes);
+    if (!pw_property_each_state(ctx, add_state, &w)) {
+        return PW_NOT_FOUND;
     }
     if (pw_pairs_failed(&w)) {
         return PW_INTERNAL_FAILURE;
@@ -309,39 +322,40 @@ static void *host_stream(const pw_ctx_t *ctx) {
     return ctx->stream != NULL && !ctx->stream->gone ? ctx->stream->host : NULL;
 }
 
-static pw_result_t look_up(pw_vm_t *vm, const sl_raw_t *a, pw_ctx_t *ctx, sl_str_t path) {
+sl_status_t pw_property_find(pw_vm_t *vm, pw_ctx_t *ctx, sl_str_t path, pw_value_t *out) {
     pw_worker_t *w = vm->worker;
-    sl_str_t own;
-    pw_value_t value = {.kind = PW_VALUE_STRING};
-    if (own_property(vm, ctx, path, &own)) {
-        return pw_guest_give(vm, a[2].u32, a[3].u32, own);
+    *out = (pw_value_t){.kind = PW_VALUE_STRING};
+    if (own_property(vm, ctx, path, &out->str)) {
+        return SL_OK;
     }
     if (sl_str_eq(path, SL_STR("plugin_vm_memory"))) { /* Higress */
         sl_instance_refresh(vm->instance);
-        value = (pw_value_t){.kind = PW_VALUE_UINT, .u = vm->instance->mem_size};
-        return give(vm, a, ctx, &value);
-    }
-    if (sl_str_eq(path, SL_STR("filter_state"))) {
-        return give_filter_state(vm, a, ctx);
+        *out = (pw_value_t){.kind = PW_VALUE_UINT, .u = vm->instance->mem_size};
+        return SL_OK;
     }
     sl_status_t rc = SL_NOT_FOUND;
     if (w->ops->property_get != NULL) { /* the proxy's own names win over what filters keep */
         sl_buf_reset(&w->value);
-        rc = w->ops->property_get(w->host, host_stream(ctx), path, &w->value, &value);
+        rc = w->ops->property_get(w->host, host_stream(ctx), path, &w->value, out);
     }
     if (rc == SL_NOT_FOUND && ctx->stream != NULL) {
         const pw_property_t *p = *slot_of(ctx->stream, path);
         p = p != NULL ? p : filter_state(ctx, path);
-        if (p == NULL) {
-            return PW_NOT_FOUND;
+        if (p != NULL) {
+            *out = (pw_value_t){.kind = PW_VALUE_STRING, .str = sl_str(p->bytes + p->key_len, p->value_len)};
+            rc = SL_OK;
         }
-        value.str = sl_str(p->bytes + p->key_len, p->value_len);
-        rc = SL_OK;
     }
-    if (rc != SL_OK) {
-        return rc == SL_NOT_FOUND ? PW_NOT_FOUND : PW_INTERNAL_FAILURE;
+    return rc;
+}
+
+static pw_result_t look_up(pw_vm_t *vm, const sl_raw_t *a, pw_ctx_t *ctx, sl_str_t path) {
+    pw_value_t value;
+    if (sl_str_eq(path, SL_STR("filter_state"))) {
+        return give_filter_state(vm, a, ctx);
     }
-    return give(vm, a, ctx, &value);
+    sl_status_t rc = pw_property_find(vm, ctx, path, &value);
+    return rc == SL_OK ? give(vm, a, ctx, &value) : rc == SL_NOT_FOUND ? PW_NOT_FOUND : PW_INTERNAL_FAILURE;
 }
 
 /* WasmX has no properties with several segments outside of requests, and says so with another status. */

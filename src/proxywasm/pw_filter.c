@@ -49,6 +49,7 @@ void pw_root_unref(pw_root_t *root) {
         }
     }
     pw_root_forget_declared(root);
+    pw_root_forget_exprs(root);
     pw_root_forget_redis(root);
     free(root);
     pw_vm_release(vm);

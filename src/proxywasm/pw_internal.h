@@ -42,6 +42,8 @@ typedef enum {
 #define PW_METRICS_MAX 65536                /* handles of one VM */
 #define PW_RESOLVE_BYTES_MAX 65536          /* what a guest is told about a name */
 #define PW_DECLARED_MAX 256                 /* properties of a root context */
+#define PW_EXPRS_MAX 1024                   /* expressions of a root context, */
+#define PW_EXPR_BYTES_MAX ((size_t)8 << 20) /* and what they take together */
 #define PW_REDIS_MAX 64                     /* clusters of a root context */
 #define PW_RESTART_NS 1000000000u           /* between attempts to start a filter that does not start */
 #define PW_BACKOFF_MIN_MS 1000              /* before a filter that trapped is started without a stream that needs it; doubles */
@@ -187,6 +189,7 @@ struct pw_root_s {
     uint32_t tick_ms;               /* as the guest last set it */
     struct pw_declared_s *declared; /* properties */
     uint32_t n_declared;
+    struct pw_exprs_s *exprs; /* expressions; NULL: it never made one */
     struct pw_redis_s *redis; /* clusters that were made known */
     uint32_t n_redis;
     bool has_redis_response; /* while its callback runs: */
@@ -387,6 +390,14 @@ void pw_root_forget_redis(pw_root_t *root);
 /* Properties that a filter describes before it sets them. PW_BAD_ARGUMENT: it has done so. */
 pw_result_t pw_property_declare(pw_root_t *root, sl_str_t name, bool read_only);
 void pw_root_forget_declared(pw_root_t *root);
+/*
+ * The property at a path (segments joined by NUL), as proxy_get_property knows it; *out until the next operation of the proxy. Not
+ * filter_state as a whole, which is gone through instead (false: there is none): names as Envoy has them.
+ */
+sl_status_t pw_property_find(pw_vm_t *vm, pw_ctx_t *ctx, sl_str_t path, pw_value_t *out);
+typedef bool (*pw_state_fn_t)(void *ud, sl_str_t key, sl_str_t value);
+bool pw_property_each_state(const pw_ctx_t *ctx, pw_state_fn_t fn, void *ud);
+void pw_root_forget_exprs(pw_root_t *root);
 void pw_root_cancel_calls(pw_root_t *root);
 void pw_root_cancel_grpc_streams(pw_root_t *root); /* they have no end of their own */
 void pw_root_stop(pw_root_t *root);                /* timers, calls, queues: the host forgets the root */

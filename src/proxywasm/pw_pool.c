@@ -50,6 +50,7 @@ static bool copy_metrics(const pw_pool_t *pool, pw_vm_t *vm) {
 static void instance_free(pw_root_t *root) {
     pw_vm_t *vm = root->vm;
     pw_root_forget_declared(root);
+    pw_root_forget_exprs(root);
     pw_root_forget_redis(root);
     free(root);
     pw_vm_free(vm);
@@ -110,6 +111,7 @@ static bool restore(pw_root_t *root) {
     root->status = 0;
     root->status_message = SL_STR("");
     pw_root_forget_declared(root);
+    pw_root_forget_exprs(root);
     pw_root_forget_redis(root);
     memset(root->remote_closed, 0, sizeof(root->remote_closed));
     return true;
