@@ -21,8 +21,8 @@ sl_status_t sl_regex_new(sl_str_t pattern, bool anchored, sl_regex_t **out, sl_e
  */
 sl_status_t sl_regex_new_text(sl_str_t pattern, bool once, sl_regex_t **out, sl_err_t *err);
 void sl_regex_limit(sl_regex_t *re, uint32_t steps); /* for each place where a match may begin; see SL_FAILED below */
-size_t sl_regex_bytes(const sl_regex_t *re); /* memory that it takes */
-void sl_regex_free(sl_regex_t *re);          /* NULL is fine */
+size_t sl_regex_bytes(const sl_regex_t *re);         /* memory that it takes */
+void sl_regex_free(sl_regex_t *re);                  /* NULL is fine */
 
 /* SL_OK: *end is where the match ends. SL_NOT_FOUND: no match. SL_FAILED: the limit of work was reached. SL_NO_MEMORY. */
 sl_status_t sl_regex_match(sl_regex_t *re, sl_str_t subject, size_t *end);

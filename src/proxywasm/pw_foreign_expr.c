@@ -207,7 +207,7 @@ static sl_status_t get(void *ud, sl_str_t path, sl_cel_attr_t *out) {
     if (rc == SL_OK) {
         translate(&value, out);
     }
-    return rc;
+    return rc == SL_NOT_FOUND && out->deep ? SL_OK : rc;
 }
 
 static sl_status_t each(void *ud, sl_str_t path, bool (*fn)(void *fn_ud, sl_str_t key, sl_str_t value), void *fn_ud) {

@@ -3,6 +3,8 @@
 
 #define V1 CF_ABI_0_1_0
 #define V20 CF_ABI_0_2_0
+#define CREATE "call proxy_call_foreign_function 'expr_create' "
+#define EVALUATE "call proxy_call_foreign_function 'expr_evaluate' "
 #define PING "'*1\\r\\n$4\\r\\nPING\\r\\n'"
 #define GET "{:method=GET,:path=/x,:authority=up}"
 
@@ -358,7 +360,46 @@ const cf_case_t cf_cases_calls[] = {
      "call proxy_call_foreign_function 'set_global_max_requests_per_io_cycle' '1' 0 0 = 2"},
     {"proxy_call_foreign_function", "clears the route cache", 0,
      "call proxy_call_foreign_function 'clear_route_cache' null 0 0; expect routeclears 1"},
-    {"proxy_call_foreign_function", "knows no expressions", 0, "call proxy_call_foreign_function 'expr_create' 'true' &p &n = 1"},
+    {"proxy_call_foreign_function", "evaluates an expression as often as it is asked to", 0,
+     "at CONFIGURE; " CREATE "'request.method == \"POST\" && request.headers[\"x-one\"] == \"1\"' &p &n; u32 n = 4; nonzero p; "
+     "at REQH; " EVALUATE "'\\x01\\0\\0\\0' &q &m; show q m = '\\x01'; " EVALUATE "'\\x01\\0\\0\\0' &q &m; show q m = '\\x01'"},
+    {"proxy_call_foreign_function", "encodes the value of an expression as that of a property", 0,
+     CREATE "'request.path' &p &n; " EVALUATE "*p 4 &q &m; show q m = '/p/a?x=1&y=2'; " CREATE "'-2' &p &n; " EVALUATE
+            "*p 4 &q &m; show q m = '\\xfe\\xff\\xff\\xff\\xff\\xff\\xff\\xff'; " CREATE "'2u' &p &n; " EVALUATE
+            "*p 4 &q &m; show q m = '\\x02\\0\\0\\0\\0\\0\\0\\0'; " CREATE "'0.5' &p &n; " EVALUATE
+            "*p 4 &q &m; show q m = '\\0\\0\\0\\0\\0\\0\\xe0\\x3f'; " CREATE "'b\"\\\\xff\"' &p &n; " EVALUATE
+            "*p 4 &q &m; show q m = '\\xff'; " CREATE "'duration(\"2us\")' &p &n; " EVALUATE
+            "*p 4 &q &m; show q m = '\\xd0\\x07\\0\\0\\0\\0\\0\\0'; " CREATE "'\"\"' &p &n; " EVALUATE "*p 4 &q &m; u32 m = 0"},
+    {"proxy_call_foreign_function", "encodes lists and maps of an expression as pairs", 0,
+     CREATE "'[\"a\", \"bc\"]' &p &n; " EVALUATE "*p 4 &q &m; show q m = {a=,bc=}; " CREATE
+            "'{\"k\": \"v\", \"l\": request.headers[\"x-one\"]}' &p &n; " EVALUATE "*p 4 &q &m; show q m = {k=v,l=1}; " CREATE
+            "'[true]' &p &n; " EVALUATE "*p 4 &q &m; show q m = '\\x01\\0\\0\\0\\x01\\0\\0\\0\\0\\0\\0\\0\\x01\\0\\0'; " CREATE
+            "'null' &p &n; " EVALUATE "*p 4 &q &m = 3; " CREATE "'[null]' &p &n; " EVALUATE "*p 4 &q &m = 3"},
+    {"proxy_call_foreign_function", "sees what a filter keeps, and the names of the plugin", 0,
+     "call proxy_set_property 'mine' 'v'; " CREATE
+     "'mine == \"v\" && filter_state[\"wasm.mine\"] == \"v\" && \"wasm.mine\" in filter_state && size(filter_state) == 1' &p &n; " EVALUATE
+     "*p 4 &q &m; show q m = '\\x01'; " CREATE "'size(plugin_name) > 0 && plugin_vm_memory > 0u' &p &n; " EVALUATE
+     "*p 4 &q &m; show q m = '\\x01'"},
+    {"proxy_call_foreign_function", "tells what is absent from what is wrong", 0,
+     CREATE
+     "'has(request.headers.nope) || \"x-empty\" in request.headers && !has(response.code) && !has(metadata.a.b)' &p &n; " EVALUATE
+     "*p 4 &q &m; show q m = '\\x01'; " CREATE "'response.code' &p &n; " EVALUATE "*p 4 &q &m = 10; " CREATE
+     "'request.headers.nope' &p &n; " EVALUATE "*p 4 &q &m = 10; " CREATE "'1 / 0' &p &n; " EVALUATE "*p 4 &q &m = 10; at RESH; " CREATE
+     "'response.code == 200 && response.headers[\"content-type\"] == \"text/plain\"' &p &n; " EVALUATE "*p 4 &q &m; show q m = '\\x01'"},
+    {"proxy_call_foreign_function", "refuses what is no expression", 0,
+     CREATE "'1 +' &p &n = 2; expect log 'expr_create: byte 3: expected a value'; call proxy_call_foreign_function 'expr_create' null &p "
+            "&n = 2; " CREATE "'\\xff' &p &n = 2; " CREATE "'Message{}' &p &n = 2"},
+    {"proxy_call_foreign_function", "knows expressions by tokens of four bytes until they are deleted", 0,
+     CREATE "'1' &p &n; call proxy_call_foreign_function 'expr_evaluate' *p 3 &q &m = 2; call proxy_call_foreign_function 'expr_delete' *p "
+            "3 0 0 = "
+            "2; " EVALUATE "'\\xff\\xff\\xff\\xff' &q &m = 1; " EVALUATE
+            "'\\0\\0\\0\\0' &q &m = 1; call proxy_call_foreign_function 'expr_delete' *p "
+            "4 0 0; " EVALUATE "*p 4 &q &m = 1; call proxy_call_foreign_function 'expr_delete' *p 4 0 0; " CREATE
+            "'2' &q &m; show q m = '\\x02\\0\\0\\0'"},
+    {"proxy_call_foreign_function", "evaluates in the context whose callback runs, not in the effective one", 0,
+     "at CONFIGURE; call proxy_set_tick_period_milliseconds 10; " CREATE "'request.method' &p &n; at REQH; return 1; at TICK 1; "
+     "call proxy_set_effective_context 2; call proxy_get_property 'request\\0method' &p &n; " EVALUATE "'\\x01\\0\\0\\0' &q &m = 10; "
+     "call proxy_continue_stream 0; host tick; expect outcome done"},
     {"proxy_call_foreign_function", "resolves an address by itself", 0,
      "call proxy_call_foreign_function 'resolve_host' '10.1.2.3' &p &n; show p n = '\\x0a\\x01\\x02\\x03'; "
      "call proxy_call_foreign_function 'resolve_lua' '::1' &p &n; show p n = '\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\x01'; "

@@ -36,8 +36,8 @@ FN(ends_with) {
 }
 
 /*
- * PCRE2 limits what a match takes at each place where it may begin, so the work grows with the text as well. What it might take is paid for:
- * what it takes is known to nobody. Four times the length is what patterns with few stars need.
+ * PCRE2 limits what a match takes at each place where it may begin, so the work grows with the text as well. What it might take is paid
+ * for: what it takes is known to nobody. Four times the length is what patterns with few stars need.
  */
 static sl_cel_value_t search(cel_eval_t *e, sl_regex_t *regex, sl_str_t text) {
     size_t places = text.len + 1, end;

@@ -243,7 +243,7 @@ static void a_lower_limit_ends_a_match_earlier(void **state) {
     (void)state;
     sl_regex_t *re = NULL;
     size_t end;
-    assert_int_equal(sl_regex_new_text(SL_STR("^(a*)*[b]$"), false, &re, NULL), SL_OK);
+    assert_int_equal(sl_regex_new_text(SL_STR("^(a|aa)+$"), false, &re, NULL), SL_OK);
     assert_int_equal(sl_regex_match(re, SL_STR("aaaaaaaac"), &end), SL_NOT_FOUND);
     sl_regex_limit(re, 10);
     assert_int_equal(sl_regex_match(re, SL_STR("aaaaaaaac"), &end), SL_FAILED);
