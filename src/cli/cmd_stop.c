@@ -32,7 +32,7 @@ static long running(const cli_options_t *o, char prefix[CLI_PATH_MAX]) {
 
 static bool wait_gone(const char *prefix, long pid, int seconds) {
     for (int i = 0; i < seconds * 100; i++) {
-        if (!cli_is_running(prefix, pid)) {
+        if (!cli_is_running(prefix, pid) && !holders_is_ending(pid)) {
             return true;
         }
         nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
@@ -48,10 +48,20 @@ static void signal_all(const holders_t *h, int sig) {
     }
 }
 
-static bool wait_no_orphans(const char *prefix, int seconds, holders_t *left) {
+static bool any_ending(const holders_t *h) {
+    for (size_t i = 0; i < h->n; i++) {
+        if (holders_is_ending(h->pids[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Until none of `all` has its ports any more; their logs, by which they are found, they close first. */
+static bool wait_no_orphans(const char *prefix, int seconds, const holders_t *all, holders_t *left) {
     for (int i = 0; i < seconds * 20; i++) {
         holders_orphans(prefix, left);
-        if (left->n == 0) {
+        if (left->n == 0 && !any_ending(all)) {
             return true;
         }
         nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
@@ -74,15 +84,15 @@ static bool stop_orphans(const cli_options_t *o, int sig, int *code) {
     if (orphans.n == 0) {
         return false;
     }
-    size_t n = orphans.n;
+    holders_t left;
     signal_all(&orphans, sig);
-    if (!wait_no_orphans(prefix, o->timeout_s > 0 ? o->timeout_s : 10, &orphans)) {
-        signal_all(&orphans, SIGKILL);
-        (void)wait_no_orphans(prefix, 5, &orphans);
+    if (!wait_no_orphans(prefix, o->timeout_s > 0 ? o->timeout_s : 10, &orphans, &left)) {
+        signal_all(&left, SIGKILL);
+        (void)wait_no_orphans(prefix, 5, &orphans, &left);
     }
-    *code = orphans.n == 0 ? 0 : cli_fail("process %ld does not end", orphans.pids[0]);
+    *code = left.n == 0 ? 0 : cli_fail("process %ld does not end", left.pids[0]);
     if (*code == 0) {
-        printf("Sluice stopped: the master had been killed, %zu of its workers were still there\n", n);
+        printf("Sluice stopped: the master had been killed, %zu of its workers were still there\n", orphans.n);
     }
     return true;
 }

@@ -131,6 +131,30 @@ void holders_orphans(const char *prefix, holders_t *out) {
     }
 }
 
+/* ---- on their way out ---------------------------------------------------------------------------------------------------------- */
+
+/* PF_EXITING of the kernel, in the flags of /proc/<pid>/stat. */
+#define EXITING 0x4UL
+
+bool holders_is_ending(long pid) {
+    char path[64], line[1024], state = 'X';
+    unsigned long flags = 0, threads = 0;
+    snprintf(path, sizeof(path), "/proc/%ld/stat", pid);
+    FILE *f = pid > 1 ? fopen(path, "re") : NULL;
+    size_t n = f != NULL ? fread(line, 1, sizeof(line) - 1, f) : 0;
+    if (f != NULL) {
+        fclose(f);
+    }
+    line[n] = '\0';
+    const char *name_end = strrchr(line, ')');
+    if (name_end == NULL || sscanf(name_end, ") %c %*d %*d %*d %*d %*d %lu %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %lu", &state, &flags,
+                                   &threads) != 3) {
+        return false;
+    }
+    bool waited_for = (state == 'Z' || state == 'X') && threads <= 1;
+    return (flags & EXITING) != 0 && !waited_for;
+}
+
 void holders_print(const holders_t *h, sl_buf_t *out) {
     for (size_t i = 0; i < h->n; i++) {
         char name[32];

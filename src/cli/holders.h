@@ -19,4 +19,7 @@ bool holders_has(const holders_t *h, long pid);
 /* "process 12 (nginx), process 13 (nginx)" */
 void holders_print(const holders_t *h, sl_buf_t *out);
 
+/* Whether it is on its way out: its memory is gone, its files and ports may not be. Not one that has ended and is only waited for. */
+bool holders_is_ending(long pid);
+
 #endif
