@@ -147,8 +147,8 @@ bool holders_is_ending(long pid) {
     }
     line[n] = '\0';
     const char *name_end = strrchr(line, ')');
-    if (name_end == NULL || sscanf(name_end, ") %c %*d %*d %*d %*d %*d %lu %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %lu", &state, &flags,
-                                   &threads) != 3) {
+    if (name_end == NULL ||
+        sscanf(name_end, ") %c %*d %*d %*d %*d %*d %lu %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %lu", &state, &flags, &threads) != 3) {
         return false;
     }
     bool waited_for = (state == 'Z' || state == 'X') && threads <= 1;
