@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 void sl_buf_init(sl_buf_t *b, size_t max_bytes) {
     *b = (sl_buf_t){.max = max_bytes};
@@ -37,6 +38,22 @@ static bool grow_under(sl_buf_t *b, size_t need, size_t *cap) {
     return sl_ceiling_take(c, *cap - b->cap);
 }
 
+#define HUGE_FROM ((size_t)4 << 20)
+
+/* A buffer of many megabytes is written once, page after page: larger pages save most of the faults. */
+static void prefer_huge_pages(char *data, size_t cap) {
+#ifdef MADV_HUGEPAGE
+    const uintptr_t page = 4096;
+    uintptr_t from = (uintptr_t)data & ~(page - 1), end = ((uintptr_t)data + cap + page - 1) & ~(page - 1);
+    if (cap >= HUGE_FROM) {
+        (void)madvise((void *)from, end - from, MADV_HUGEPAGE); /* whole pages: a mapping in two pieces could not grow */
+    }
+#else
+    (void)data;
+    (void)cap;
+#endif
+}
+
 sl_status_t sl_buf_reserve(sl_buf_t *b, size_t more_bytes) {
     if (b->failed || more_bytes > b->max - b->len) {
         return fail(b);
@@ -58,6 +75,7 @@ sl_status_t sl_buf_reserve(sl_buf_t *b, size_t more_bytes) {
         sl_ceiling_give(b->ceiling, cap - b->cap);
         return fail(b);
     }
+    prefer_huge_pages(data, cap);
     b->data = data;
     b->cap = cap;
     return SL_OK;

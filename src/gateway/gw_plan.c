@@ -266,6 +266,10 @@ static sl_status_t verify_head(gw_image_t *img, sl_str_t image, sl_err_t *err) {
     if (img->header->size != image.len || image.len > UINT32_MAX) {
         return damaged(err, "its size is not what its header says");
     }
+    return SL_OK;
+}
+
+static sl_status_t verify_digest(const gw_image_t *img, sl_str_t image, sl_err_t *err) {
     uint8_t digest[32];
     if (sl_sha256(sl_str(image.data + GW_IMG_HEAD_SIZE, image.len - GW_IMG_HEAD_SIZE), digest) != SL_OK) {
         return sl_err_set(err, SL_FAILED, "plan: the digest could not be computed");
@@ -308,9 +312,10 @@ static sl_status_t verify_tables(const gw_image_t *img, sl_err_t *err) {
     return good ? SL_OK : damaged(err, "a table for building the next plan");
 }
 
-static sl_status_t verify(gw_image_t *img, sl_str_t image, sl_err_t *err) {
+static sl_status_t verify(gw_image_t *img, sl_str_t image, bool digest, sl_err_t *err) {
     static const gw_section_t tries[] = {GW_SEC_HOST_NODES, GW_SEC_PATH_NODES, GW_SEC_VALUE_NODES};
     sl_status_t rc = verify_head(img, image, err);
+    rc = rc == SL_OK && digest ? verify_digest(img, image, err) : rc;
     rc = rc == SL_OK ? verify_sections(img, err) : rc;
     rc = rc == SL_OK ? verify_header_refs(img, err) : rc;
     rc = rc == SL_OK ? verify_fields(img, err) : rc;
@@ -323,9 +328,9 @@ static sl_status_t verify(gw_image_t *img, sl_str_t image, sl_err_t *err) {
 
 /* ---- life ---------------------------------------------------------------------------------------------------------------- */
 
-sl_status_t gw_plan_open(sl_str_t image, gw_plan_t **out, sl_err_t *err) {
+static sl_status_t open_image(sl_str_t image, bool digest, gw_plan_t **out, sl_err_t *err) {
     gw_image_t img;
-    sl_status_t rc = verify(&img, image, err);
+    sl_status_t rc = verify(&img, image, digest, err);
     if (rc != SL_OK) {
         return rc;
     }
@@ -339,6 +344,10 @@ sl_status_t gw_plan_open(sl_str_t image, gw_plan_t **out, sl_err_t *err) {
     *plan = (gw_plan_t){.img = img, .regexes = regexes};
     *out = plan;
     return SL_OK;
+}
+
+sl_status_t gw_plan_open(sl_str_t image, gw_plan_t **out, sl_err_t *err) {
+    return open_image(image, true, out, err);
 }
 
 gw_plan_t *gw_plan_view(const gw_plan_t *plan) {
@@ -370,8 +379,8 @@ static sl_status_t image_size(const char *name, int fd, size_t *size, sl_err_t *
     return SL_OK;
 }
 
-static sl_status_t open_mapped(const char *name, void *p, size_t size, gw_plan_t **out, sl_err_t *err) {
-    sl_status_t rc = gw_plan_open(sl_str(p, size), out, err);
+static sl_status_t open_mapped(const char *name, void *p, size_t size, bool digest, gw_plan_t **out, sl_err_t *err) {
+    sl_status_t rc = open_image(sl_str(p, size), digest, out, err);
     if (rc != SL_OK) {
         munmap(p, size);
         sl_err_prefix(err, "%s: ", name);
@@ -383,7 +392,7 @@ static sl_status_t open_mapped(const char *name, void *p, size_t size, gw_plan_t
 
 #define SEALS (F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW)
 
-sl_status_t gw_plan_open_sealed(int fd, gw_plan_t **out, sl_err_t *err) {
+static sl_status_t open_sealed(int fd, bool digest, gw_plan_t **out, sl_err_t *err) {
     static const char name[] = "sealed plan";
     size_t size;
     int seals = fcntl(fd, F_GET_SEALS);
@@ -398,7 +407,15 @@ sl_status_t gw_plan_open_sealed(int fd, gw_plan_t **out, sl_err_t *err) {
     if (p == MAP_FAILED) {
         return sl_err_set(err, SL_IO, "%s: cannot map: %s", name, strerror(errno));
     }
-    return open_mapped(name, p, size, out, err);
+    return open_mapped(name, p, size, digest, out, err);
+}
+
+sl_status_t gw_plan_open_sealed(int fd, gw_plan_t **out, sl_err_t *err) {
+    return open_sealed(fd, true, out, err);
+}
+
+sl_status_t gw_plan_open_shared(int fd, gw_plan_t **out, sl_err_t *err) {
+    return open_sealed(fd, false, out, err);
 }
 
 static sl_status_t read_whole(const char *path, int fd, char *to, size_t size, sl_err_t *err) {
@@ -428,7 +445,7 @@ static sl_status_t open_fd(const char *path, int fd, gw_plan_t **out, sl_err_t *
         munmap(p, size);
         return rc;
     }
-    return open_mapped(path, p, size, out, err);
+    return open_mapped(path, p, size, true, out, err);
 }
 
 sl_status_t gw_plan_open_file(const char *path, gw_plan_t **out, sl_err_t *err) {

@@ -60,6 +60,8 @@ sl_status_t gw_plan_update(const gw_plan_t *base, const json_t *changed, const j
 sl_status_t gw_plan_open(sl_str_t image, gw_plan_t **out, sl_err_t *err);
 /* Maps what nd_image_seal() made, shared; the descriptor stays the caller's. SL_FAILED: it is not sealed, so it could change later. */
 sl_status_t gw_plan_open_sealed(int fd, gw_plan_t **out, sl_err_t *err);
+/* The same of memory whose digest somebody has checked since it was sealed, or who has made it: all but the digest is checked again. */
+sl_status_t gw_plan_open_shared(int fd, gw_plan_t **out, sl_err_t *err);
 /* Reads the file into memory of this process: whatever happens to the file later, the plan stays what it was. */
 sl_status_t gw_plan_open_file(const char *path, gw_plan_t **out, sl_err_t *err);
 /* What the head of a file says, unchecked; 0: no plan. For who wants to know whether opening it is worth while. */

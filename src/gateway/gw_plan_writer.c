@@ -141,6 +141,11 @@ sl_status_t gw_writer_finish(gw_writer_t *w, sl_buf_t *image, sl_err_t *err) {
         return sl_err_set(err, SL_NO_MEMORY, "plan: out of memory, or larger than the limit of %zu bytes", image->max);
     }
     gw_img_header_t *h = &w->header;
+    size_t size = sizeof(*h);
+    for (int i = 0; i < GW_SEC_COUNT; i++) {
+        size += w->sec[i].len + 8;
+    }
+    sl_buf_reserve(image, size);
     sl_buf_append(image, h, sizeof(*h));
     for (int i = 0; i < GW_SEC_COUNT; i++) {
         h->sections[i] = (gw_range_t){(uint32_t)image->len, gw_writer_count(w, (gw_section_t)i)};

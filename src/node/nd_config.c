@@ -630,6 +630,10 @@ typedef struct {
     gw_plan_conf_t conf;
 } material_t;
 
+static bool share(const nd_node_t *node, const sl_buf_t *image, uint64_t generation, uint64_t revision) {
+    return node->share != NULL && node->share(node->share_ud, sl_buf_str(image), generation, revision);
+}
+
 /* A reload and a worker may write at the same time: the later one has the higher generation. */
 static sl_status_t write_plan(const nd_node_t *node, material_t *m, uint64_t *generation, sl_err_t *err) {
     if (m->base == NULL) {
@@ -653,10 +657,15 @@ static sl_status_t write_plan(const nd_node_t *node, material_t *m, uint64_t *ge
     sl_buf_init(&image, (size_t)2 * 1024 * 1024 * 1024);
     sl_status_t rc = m->base != NULL ? gw_plan_update(m->base, m->entities, m->gone, &m->conf, &image, err)
                                      : gw_plan_build(m->entities, &m->conf, &image, err);
+    bool shared = rc == SL_OK && m->conf.store_revision != 0 && share(node, &image, *generation, m->conf.store_revision);
     if (rc == SL_OK) {
         rc = m->conf.store_revision != 0 ? sl_file_write_soon(node->plan_path, sl_buf_str(&image), 0600, err)
                                          : sl_file_write_atomic(node->plan_path, sl_buf_str(&image), 0600, err);
     }
+    if (rc == SL_OK && m->conf.store_revision == 0) {
+        (void)share(node, &image, *generation, 0);
+    }
+    rc = shared ? SL_OK : rc; /* err says what became of the file */
     if (rc == SL_OK && !building.digests.failed) {
         sweep(node, &building.digests, m->base == NULL);
     }

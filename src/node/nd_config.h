@@ -19,9 +19,16 @@ typedef struct {
     const nd_filters_t *filters; /* what is installed */
     sl_filter_opts_t opts;       /* of filters, where their entries say nothing; zeroed: the defaults */
     bool wasm_enabled;
-    bool traditional;         /* router flavor */
-    const char *plan_path;    /* where the plan is written */
-    nd_modules_t *modules;    /* copies of the modules that the plan names; NULL: none are made */
+    bool traditional;      /* router flavor */
+    const char *plan_path; /* where the plan is written */
+    nd_modules_t *modules; /* copies of the modules that the plan names; NULL: none are made */
+    /*
+     * Told of each plan, under the lock of its file; NULL: nobody is. The image is borrowed. A plan of the store (revision not 0) comes
+     * before its file is written: whoever can do without the file answers true, and nothing fails any more for a file that cannot be
+     * written.
+     */
+    bool (*share)(void *ud, sl_str_t image, uint64_t generation, uint64_t revision);
+    void *share_ud;
     const char *store_path;   /* where modules are that have no copy; NULL: no store */
     const char *filters_path; /* for nd_filters_open(); NULL: none */
     sl_str_t filters_choose;

@@ -13,4 +13,7 @@
  */
 sl_status_t nd_image_seal(const char *path, int *fd, sl_err_t *err);
 
+/* The same with bytes that are at hand. */
+sl_status_t nd_image_seal_bytes(sl_str_t image, int *fd, sl_err_t *err);
+
 #endif

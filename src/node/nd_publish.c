@@ -141,11 +141,15 @@ static sl_status_t write(publishing_t *x) {
     x->looked = json_object();
     look_for_shadows(x);
     sl_status_t rc = x->plan != NULL && x->node.modules != NULL ? look_at_files(x) : SL_OK;
+    x->err->text[0] = '\0';
     if (rc == SL_OK) {
         rc = nd_plan_write_revision(&x->node, x->gone != NULL ? x->plan : NULL, x->entities, x->gone, &x->p->generation, x->p->revision,
                                     x->installed, x->err);
     }
     x->p->written = rc == SL_OK;
+    if (rc == SL_OK && x->err->text[0] != '\0' && x->p->note.text[0] == '\0') {
+        x->p->note = *x->err; /* it is served, but its file is older */
+    }
     return rc;
 }
 

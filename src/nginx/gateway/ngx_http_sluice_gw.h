@@ -101,6 +101,8 @@ void ngx_http_sluice_gw_node(ngx_http_sluice_gw_main_conf_t *mcf, nd_node_t *nod
 /* One load of a configuration at a time over all workers. */
 ngx_int_t ngx_http_sluice_gw_load_begin(void);         /* NGX_OK, NGX_BUSY */
 void ngx_http_sluice_gw_load_end(uint64_t generation); /* 0: nothing changed; else tells every worker */
+/* Tells every worker, and those who wait for a revision, before the load has ended; any thread. */
+void ngx_http_sluice_gw_announce(uint64_t generation, uint64_t revision);
 uint64_t ngx_http_sluice_gw_latest(void);
 /* Whether every worker of this cycle serves `generation` or a later one. */
 unsigned ngx_http_sluice_gw_all_serve(uint64_t generation);

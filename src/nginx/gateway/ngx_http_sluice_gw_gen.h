@@ -21,6 +21,8 @@ ngx_int_t ngx_http_sluice_gw_image_init(ngx_log_t *log); /* once, in the master 
  * says why; its text is empty otherwise.
  */
 sl_status_t ngx_http_sluice_gw_image_open(const char *path, uint64_t least, gw_plan_t **out, sl_err_t *older, sl_err_t *err);
+/* nd_node_t's share: what workers share from now on; with a revision they are told of it at once. Blocks; any thread. */
+bool ngx_http_sluice_gw_image_share(void *plan_path, sl_str_t image, uint64_t generation, uint64_t revision);
 
 /* ---- a generation ----------------------------------------------------------------------------------------------------- */
 

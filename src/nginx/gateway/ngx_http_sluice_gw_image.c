@@ -2,9 +2,10 @@
  * The plan in memory that all workers share, and that nothing can change.
  *
  * A file that somebody maps changes under his feet when another process writes to it, and takes the pages away when it is cut short. So the
- * file is for starting only. The first worker that needs a generation copies the file into a memfd, seals it, checks it, and puts its
- * descriptor into the mailbox: a pair of sockets that the master made and every worker of every cycle inherits. The others look into the
- * mailbox (MSG_PEEK leaves the message there and still hands a descriptor out) and map the same pages. The mailbox holds one message.
+ * file is for starting only. Who makes a plan writes it into a memfd as well, seals it, and puts its descriptor into the mailbox; where
+ * that was another process, the first worker that needs the generation does so with the file, which it checks. The mailbox is a pair of
+ * sockets that the master made and every worker of every cycle inherits. The others look into the mailbox (MSG_PEEK leaves the message
+ * there and still hands a descriptor out) and map the same pages. The mailbox holds one message.
  */
 #include "ngx_http_sluice_gw_gen.h"
 
@@ -90,7 +91,7 @@ static sl_status_t open_shared(uint64_t least, gw_plan_t **out, sl_err_t *err) {
     if (fd == -1) {
         return SL_NOT_FOUND;
     }
-    sl_status_t rc = generation >= least ? gw_plan_open_sealed(fd, out, err) : SL_NOT_FOUND;
+    sl_status_t rc = generation >= least ? gw_plan_open_shared(fd, out, err) : SL_NOT_FOUND;
     close(fd);
     return rc;
 }
@@ -148,4 +149,27 @@ sl_status_t ngx_http_sluice_gw_image_open(const char *path, uint64_t least, gw_p
         close(lock);
     }
     return rc;
+}
+
+bool ngx_http_sluice_gw_image_share(void *plan_path, sl_str_t image, uint64_t generation, uint64_t revision) {
+    int fd;
+    uint64_t posted;
+    if (nd_image_seal_bytes(image, &fd, NULL) != SL_OK) {
+        return false; /* whoever needs it takes the file */
+    }
+    int lock = lock_folder(plan_path);
+    post(fd, generation);
+    close(fd);
+    fd = receive(MSG_PEEK, &posted);
+    bool good = fd != -1 && posted == generation;
+    if (fd != -1) {
+        close(fd);
+    }
+    if (lock != -1) {
+        close(lock);
+    }
+    if (good && revision != 0) {
+        ngx_http_sluice_gw_announce(generation, revision);
+    }
+    return good;
 }

@@ -97,6 +97,8 @@ void ngx_http_sluice_gw_node(ngx_http_sluice_gw_main_conf_t *mcf, nd_node_t *nod
         .wasm_enabled = mcf->wasm,
         .traditional = mcf->traditional,
         .plan_path = mcf->plan_path,
+        .share = ngx_http_sluice_gw_image_share,
+        .share_ud = mcf->plan_path,
         .modules = gw.copies,
         .store_path = mcf->store_path,
         .filters_path = mcf->wasm ? mcf->filters_path : NULL,
@@ -269,13 +271,24 @@ ngx_int_t ngx_http_sluice_gw_load_begin(void) {
     return ngx_atomic_cmp_set(&gw.shm->loader, 0, (ngx_atomic_uint_t)ngx_pid) ? NGX_OK : NGX_BUSY;
 }
 
+static void wake_all(void) {
+    uint64_t one = 1;
+    if (gw_eventfd != -1 && write(gw_eventfd, &one, sizeof(one)) != sizeof(one)) {
+        ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, ngx_errno, "[sluice] cannot wake the other workers; they look once a second");
+    }
+}
+
+void ngx_http_sluice_gw_announce(uint64_t generation, uint64_t revision) {
+    raise_generation(generation);
+    ngx_memory_barrier();
+    gw.shm->revision = (ngx_atomic_uint_t)revision;
+    wake_all();
+}
+
 void ngx_http_sluice_gw_load_end(uint64_t generation) {
     if (generation != 0) {
         raise_generation(generation);
-        uint64_t one = 1;
-        if (gw_eventfd != -1 && write(gw_eventfd, &one, sizeof(one)) != sizeof(one)) {
-            ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, ngx_errno, "[sluice] cannot wake the other workers; they look once a second");
-        }
+        wake_all();
     }
     (void)ngx_atomic_cmp_set(&gw.shm->loader, (ngx_atomic_uint_t)ngx_pid, 0);
     if (generation != 0) {

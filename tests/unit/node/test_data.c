@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "cmocka_all.h"
@@ -176,6 +177,64 @@ static void publishing_writes_a_plan_of_the_newest_revision_once(void **state) {
     assert_int_equal(p.generation, 9);
 }
 
+typedef struct {
+    char path[128];
+    unsigned times;
+    bool file_was_there, answer;
+    uint64_t generation, revision;
+} sharing_t;
+
+static bool share(void *ud, sl_str_t image, uint64_t generation, uint64_t revision) {
+    sharing_t *s = ud;
+    gw_plan_t *plan;
+    s->times++;
+    s->file_was_there = access(s->path, F_OK) == 0;
+    s->generation = generation;
+    s->revision = revision;
+    assert_int_equal(gw_plan_open(image, &plan, &err), SL_OK);
+    assert_int_equal(gw_plan_n_services(plan), 1);
+    gw_plan_close(plan);
+    return s->answer;
+}
+
+static void a_plan_of_the_store_is_shared_before_its_file_is_written(void **state) {
+    (void)state;
+    sharing_t s = {.answer = true};
+    nd_publication_t p = {.generation = 7};
+    snprintf(s.path, sizeof(s.path), "%s/plan", dir);
+    node.plan_path = s.path;
+    node.share = share;
+    node.share_ud = &s;
+    assert_int_equal(call("POST", "/services", "{\"name\":\"s\",\"host\":\"h\"}"), 201);
+    assert_int_equal(nd_publish(&node, store, NULL, &p, &err), SL_OK);
+    assert_int_equal(s.times, 1);
+    assert_false(s.file_was_there);
+    assert_int_equal(s.generation, 7);
+    assert_int_equal(s.revision, 1);
+    assert_int_equal(access(s.path, F_OK), 0);
+    assert_string_equal(p.note.text, "");
+}
+
+static void a_shared_plan_whose_file_cannot_be_written_is_served_and_noted(void **state) {
+    (void)state;
+    sharing_t s = {.answer = true};
+    nd_publication_t p = {.generation = 7};
+    snprintf(s.path, sizeof(s.path), "%s/plan", dir);
+    node.plan_path = s.path;
+    node.share = share;
+    node.share_ud = &s;
+    assert_int_equal(call("POST", "/services", "{\"name\":\"s\",\"host\":\"h\"}"), 201);
+    assert_int_equal(mkdir(s.path, 0700), 0);
+    assert_int_equal(nd_publish(&node, store, NULL, &p, &err), SL_OK);
+    assert_true(p.written);
+    assert_non_null(strstr(p.note.text, "cannot write"));
+    s.answer = false; /* it needs the file */
+    p.have = ND_NO_REVISION;
+    assert_int_not_equal(nd_publish(&node, store, NULL, &p, &err), SL_OK);
+    assert_false(p.written);
+    assert_int_equal(rmdir(s.path), 0);
+}
+
 static void publishing_over_a_plan_says_what_publishing_everything_says(void **state) {
     (void)state;
     char path[128];
@@ -301,6 +360,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_transaction_that_ends_with_a_broken_reference_names_its_operation, make, drop),
         cmocka_unit_test_setup_teardown(without_a_store_what_needs_none_is_answered, make, drop),
         cmocka_unit_test_setup_teardown(publishing_writes_a_plan_of_the_newest_revision_once, make, drop),
+        cmocka_unit_test_setup_teardown(a_plan_of_the_store_is_shared_before_its_file_is_written, make, drop),
+        cmocka_unit_test_setup_teardown(a_shared_plan_whose_file_cannot_be_written_is_served_and_noted, make, drop),
         cmocka_unit_test_setup_teardown(publishing_over_a_plan_says_what_publishing_everything_says, make, drop),
         cmocka_unit_test_setup_teardown(a_plan_of_another_store_is_no_base, make, drop),
         cmocka_unit_test_setup_teardown(lists_of_tagged_entities_have_pages, make, drop),

@@ -94,6 +94,30 @@ static void a_damaged_file_is_found_out_when_it_is_opened(void **state) {
     close(fd);
 }
 
+static void bytes_at_hand_are_shared_and_only_their_digest_is_taken_on_trust(void **state) {
+    env_t *x = *state;
+    int fd;
+    gw_plan_t *plan;
+    sl_err_t err;
+    sl_buf_t image;
+    sl_buf_init(&image, 1 << 20);
+    assert_int_equal(sl_file_read(x->path, &image, &err), SL_OK);
+    char *host = memmem(image.data, image.len, "up.test", 7);
+    assert_non_null(host);
+    *host = 'U'; /* no reference, but the digest differs */
+    assert_int_equal(nd_image_seal_bytes(sl_buf_str(&image), &fd, &err), SL_OK);
+    assert_int_equal(gw_plan_open_sealed(fd, &plan, &err), SL_INVALID);
+    assert_int_equal(gw_plan_open_shared(fd, &plan, &err), SL_OK);
+    assert_int_equal(gw_plan_generation(plan), 7);
+    assert_true(ftruncate(fd, 0) < 0);
+    gw_plan_close(plan);
+    close(fd);
+    assert_int_equal(nd_image_seal_bytes(sl_str(image.data, image.len - 64), &fd, &err), SL_OK);
+    assert_int_equal(gw_plan_open_shared(fd, &plan, &err), SL_INVALID);
+    close(fd);
+    sl_buf_deinit(&image);
+}
+
 static void no_file_is_said_so(void **state) {
     env_t *x = *state;
     int fd;
@@ -118,6 +142,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_sealed_plan_cannot_be_changed_by_who_has_its_descriptor, set_up, tear_down),
         cmocka_unit_test_setup_teardown(memory_that_is_not_sealed_is_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_damaged_file_is_found_out_when_it_is_opened, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(bytes_at_hand_are_shared_and_only_their_digest_is_taken_on_trust, set_up, tear_down),
         cmocka_unit_test_setup_teardown(no_file_is_said_so, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_head_of_a_plan_tells_its_generation, set_up, tear_down),
     };
