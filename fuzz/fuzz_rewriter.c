@@ -21,7 +21,7 @@ static void check_written(const sl_buf_t *out, const sl_module_info_t *before, c
     check(rc == SL_OK || rc == SL_NO_MEMORY);
     if (rc == SL_OK) {
         check(!after.has_start && after.n_imports == before->n_imports);
-        check(after.n_exports == before->n_exports + found->n_globals + found->has_start);
+        check(after.n_exports == before->n_exports + found->n_globals + found->has_start + found->n_sequences + (found->n_sequences != 0));
         for (size_t i = 0; i < before->n_exports; i++) {
             check(sl_str_eq(before->exports[i].name, after.exports[i].name) && before->exports[i].kind == after.exports[i].kind);
         }

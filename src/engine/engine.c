@@ -241,6 +241,20 @@ sl_status_t sl_instance_call(sl_instance_t *instance, sl_func_t *func, sl_raw_t 
     return instance->ops->instance_call(instance, func, args, err);
 }
 
+sl_func_t *sl_instance_sequence(sl_instance_t *instance, sl_sequence_t which) {
+    return instance->ops->instance_sequence != NULL ? instance->ops->instance_sequence(instance, which) : NULL;
+}
+
+uint32_t sl_instance_part(sl_instance_t *instance) {
+    return instance->ops->instance_part != NULL ? instance->ops->instance_part(instance) : 0;
+}
+
+void sl_instance_stop(sl_instance_t *instance) {
+    if (instance->ops->instance_stop != NULL) {
+        instance->ops->instance_stop(instance);
+    }
+}
+
 sl_status_t sl_instance_call_begin(sl_instance_t *instance, sl_func_t *func, sl_raw_t *args, uint32_t cpu_budget_ms, sl_err_t *err) {
     return instance->ops->call_begin(instance, func, args, cpu_budget_ms, err);
 }

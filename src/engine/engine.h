@@ -178,7 +178,24 @@ sl_status_t sl_instance_func(sl_instance_t *instance, const char *name, const ch
 sl_status_t sl_instance_call(sl_instance_t *instance, sl_func_t *func, sl_raw_t *args, sl_err_t *err);
 
 /*
- * The same in slices: the guest runs on a stack of its own and stops about every millisecond, wherever it is. begin runs nothing of it;
+ * Exports that the host calls one after the other, in one entry. A sequence is a function of its own, for sl_instance_call(). Members after
+ * the first needed one may be missing in a module; they are left out.
+ */
+typedef enum {
+    SL_SEQUENCE_REQUEST,  /* proxy_on_context_create(a, b); proxy_on_request_headers(a, c, d), whose answer it gives */
+    SL_SEQUENCE_RESPONSE, /* likewise with proxy_on_response_headers */
+    SL_SEQUENCE_END,      /* proxy_on_log(a); proxy_on_done(a); proxy_on_delete(a) */
+    SL_SEQUENCE_LEAVE,    /* proxy_on_done(a); proxy_on_delete(a) */
+    SL_SEQUENCES
+} sl_sequence_t;
+sl_func_t *sl_instance_sequence(sl_instance_t *instance, sl_sequence_t which); /* NULL: the module or the engine has none */
+/* Which member runs, or trapped: its place in the list above. From host functions, and after a call of a sequence. */
+uint32_t sl_instance_part(sl_instance_t *instance);
+/* From host functions: the sequence ends after this member; where it has an answer, that is 0. */
+void sl_instance_stop(sl_instance_t *instance);
+
+/*
+ * A call in slices: the guest runs on a stack of its own and stops about every millisecond, wherever it is. begin runs nothing of it;
  * args stay the caller's and must live until the call has ended. poll runs the next slice. SL_AGAIN: it has stopped, and only poll and
  * drop may be called on the instance; anything else is the end, as sl_instance_call says. cpu_budget_ms counts all slices together; 0: as
  * long as it likes. The guest stops neither inside of a host function nor in what that calls. One such call in an instance at a time. An

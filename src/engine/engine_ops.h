@@ -69,6 +69,10 @@ struct sl_engine_ops_s {
     sl_status_t (*call_poll)(sl_instance_t *instance, sl_err_t *err);
     sl_status_t (*call_drop)(sl_instance_t *instance, sl_err_t *err);
     void (*instance_refresh)(sl_instance_t *instance);
+    /* engine.h's sequences. NULL, all three: there are none. */
+    sl_func_t *(*instance_sequence)(sl_instance_t *instance, sl_sequence_t which);
+    uint32_t (*instance_part)(sl_instance_t *instance);
+    void (*instance_stop)(sl_instance_t *instance);
 
     /* What an image has beside the memory: how many slots that takes, and filling them. */
     size_t (*image_slots)(const sl_instance_t *instance);

@@ -4,8 +4,9 @@
 #include <stdlib.h>
 
 #include "module_code.h"
+#include "module_sequences.h"
 
-enum { IMPORT = 2, MEMORY = 5, GLOBAL = 6, EXPORT = 7, START = 8, CODE = 10, DATA_COUNT = 12, N_SECTIONS = 14 };
+enum { TYPE = 1, IMPORT = 2, FUNCTION = 3, MEMORY = 5, GLOBAL = 6, EXPORT = 7, START = 8, CODE = 10, DATA_COUNT = 12, N_SECTIONS = 14 };
 
 typedef struct {
     const uint8_t *begin; /* of the module */
@@ -15,6 +16,7 @@ typedef struct {
     uint32_t n_global_imports;
     bool exported; /* the export section has been written */
     bool has_memory, memory_is_exported;
+    sl_sequences_t sequences; /* functions that are added */
     sl_rewrite_t *found;
     sl_buf_t *out; /* NULL: only looking */
     sl_err_t *err;
@@ -67,21 +69,21 @@ static void add_export(rewriter_t *r, const char *name, uint8_t kind, uint32_t i
     r->n_added++;
 }
 
-/* The exports that the module has (`old`, n of them) and those that are added. */
-static void put_exports(rewriter_t *r, uint32_t n, sl_bytes_t old) {
+/* A section of `n` things that are there and `n_more` that are added. */
+static void put_section(rewriter_t *r, uint8_t id, uint32_t n, sl_bytes_t old, uint32_t n_more, const sl_buf_t *more) {
     size_t old_len = (size_t)(old.end - old.at);
-    uint32_t total = n + r->n_added;
-    r->exported = true;
-    if (total == 0) {
-        return;
-    }
-    size_t size = length_of_u32(total) + old_len + r->exports.len;
-    const uint8_t id = EXPORT;
     put(r, &id, 1);
-    put_u32(r, (uint32_t)size);
-    put_u32(r, total);
+    put_u32(r, (uint32_t)(length_of_u32(n + n_more) + old_len + more->len));
+    put_u32(r, n + n_more);
     put(r, old.at, old_len);
-    put(r, r->exports.data, r->exports.len);
+    put(r, more->data, more->len);
+}
+
+static void put_exports(rewriter_t *r, uint32_t n, sl_bytes_t old) {
+    r->exported = true;
+    if (n + r->n_added != 0) {
+        put_section(r, EXPORT, n, old, r->n_added, &r->exports);
+    }
 }
 
 /* ---- sections ---- */
@@ -148,8 +150,9 @@ static sl_status_t read_imports(rewriter_t *r, sl_bytes_t *b) {
 }
 
 static sl_status_t read_memories(rewriter_t *r, sl_bytes_t *b) {
-    r->has_memory = sl_bytes_u32(b) != 0;
-    return SL_OK;
+    uint32_t n = sl_bytes_u32(b);
+    r->has_memory = r->has_memory || n != 0;
+    return n > 1 ? bad(r, "more than one memory, which filters cannot have") : SL_OK;
 }
 
 static void read_global(rewriter_t *r, sl_bytes_t *b, uint32_t index) {
@@ -199,6 +202,21 @@ static sl_status_t find_start(rewriter_t *r, sl_bytes_t rest) {
     return SL_OK;
 }
 
+static void add_sequences(rewriter_t *r) {
+    const sl_sequences_t *added = &r->sequences;
+    if (added->n == 0) {
+        return;
+    }
+    for (uint32_t i = 0; i < added->n; i++) {
+        char name[64];
+        snprintf(name, sizeof(name), SL_REWRITER_SEQUENCE "%u", (unsigned)added->which[i]);
+        add_export(r, name, 0, added->first_function + i);
+    }
+    add_export(r, SL_REWRITER_CELL, 2, added->memory);
+    r->found->n_sequences = added->n;
+    r->found->first_added = added->first_function;
+}
+
 static sl_status_t read_exports(rewriter_t *r, sl_bytes_t *b) {
     static const char reserved[] = SL_REWRITER_PREFIX;
     uint32_t n = sl_bytes_u32(b);
@@ -219,6 +237,7 @@ static sl_status_t read_exports(rewriter_t *r, sl_bytes_t *b) {
     if (b->bad) {
         return SL_OK; /* the caller says so */
     }
+    add_sequences(r);
     put_exports(r, n, old);
     return SL_OK;
 }
@@ -258,6 +277,18 @@ static sl_status_t read_code(rewriter_t *r, sl_bytes_t *b) {
 
 /* ---- the module ---- */
 
+/* What sequences need in the section; false: it stays as it is. */
+static bool add_to_section(rewriter_t *r, uint8_t id, sl_bytes_t body) {
+    const sl_sequences_t *added = &r->sequences;
+    const sl_buf_t *more = id == TYPE ? &added->types : id == FUNCTION ? &added->functions : id == CODE ? &added->bodies : &added->memories;
+    if (added->n == 0 || (id != TYPE && id != FUNCTION && id != CODE && id != MEMORY)) {
+        return false;
+    }
+    uint32_t n = sl_bytes_u32(&body);
+    put_section(r, id, n, body, id == MEMORY ? 1 : added->n, more);
+    return true;
+}
+
 /* Whether an export section, where there is none, has to stand before this one. */
 static bool after_exports(uint8_t id) {
     return id >= START && id <= DATA_COUNT;
@@ -285,14 +316,16 @@ static sl_status_t rewrite_section(rewriter_t *r) {
     }
     static sl_status_t (*const read[N_SECTIONS])(rewriter_t *r, sl_bytes_t *b) = {
         [IMPORT] = read_imports, [MEMORY] = read_memories, [GLOBAL] = read_globals, [CODE] = read_code};
-    put(r, from, (size_t)(r->in.at - from));
+    if (!add_to_section(r, id, body)) {
+        put(r, from, (size_t)(r->in.at - from));
+    }
     rc = read[id] != NULL ? read[id](r, &body) : SL_OK;
     return rc == SL_OK && body.bad ? bad(r, "a section whose contents are cut short") : rc;
 }
 
 sl_status_t sl_module_rewrite(sl_str_t bytes, sl_buf_t *out, sl_rewrite_t *found, sl_err_t *err) {
     const uint8_t *begin = (const uint8_t *)bytes.data;
-    *found = (sl_rewrite_t){.no_reset = NULL};
+    *found = (sl_rewrite_t){.first_added = UINT32_MAX};
     rewriter_t r = {.begin = begin, .in = {.at = begin, .end = begin + bytes.len}, .found = found, .out = out, .err = err};
     sl_buf_init(&r.exports, (size_t)1 << 20);
     if (bytes.len < 8) {
@@ -300,7 +333,8 @@ sl_status_t sl_module_rewrite(sl_str_t bytes, sl_buf_t *out, sl_rewrite_t *found
     }
     sl_bytes_skip(&r.in, 8);
     put(&r, begin, 8);
-    sl_status_t rc = SL_OK;
+    sl_status_t rc = sl_sequences_plan(sl_str(begin + 8, bytes.len - 8), &r.sequences);
+    bool out_of_memory = rc != SL_OK;
     while (rc == SL_OK && r.in.at != r.in.end) {
         rc = rewrite_section(&r);
     }
@@ -310,9 +344,10 @@ sl_status_t sl_module_rewrite(sl_str_t bytes, sl_buf_t *out, sl_rewrite_t *found
     if (r.has_memory && !r.memory_is_exported) {
         cannot_reset(&r, "its memory is not exported");
     }
-    if (rc == SL_OK && (r.exports.failed || (out != NULL && out->failed))) {
+    if (out_of_memory || (rc == SL_OK && (r.exports.failed || (out != NULL && out->failed)))) {
         rc = sl_err_set(err, SL_NO_MEMORY, "out of memory while preparing the module");
     }
     sl_buf_deinit(&r.exports);
+    sl_sequences_deinit(&r.sequences);
     return rc;
 }

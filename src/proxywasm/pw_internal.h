@@ -266,12 +266,27 @@ pw_root_t *pw_pool_take(pw_filter_t *filter);
 void pw_pool_give(pw_root_t *root);
 
 /* ---- VMs ---- */
-typedef enum { PW_DURING_START = 1, PW_DURING_ALLOC = 2 } pw_during_t;
+typedef enum { PW_DURING_START = 1, PW_DURING_ALLOC = 2, PW_DURING_SEQUENCE = 4 } pw_during_t;
+
+/* Several callbacks in one entry. While PW_DURING_SEQUENCE is set nobody has asked yet which one runs: the first host call does. */
+typedef struct {
+    sl_sequence_t which;
+    bool *running; /* set while the last callback runs, when a host call comes from there; may be NULL */
+    bool stopped;  /* the one that made a host call was not the last: no other was begun */
+    pw_cb_t last;  /* the callback that ended it */
+} pw_sequence_t;
 
 typedef struct {
     uint32_t type;
     uint32_t host_id;
 } pw_metric_handle_t;
+
+/* What a VM has of a sequence. */
+typedef struct {
+    sl_func_t *func; /* NULL: none, or the filter makes host calls where it is of no use */
+    pw_cb_t last;
+    uint32_t more; /* callbacks behind the first */
+} pw_vm_sequence_t;
 
 struct pw_vm_s {
     pw_vm_t *next;
@@ -301,6 +316,8 @@ struct pw_vm_s {
     pw_pool_t *pool;        /* for requests, one at a time; NULL: a plugin's */
     bool quiet;             /* what it asks the proxy for has been done: timers, queues, calls */
     sl_func_t *cb[PW_CB_N]; /* NULL: not exported */
+    pw_vm_sequence_t sequences[SL_SEQUENCES];
+    pw_sequence_t *sequence; /* on the stack */
     pw_abi_version_t abi;
     bool sliced;       /* part of the key: its filters run in slices, and */
     pw_job_t *busy;    /* this one has it for itself, */
@@ -339,6 +356,17 @@ sl_status_t pw_vm_announce(pw_vm_t *vm, pw_ctx_t *ctx);
  * before); that has been logged and err, which may be NULL, holds the text.
  */
 sl_status_t pw_vm_call(pw_vm_t *vm, pw_ctx_t *ctx, pw_cb_t cb, sl_raw_t *args, sl_err_t *err);
+/*
+ * The same for several callbacks in one entry; which the VM has. Exactly as if they were called one after
+ * the other but for what they may take of the CPU, which is one budget for all. Where a callback before the last one makes a host call, the
+ * sequence ends with that callback, and such an entry is not tried again: seq->last says how far it came.
+ */
+sl_status_t pw_vm_call_sequence(pw_vm_t *vm, pw_ctx_t *ctx, pw_sequence_t *seq, sl_raw_t *args);
+static inline bool pw_vm_has_sequence(const pw_vm_t *vm, sl_sequence_t which) {
+    return vm->sequences[which].func != NULL;
+}
+/* For host calls: finds out which callback of a sequence runs. */
+void pw_vm_ask_sequence(pw_vm_t *vm);
 const char *pw_cb_name(pw_cb_t cb);
 static inline bool pw_vm_has(const pw_vm_t *vm, pw_cb_t cb) {
     return vm->cb[cb] != NULL;
@@ -455,6 +483,7 @@ typedef struct {
     pw_filter_t *filter;
     bool skip[2];         /* direction: as if it exported nothing */
     bool known;           /* on_context_create has run */
+    bool left;            /* and on_delete, before the stream was freed */
     bool refused;         /* its breaker was open when the stream began */
     bool probe;           /* this stream tries whether it works again */
     bool bypassed;        /* by its own fail policy, or that of one before it */
@@ -523,6 +552,8 @@ static inline bool pw_stream_halted(const pw_stream_t *s) {
 pw_result_t pw_property_keep_state(pw_stream_t *s, sl_str_t name, sl_str_t value);
 /* The context of a position, made in the guest if it is not there. false: its VM does not work. */
 bool pw_stream_context(pw_stream_t *s, size_t i);
+/* The same, where a callback for headers is to come next: that is called in the same entry if possible, *called says so. */
+bool pw_stream_context_then(pw_stream_t *s, size_t i, pw_cb_t next, sl_raw_t *args, bool *called);
 /* For host calls, which act on a stream from wherever they run: */
 void pw_stream_continue(pw_stream_t *s, size_t position, pw_dir_t dir);
 void pw_stream_close(pw_stream_t *s);

@@ -128,15 +128,19 @@ static pw_called_t stage_call(pw_stream_t *s, pw_dir_t dir, size_t k, pw_cb_t cb
     if (!has_callback(at, dir, cb)) {
         return SKIPPED;
     }
-    if (!pw_stream_context(s, position(s, dir, k))) {
+    sl_raw_t args[3] = {{.u32 = 0}, {.u32 = a1}, {.u32 = a2}};
+    bool called = false;
+    if (at->ctx.node.id == 0 && !pw_stream_context_then(s, position(s, dir, k), cb, args, &called)) {
         return stage_failed(s, dir, k);
     }
-    sl_raw_t args[3] = {{.u32 = at->ctx.node.id}, {.u32 = a1}, {.u32 = a2}};
-    st->running = true;
-    sl_status_t rc = pw_stream_halted(s) ? SL_OK : pw_vm_call(at->ctx.root->vm, &at->ctx, cb, args, NULL);
-    st->running = false;
-    if (rc != SL_OK) {
-        return stage_failed(s, dir, k);
+    if (!called && !pw_stream_halted(s)) {
+        args[0].u32 = at->ctx.node.id;
+        st->running = true;
+        sl_status_t rc = pw_vm_call(at->ctx.root->vm, &at->ctx, cb, args, NULL);
+        st->running = false;
+        if (rc != SL_OK) {
+            return stage_failed(s, dir, k);
+        }
     }
     *action = args[0].u32;
     return pw_stream_halted(s) ? HALTED : CALLED;

@@ -76,27 +76,60 @@ static void enter_again(pw_position_t *at) {
     }
 }
 
-bool pw_stream_context(pw_stream_t *s, size_t i) {
-    pw_position_t *at = &s->at[i];
+typedef enum { CONTEXT_DEAD, CONTEXT_NEW, CONTEXT_KNOWN } context_t;
+
+/* NEW: it has an id now, and the guest has still to be told. */
+static context_t context_find(pw_position_t *at) {
     if (at->ctx.root != NULL && at->ctx.root->vm->failed && at->ctx.node.id == 0) {
         enter_again(at);
     }
     pw_root_t *root = at->ctx.root;
-    if (root == NULL || root->vm->failed) {
-        return false;
+    if (root == NULL || root->vm->failed || at->left) {
+        return CONTEXT_DEAD;
     }
     if (at->ctx.node.id != 0) {
-        return true;
+        return CONTEXT_KNOWN;
     }
     if (pw_vm_announce(root->vm, &at->ctx) != SL_OK) {
-        return false;
+        return CONTEXT_DEAD;
     }
     at->known = true;
-    if (!pw_vm_has(root->vm, PW_CB_CONTEXT_CREATE)) {
-        return true;
-    }
+    return pw_vm_has(root->vm, PW_CB_CONTEXT_CREATE) ? CONTEXT_NEW : CONTEXT_KNOWN;
+}
+
+static bool context_create(pw_position_t *at) {
+    const pw_root_t *root = at->ctx.root;
     sl_raw_t args[2] = {{.u32 = at->ctx.node.id}, {.u32 = root->ctx.node.id}};
     return pw_vm_call(root->vm, &at->ctx, PW_CB_CONTEXT_CREATE, args, NULL) == SL_OK;
+}
+
+bool pw_stream_context(pw_stream_t *s, size_t i) {
+    pw_position_t *at = &s->at[i];
+    context_t found = context_find(at);
+    return found == CONTEXT_NEW ? context_create(at) : found == CONTEXT_KNOWN;
+}
+
+bool pw_stream_context_then(pw_stream_t *s, size_t i, pw_cb_t next, sl_raw_t *args, bool *called) {
+    pw_position_t *at = &s->at[i];
+    context_t found = context_find(at);
+    *called = false;
+    if (found != CONTEXT_NEW) {
+        return found == CONTEXT_KNOWN;
+    }
+    pw_vm_t *vm = at->ctx.root->vm;
+    bool request = next == PW_CB_REQUEST_HEADERS;
+    pw_sequence_t seq = {.which = request ? SL_SEQUENCE_REQUEST : SL_SEQUENCE_RESPONSE,
+                         .running = &at->stage[request ? PW_DIR_REQUEST : PW_DIR_RESPONSE].running};
+    if ((!request && next != PW_CB_RESPONSE_HEADERS) || !pw_vm_has_sequence(vm, seq.which)) {
+        return context_create(at);
+    }
+    sl_raw_t all[4] = {{.u32 = at->ctx.node.id}, {.u32 = at->ctx.root->ctx.node.id}, args[1], args[2]};
+    if (pw_vm_call_sequence(vm, &at->ctx, &seq, all) != SL_OK) {
+        return false;
+    }
+    *called = !seq.stopped;
+    args[0] = all[0];
+    return true;
 }
 
 /* ---- the end ---- */
@@ -117,10 +150,65 @@ static bool end_context(pw_stream_t *s, size_t i) {
     return at->ctx.node.id != 0 || (!at->bypassed && (at->filter->callbacks & PW_CB_STREAM) != 0 && pw_stream_context(s, i));
 }
 
-static void log_all(pw_stream_t *s, pw_cb_t cb, sl_dialect_t dialect) {
+static bool is_envoy(const pw_position_t *at) {
+    return at->filter->conf.opts.dialect == SL_DIALECT_ENVOY;
+}
+
+/* The guest knows nothing of it any more. */
+static void context_forget(pw_position_t *at) {
+    pw_id_map_remove(&at->ctx.root->vm->contexts, &at->ctx.node);
+    at->ctx.node.id = 0;
+    at->left = at->skip[PW_DIR_REQUEST] = at->skip[PW_DIR_RESPONSE] = true;
+}
+
+/* The last callbacks in one entry, if nothing can come for the context before on_delete. Gives the one that came last; PW_CB_N: none. */
+static pw_cb_t end_sequence(pw_position_t *at, sl_sequence_t which) {
+    pw_root_t *root = at->ctx.root;
+    if (root == NULL || root->vm->failed || at->ctx.n_calls != 0 || !pw_vm_has_sequence(root->vm, which)) {
+        return PW_CB_N;
+    }
+    pw_sequence_t seq = {.which = which};
+    sl_raw_t args[1] = {{.u32 = at->ctx.node.id}};
+    if (pw_vm_call_sequence(root->vm, &at->ctx, &seq, args) == SL_OK && seq.last == PW_CB_DELETE) {
+        context_forget(at);
+    }
+    return seq.last;
+}
+
+static void leave(pw_position_t *at) {
+    if (end_sequence(at, SL_SEQUENCE_LEAVE) == PW_CB_N) {
+        end_call(at, PW_CB_DONE);
+    }
+}
+
+static void log_one(pw_stream_t *s) {
+    if (!end_context(s, 0)) {
+        return;
+    }
+    pw_cb_t last = end_sequence(&s->at[0], SL_SEQUENCE_END);
+    if (last == PW_CB_N) {
+        end_call(&s->at[0], PW_CB_LOG);
+        last = PW_CB_LOG;
+    }
+    if (last == PW_CB_LOG) {
+        leave(&s->at[0]);
+    }
+}
+
+/* All are told to log before the first is told that it is done. */
+static void log_envoy(pw_stream_t *s) {
+    if (s->n == 1 && is_envoy(&s->at[0])) {
+        log_one(s);
+        return;
+    }
     for (size_t i = 0; i < s->n; i++) {
-        if (s->at[i].filter->conf.opts.dialect == dialect && end_context(s, i)) {
-            end_call(&s->at[i], cb);
+        if (is_envoy(&s->at[i]) && end_context(s, i)) {
+            end_call(&s->at[i], PW_CB_LOG);
+        }
+    }
+    for (size_t i = 0; i < s->n; i++) {
+        if (is_envoy(&s->at[i]) && end_context(s, i)) {
+            leave(&s->at[i]);
         }
     }
 }
@@ -149,8 +237,7 @@ void pw_stream_log_now(pw_stream_t *s) {
     }
     s->logged = true;
     s->logging = true;
-    log_all(s, PW_CB_LOG, SL_DIALECT_ENVOY);
-    log_all(s, PW_CB_DONE, SL_DIALECT_ENVOY);
+    log_envoy(s);
     log_wasmx(s);
     pw_worker_settle(s->worker);
 }

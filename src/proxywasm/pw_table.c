@@ -22,6 +22,9 @@ static inline sl_status_t dispatch(sl_instance_t *instance, sl_raw_t *args, pw_h
     pw_vm_t *vm = instance->user;
     if (__builtin_expect((vm->during | (vm->lacks & PW_G_BIT(grant))) != 0, 0)) {
         vm->instance = instance; /* a start section runs before sl_instance_new has answered */
+        if ((vm->during & PW_DURING_SEQUENCE) != 0) {
+            pw_vm_ask_sequence(vm);
+        }
         if (vm->during & ~allowed) {
             return forbidden(instance, name);
         }

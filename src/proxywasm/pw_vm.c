@@ -252,12 +252,12 @@ static void was_long(const pw_worker_t *w) {
     }
 }
 
-static sl_status_t call_guest(pw_vm_t *vm, pw_cb_t cb, sl_raw_t *args, uint32_t budget, bool *over_budget, sl_err_t *err) {
+static sl_status_t call_guest(pw_vm_t *vm, sl_func_t *func, sl_raw_t *args, uint32_t budget, bool *over_budget, sl_err_t *err) {
     if (__builtin_expect(vm->sliced, 0)) {
-        return pw_slice_call(vm, vm->cb[cb], args, budget, over_budget, err);
+        return pw_slice_call(vm, func, args, budget, over_budget, err);
     }
     sl_watch_begin(vm->worker->watch, budget);
-    sl_status_t rc = sl_instance_call(vm->instance, vm->cb[cb], args, err);
+    sl_status_t rc = sl_instance_call(vm->instance, func, args, err);
     *over_budget = sl_watch_expired(vm->worker->watch);
     sl_watch_end(vm->worker->watch);
     if (__builtin_expect(atomic_load_explicit(&vm->worker->watch->ticked, memory_order_relaxed), 0)) {
@@ -272,7 +272,49 @@ static inline uint64_t pw_vm_clock(const pw_vm_t *vm, const pw_ctx_t *ctx) {
     return __builtin_expect(w->timed, 0) && ctx->stream != NULL ? w->ops->now_ns(w->host, true) : 0;
 }
 
-sl_status_t pw_vm_call(pw_vm_t *vm, pw_ctx_t *ctx, pw_cb_t cb, sl_raw_t *args, sl_err_t *err) {
+/* ---- several callbacks in one entry ---- */
+
+enum { SEQUENCE_MAX = 3 };
+/* As in engine.h. */
+static const pw_cb_t members[SL_SEQUENCES][SEQUENCE_MAX] = {
+    [SL_SEQUENCE_REQUEST] = {PW_CB_CONTEXT_CREATE, PW_CB_REQUEST_HEADERS, PW_CB_N},
+    [SL_SEQUENCE_RESPONSE] = {PW_CB_CONTEXT_CREATE, PW_CB_RESPONSE_HEADERS, PW_CB_N},
+    [SL_SEQUENCE_END] = {PW_CB_LOG, PW_CB_DONE, PW_CB_DELETE},
+    [SL_SEQUENCE_LEAVE] = {PW_CB_DONE, PW_CB_DELETE, PW_CB_N},
+};
+
+static pw_cb_t running_member(pw_vm_t *vm) {
+    uint32_t part = sl_instance_part(vm->instance);
+    return members[vm->sequence->which][part < SEQUENCE_MAX ? part : 0];
+}
+
+void pw_vm_ask_sequence(pw_vm_t *vm) {
+    pw_sequence_t *seq = vm->sequence;
+    vm->during &= (uint8_t)~PW_DURING_SEQUENCE;
+    vm->running = running_member(vm);
+    if (vm->running != vm->sequences[seq->which].last) {
+        seq->stopped = true;
+        seq->last = vm->running;
+        sl_instance_stop(vm->instance);
+        vm->sequences[seq->which].func = NULL;
+    } else if (seq->running != NULL) {
+        *seq->running = true;
+    }
+}
+
+/* Which of its callbacks the guest has. */
+static void sequence_resolve(pw_vm_t *vm, sl_sequence_t which) {
+    pw_vm_sequence_t *seq = &vm->sequences[which];
+    seq->func = sl_instance_sequence(vm->instance, which);
+    for (size_t i = 0; i < SEQUENCE_MAX && members[which][i] != PW_CB_N; i++) {
+        if (pw_vm_has(vm, members[which][i])) {
+            seq->last = members[which][i];
+            seq->more += i != 0;
+        }
+    }
+}
+
+static sl_status_t call(pw_vm_t *vm, pw_ctx_t *ctx, pw_cb_t cb, sl_func_t *func, sl_raw_t *args, sl_err_t *err) {
     if (vm->failed) {
         return sl_err_set(err, SL_TRAP, "the filter's instance has trapped before");
     }
@@ -295,7 +337,10 @@ sl_status_t pw_vm_call(pw_vm_t *vm, pw_ctx_t *ctx, pw_cb_t cb, sl_raw_t *args, s
     vm->worker->stats.callbacks++;
     uint64_t start = pw_vm_clock(vm, ctx);
     bool over_budget;
-    sl_status_t rc = call_guest(vm, cb, args, budget_ms(ctx, cb), &over_budget, err);
+    sl_status_t rc = call_guest(vm, func, args, budget_ms(ctx, cb), &over_budget, err);
+    if (__builtin_expect(rc != SL_OK && vm->sequence != NULL, 0)) {
+        vm->sequence->last = cb = running_member(vm);
+    }
     if (__builtin_expect(start != 0, 0)) {
         pw_position_t *at = &ctx->stream->at[ctx->position];
         at->spent_ns += pw_vm_clock(vm, ctx) - start;
@@ -322,6 +367,29 @@ sl_status_t pw_vm_call(pw_vm_t *vm, pw_ctx_t *ctx, pw_cb_t cb, sl_raw_t *args, s
     }
     if (__builtin_expect(vm->sliced, 0)) {
         pw_slice_leave(vm);
+    }
+    return rc;
+}
+
+sl_status_t pw_vm_call(pw_vm_t *vm, pw_ctx_t *ctx, pw_cb_t cb, sl_raw_t *args, sl_err_t *err) {
+    return call(vm, ctx, cb, vm->cb[cb], args, err);
+}
+
+sl_status_t pw_vm_call_sequence(pw_vm_t *vm, pw_ctx_t *ctx, pw_sequence_t *seq, sl_raw_t *args) {
+    const pw_vm_sequence_t *all = &vm->sequences[seq->which];
+    seq->last = all->last;
+    seq->stopped = false;
+    vm->sequence = seq;
+    vm->during |= PW_DURING_SEQUENCE;
+    sl_status_t rc = call(vm, ctx, members[seq->which][0], all->func, args, NULL);
+    vm->during &= (uint8_t)~PW_DURING_SEQUENCE;
+    vm->sequence = NULL;
+    if (seq->running != NULL) {
+        *seq->running = false;
+    }
+    if (__builtin_expect(rc == SL_OK && !seq->stopped, 1)) {
+        vm->worker->stats.callbacks += all->more;
+        ctx->stream->at[ctx->position].n_callbacks += vm->worker->timed ? all->more : 0;
     }
     return rc;
 }
@@ -429,6 +497,9 @@ static sl_status_t resolve(pw_vm_t *vm, const pw_module_facts_t *facts, sl_err_t
         if (name != NULL) {
             rc = sl_instance_func(vm->instance, name, sig, &vm->cb[cb], err);
         }
+    }
+    for (unsigned i = 0; i < SL_SEQUENCES && rc == SL_OK && !vm->sliced; i++) {
+        sequence_resolve(vm, (sl_sequence_t)i);
     }
     const sl_extern_t *on_reset = sl_module_export(vm->module, "sluice_on_reset", SL_EXTERN_FUNC);
     if (rc == SL_OK && on_reset != NULL && strcmp(on_reset->sig, ":") == 0) {

@@ -52,7 +52,8 @@ static void configure(wasm_config_t *config, size_t stack_bytes) {
     wasmtime_config_wasm_gc_set(config, false);
     wasmtime_config_wasm_function_references_set(config, false);
     wasmtime_config_wasm_memory64_set(config, false);
-    wasmtime_config_wasm_multi_memory_set(config, false);
+    /* A second memory is what the rewriter adds; guests that have more than one are refused there. */
+    wasmtime_config_wasm_multi_memory_set(config, true);
 }
 
 static void wt_engine_free(sl_engine_t *engine) {
@@ -81,8 +82,8 @@ static sl_status_t wt_engine_new(const sl_engine_conf_t *conf, sl_engine_t **out
     engine->head.stack_bytes = stack;
     char cpu[17];
     sl_cpu_fingerprint(cpu);
-    /* "3": this file's own settings above; raise it when they change. */
-    snprintf(engine->head.fingerprint, sizeof(engine->head.fingerprint), "wasmtime/%s/3,cranelift,dwarf=%d,stack=%zu,rewriter=%d/%s",
+    /* "4": this file's own settings above; raise it when they change. */
+    snprintf(engine->head.fingerprint, sizeof(engine->head.fingerprint), "wasmtime/%s/4,cranelift,dwarf=%d,stack=%zu,rewriter=%d/%s",
              WASMTIME_VERSION, conf->backtraces, stack, SL_REWRITER_VERSION, cpu);
     if (sl_linear_choose(conf->dirty, &engine->head.dirty) != SL_OK) {
         wt_engine_free(&engine->head);
@@ -135,6 +136,8 @@ static sl_status_t rewrite(wt_module_t *m, sl_str_t binary, sl_buf_t *out, sl_er
     sl_status_t rc = sl_module_rewrite(binary, out, &found, err);
     if (rc == SL_OK) {
         m->n_globals = found.n_globals;
+        m->n_sequences = found.n_sequences;
+        m->first_added = found.first_added;
         m->head.info.no_image = found.no_reset;
     }
     return rc;
@@ -218,6 +221,9 @@ const sl_engine_ops_t sl_wasmtime_ops = {
     .instance_free = wt_instance_free,
     .instance_func = wt_instance_func,
     .instance_call = wt_instance_call,
+    .instance_sequence = wt_instance_sequence,
+    .instance_part = wt_instance_part,
+    .instance_stop = wt_instance_stop,
     .call_begin = wt_call_begin,
     .call_poll = wt_call_poll,
     .call_drop = wt_call_drop,

@@ -2,6 +2,7 @@
 #include "wasmtime_internal.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "module_rewriter.h"
@@ -12,6 +13,7 @@ static_assert(_Alignof(sl_raw_t) <= _Alignof(wasmtime_val_raw_t), "Wasmtime's sl
 static_assert(offsetof(sl_raw_t, i64) == offsetof(wasmtime_val_raw_t, i64), "members of the two unions begin together");
 #define MAX_TABLE_ELEMENTS (1 << 20)
 #define MAX_TABLES 16
+#define MAX_MEMORIES 2 /* the guest's, and the cell of the rewriter */
 
 static bool lookup(wt_instance_t *in, sl_str_t name, wasmtime_extern_t *out) {
     return wasmtime_instance_export_get(in->ctx, &in->instance, name.data, name.len, out);
@@ -42,6 +44,7 @@ void wt_instance_free(sl_instance_t *instance) {
     wt_links_free(in->own_links);
     free(in->funcs);
     free(in->globals);
+    free(in->sequences);
     sl_instance_head_deinit(instance);
     free(in);
 }
@@ -56,7 +59,7 @@ static bool has_frames(wasmtime_error_t *error) {
 
 /* Wasmtime's own limit; ours take its place where the memory is known (refusals are counted). Memory that is not exported has this one. */
 static void limit(wt_instance_t *in, int64_t max_memory_bytes) {
-    wasmtime_store_limiter(in->store, max_memory_bytes, MAX_TABLE_ELEMENTS, 1, MAX_TABLES, 1);
+    wasmtime_store_limiter(in->store, max_memory_bytes, MAX_TABLE_ELEMENTS, 1, MAX_TABLES, MAX_MEMORIES);
 }
 
 static sl_status_t own_limits(wt_instance_t *in, uint64_t max_memory_bytes, sl_err_t *err) {
@@ -167,6 +170,47 @@ sl_func_t *wt_instance_func(sl_instance_t *instance, const sl_extern_t *export) 
     f->n_slots = slots_of(export->sig);
     f->sig = export->sig;
     return (sl_func_t *)f;
+}
+
+/* ---- sequences ---- */
+
+static bool find_sequences(wt_instance_t *in) {
+    static const char *const types[SL_SEQUENCES] = {"iiii:i", "iiii:i", "i:", "i:"};
+    wasmtime_extern_t item;
+    in->sequences = calloc(SL_SEQUENCES, sizeof(*in->sequences));
+    if (in->sequences == NULL || !lookup(in, SL_STR(SL_REWRITER_CELL), &item) || item.kind != WASMTIME_EXTERN_MEMORY) {
+        return false;
+    }
+    in->part = (volatile int32_t *)wasmtime_memory_data(in->ctx, &item.of.memory);
+    for (unsigned i = 0; i < SL_SEQUENCES; i++) {
+        char name[64];
+        int len = snprintf(name, sizeof(name), SL_REWRITER_SEQUENCE "%u", i);
+        if (lookup(in, sl_str(name, (size_t)len), &item) && item.kind == WASMTIME_EXTERN_FUNC) {
+            in->sequences[i] = (wt_func_t){.func = item.of.func, .n_slots = slots_of(types[i]), .sig = types[i]};
+        }
+    }
+    return true;
+}
+
+sl_func_t *wt_instance_sequence(sl_instance_t *instance, sl_sequence_t which) {
+    wt_instance_t *in = (wt_instance_t *)instance;
+    if (((const wt_module_t *)instance->module)->n_sequences == 0 || (in->sequences == NULL && !find_sequences(in))) {
+        return NULL;
+    }
+    return in->sequences[which].sig != NULL ? (sl_func_t *)&in->sequences[which] : NULL;
+}
+
+uint32_t wt_instance_part(sl_instance_t *instance) {
+    const wt_instance_t *in = (const wt_instance_t *)instance;
+    return in->part != NULL ? (uint32_t)*in->part : 0;
+}
+
+/* No member has this number. */
+void wt_instance_stop(sl_instance_t *instance) {
+    const wt_instance_t *in = (const wt_instance_t *)instance;
+    if (in->part != NULL) {
+        *in->part = INT32_MAX;
+    }
 }
 
 sl_status_t wt_instance_call(sl_instance_t *instance, sl_func_t *func, sl_raw_t *args, sl_err_t *err) {

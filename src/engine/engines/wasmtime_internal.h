@@ -37,6 +37,8 @@ typedef struct {
     _Atomic(wt_links_t *) links; /* of the first table that was used; hosts have one */
     const sl_extern_t *memory;   /* the export that is the guest's memory, NULL: none */
     uint32_t n_globals;          /* that are exported under reserved names */
+    uint32_t n_sequences;        /* that the module was given */
+    uint32_t first_added;        /* functions from here on are not the module's own */
 } wt_module_t;
 
 typedef struct {
@@ -74,6 +76,8 @@ typedef struct {
     wt_func_t *funcs;           /* one per export, made at the first lookup */
     wasmtime_global_t *globals; /* those that images hold; made when they are first needed */
     wt_slices_t *slices;        /* made with the first call in slices */
+    wt_func_t *sequences;       /* SL_SEQUENCES of them, made at the first lookup; without a type: not there */
+    volatile int32_t *part;     /* in a memory of the instance's own: which of their members runs */
 } wt_instance_t;
 
 /* ---- texts and traps ---- */
@@ -97,6 +101,9 @@ sl_status_t wt_instance_new(sl_module_t *m, const sl_import_t *imports, size_t n
 void wt_instance_free(sl_instance_t *instance);
 sl_func_t *wt_instance_func(sl_instance_t *instance, const sl_extern_t *export);
 sl_status_t wt_instance_call(sl_instance_t *instance, sl_func_t *func, sl_raw_t *args, sl_err_t *err);
+sl_func_t *wt_instance_sequence(sl_instance_t *instance, sl_sequence_t which);
+uint32_t wt_instance_part(sl_instance_t *instance);
+void wt_instance_stop(sl_instance_t *instance);
 sl_status_t wt_call_begin(sl_instance_t *instance, sl_func_t *func, sl_raw_t *args, uint32_t cpu_budget_ms, sl_err_t *err);
 sl_status_t wt_call_poll(sl_instance_t *instance, sl_err_t *err);
 sl_status_t wt_call_drop(sl_instance_t *instance, sl_err_t *err);

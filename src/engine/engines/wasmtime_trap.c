@@ -183,7 +183,14 @@ static void add_frames(wt_text_t *t, const sl_instance_t *instance, const wt_fai
     wasm_frame_vec_t frames;
     failure_frames(f, &frames);
     const char *at = rendered;
-    for (size_t i = 0; i < frames.size && i < MAX_FRAMES && add_frame(t, frames.data[i], &instance->module->info); i++) {
+    uint32_t first_added = ((const wt_module_t *)instance->module)->first_added;
+    for (size_t i = 0; i < frames.size && i < MAX_FRAMES; i++) {
+        if (wasm_frame_func_index(frames.data[i]) >= first_added) {
+            continue; /* the rewriter's, not the guest's */
+        }
+        if (!add_frame(t, frames.data[i], &instance->module->info)) {
+            break;
+        }
         if (at != NULL) {
             add_position(t, &at, i);
         }
