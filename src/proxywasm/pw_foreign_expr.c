@@ -148,6 +148,9 @@ static const char *const messages[] = {"metadata",
                                        "upstream.locality",
                                        NULL};
 
+/* Of messages that have not come: empty, as in Envoy. */
+static const char *const header_maps[] = {"request.headers", "response.headers", "response.trailers", NULL};
+
 static sl_cel_value_t text_value(sl_str_t s) {
     return (sl_cel_value_t){.kind = SL_CEL_STRING, .str = s};
 }
@@ -187,27 +190,32 @@ static bool is_state(const reader_t *r, sl_str_t path) {
     return path_is(path, "filter_state") && r->ctx->stream != NULL && r->ctx->stream->properties != NULL;
 }
 
+/* What of it is known without reading anything: nothing of this has to be granted. */
+static void describe(sl_str_t path, sl_cel_attr_t *out) {
+    out->deep = is_any_of(path, messages);
+    out->open = out->deep || is_any_of(path, structures) || is_any_of(path, header_maps);
+}
+
 /* A property that the filter is not granted is not there, as for proxy_get_property. */
 static sl_status_t get(void *ud, sl_str_t path, sl_cel_attr_t *out) {
     const reader_t *r = ud;
     pw_value_t value;
-    if (is_state(r, path)) {
-        out->kind = SL_CEL_ATTR_ENTRIES;
-        return pw_granted(r->vm, PW_G_PROPERTIES_READ, path) ? SL_OK : SL_NOT_FOUND;
-    }
-    out->deep = is_any_of(path, messages);
-    out->open = out->deep || is_any_of(path, structures);
-    if (is_any_of(path, structures)) { /* a name alone is no property, so nothing is read and nothing needs to be granted */
+    describe(path, out);
+    if (is_any_of(path, structures) && !is_state(r, path)) {
         return SL_OK;
     }
     if (!pw_granted(r->vm, PW_G_PROPERTIES_READ, path)) {
-        return SL_NOT_FOUND;
+        return out->open ? SL_OK : SL_NOT_FOUND;
+    }
+    if (is_state(r, path) || is_any_of(path, header_maps)) {
+        out->kind = SL_CEL_ATTR_ENTRIES;
+        return SL_OK;
     }
     sl_status_t rc = pw_property_find(r->vm, r->ctx, path, &value);
     if (rc == SL_OK) {
         translate(&value, out);
     }
-    return rc == SL_NOT_FOUND && out->deep ? SL_OK : rc;
+    return rc == SL_NOT_FOUND && out->open ? SL_OK : rc;
 }
 
 static sl_status_t each(void *ud, sl_str_t path, bool (*fn)(void *fn_ud, sl_str_t key, sl_str_t value), void *fn_ud) {
@@ -215,13 +223,12 @@ static sl_status_t each(void *ud, sl_str_t path, bool (*fn)(void *fn_ud, sl_str_
     const pw_stream_t *s = r->ctx->stream;
     pw_value_t value;
     if (is_state(r, path)) {
-        return pw_property_each_state(r->ctx, fn, fn_ud) ? SL_OK : SL_NOT_FOUND;
+        (void)pw_property_each_state(r->ctx, fn, fn_ud);
+    } else if (s != NULL && !s->gone && pw_property_find(r->vm, r->ctx, path, &value) == SL_OK && value.kind == PW_VALUE_MAP &&
+               value.map <= PW_MAP_RESPONSE_TRAILERS) {
+        (void)r->vm->worker->ops->map_each(s->host, value.map, fn, fn_ud);
     }
-    if (s == NULL || s->gone || pw_property_find(r->vm, r->ctx, path, &value) != SL_OK || value.kind != PW_VALUE_MAP ||
-        value.map > PW_MAP_RESPONSE_TRAILERS) {
-        return SL_NOT_FOUND;
-    }
-    return r->vm->worker->ops->map_each(s->host, value.map, fn, fn_ud) == SL_NOT_FOUND ? SL_NOT_FOUND : SL_OK;
+    return SL_OK;
 }
 
 /* ---- results: as proxy_get_property encodes them ---- */
