@@ -24,6 +24,7 @@ def start(nginx):
         inside = "".join(
             f"location {path} {{ {PID} {probe.use(*more, probe.EXEC)} return 200 ok; }}\n" for path, more in locations.items()
         )
+        inside += "location = /metrics { sluice_metrics; }"
         nginx.start(f"server {{ listen 127.0.0.1:@PORT@ reuseport; {inside} }}", wasm=probe.module(config=vm) + wasm)
         return nginx
 
@@ -401,6 +402,62 @@ def test_nothing_is_lost_or_doubled_over_reloads_under_load(start):
     items = [item for _, item in took(nginx)]
     assert len(items) == len(set(items)) == len(nginx.log_lines("on_queue_ready"))
     assert int(metric(nginx, "counter", "c")) == len(items)
+
+
+@pytest.mark.parametrize("reloads", [2, pytest.param(60, marks=pytest.mark.soak)])
+def test_all_that_is_shared_is_exact_and_in_its_bounds_over_reloads_under_load(start, reloads):
+    """Three workers at a time, on the same keys, the same queue and the same metrics; nobody listens to the queue: requests take the items."""
+    zones = "shm_kv lru 32k eviction=lru; shm_kv slru 32k eviction=slru; shm_kv full 32k eviction=none; shm_queue jobs 64k;"
+    nginx = start(locations={"/": ("configure: queue_register jobs", "quiet")}, wasm=zones)
+    run(nginx, "shared_set n 0")
+    pids, swaps = set(), []
+
+    def do(client, i):
+        """What was put into the queue, what was taken out of it."""
+        item, key = f"{client}-{i}", (client * 7919 + i * 31) % 500
+        samples = ["metric counter c", "metric_add 3", "metric histogram h", f"metric_record {2 ** (i % 12)}"]
+        writes = [f"shared_set {zone}/{key} {'v' * (key % 300)}" for zone in ("lru", "slru", "full")]
+        first = run(nginx, *samples, "queue_resolve \\e jobs", f"enqueue {item}", "status x-put", *writes, "note x-all $statuses", "shared_get n x-n", "note x-cas $cas")
+        statuses = first.get("x-all").split(",")
+        assert statuses[-3:-1] == ["0", "0"] and statuses[-1] in ("0", "10"), statuses
+        swapped = run(nginx, f"shared_set n {int(first.get('x-n')) + 1} {first.get('x-cas')}", "status", "queue_resolve \\e jobs", "dequeue x-item")
+        assert swapped.get("x-status") in ("0", "8")
+        pids.update((first.get("x-pid"), swapped.get("x-pid")))
+        if swapped.get("x-status") == "0":
+            swaps.append(1)
+        return item if first.get("x-put") == "0" else None, swapped.get("x-item"), 2 ** (i % 12)
+
+    end = load(nginx, 6, do)
+    for _ in range(reloads):
+        more(end, 60)
+        nginx.reload()
+    more(end, 60)
+    answers, failures = end()
+    assert all(isinstance(failure, (http1.Closed, OSError)) for failure in failures), failures[:3]
+    assert len(pids) >= reloads + 2
+
+    # A request that failed was not begun; one of a pair may have been the second, and then the first has been counted.
+    taken = [item for _, item, _ in answers if item]
+    while True:
+        response = run(nginx, "queue_resolve \\e jobs", "dequeue x-item", "status")
+        if response.get("x-status") == "7":
+            break
+        taken.append(response.get("x-item"))
+    put = {item for item, _, _ in answers if item}
+    assert len(taken) == len(set(taken)) and put <= set(taken) and len(set(taken) - put) <= len(failures)
+    assert len(swaps) == int(run(nginx, "shared_get n x-n").get("x-n"))
+    total, samples = int(metric(nginx, "counter", "c")), sum(sample for _, _, sample in answers)
+    assert 3 * len(answers) <= total <= 3 * (len(answers) + len(failures)) and total % 3 == 0
+
+    values = scrape(nginx)
+    assert values["pw_probe_h_count"] == total // 3 == values['pw_probe_h_bucket{le="+Inf"}']
+    assert samples <= values["pw_probe_h_sum"] <= samples + len(failures) * 2**11
+    for kind, zone in (("kv", "lru"), ("kv", "slru"), ("kv", "full"), ("queue", "jobs")):
+        label = f'{{kind="{kind}",zone="{zone}"}}'
+        assert 0 <= values["sluice_shared_used_bytes" + label] <= values["sluice_shared_bytes" + label] <= 64 * 1024
+        assert values["sluice_shared_resets_total" + label] == 0
+    assert values['sluice_shared_evicted_total{kind="kv",zone="lru"}'] > 0 and values['sluice_shared_evicted_total{kind="kv",zone="slru"}'] > 0
+    assert values['sluice_shared_refused_total{kind="kv",zone="full"}'] > 0 == values['sluice_shared_evicted_total{kind="kv",zone="full"}']
 
 
 def test_workers_killed_under_load_leave_state_that_works(start):
