@@ -471,8 +471,8 @@ static void proxy_server(sl_buf_t *b, const settings_t *s, const prepared_t *p) 
     bool json = strcmp(settings_get(s, "proxy_access_log_format"), "json") == 0;
     access_log(b, p, settings_get(s, "proxy_access_log"), json ? "sluice_json" : "sluice");
     error_log(b, s, p, settings_get(s, "proxy_error_log"), "        ");
-    sl_buf_append_cstr(b, "        error_page 400 404 405 408 411 412 413 414 417 500 502 503 504 $sluice_error_page;\n"
-                          "        error_page 494 =494 $sluice_error_page;\n");
+    sl_buf_append_cstr(b, "        error_page 400 404 405 408 411 412 413 414 417 500 501 502 503 504 505 $sluice_error_page;\n"
+                          "        error_page 494 =494 $sluice_error_page;\n        error_page 497 =497 $sluice_error_page;\n");
     settings_injected(s, "proxy", injected_line, b);
     proxy_location(b, s, p);
     grpc_location(b, s, p);

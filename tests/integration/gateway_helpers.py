@@ -324,6 +324,7 @@ class TlsHttp2(http2.Connection):
         self.h2.initiate_connection()
         self.h2.increment_flow_control_window(1 << 24)
         self.streams = {}
+        self.corked = False
         self.flush()
 
 

@@ -351,6 +351,9 @@ def test_grpc_routes_refuse_what_is_no_grpc(gateway, origin):
         (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n", 400, "Bad request"),
         (b"GET / HTTP/1.1\r\nHost: a\r\nX-Big: " + b"x" * 70000 + b"\r\n\r\n", 400, "Request header or cookie too large"),
         (b"GET /" + b"x" * 70000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 414, "URI too long"),
+        (b"TRACE / HTTP/1.1\r\nHost: a\r\n\r\n", 405, "Method not allowed"),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: foo\r\n\r\n", 501, "Not implemented"),
+        (b"GET / HTTP/3.0\r\nHost: a\r\n\r\n", 505, "HTTP version not supported"),
     ],
 )
 def test_requests_that_nginx_refuses_get_the_same_bodies(gateway, origin, raw, status, message):
@@ -359,7 +362,9 @@ def test_requests_that_nginx_refuses_get_the_same_bodies(gateway, origin, raw, s
         c.send(raw)
         response = c.read_response()
     assert response.status == status, response
-    assert message in response.text
+    request_id = response.get("x-kong-request-id")
+    assert response.text == f"{message}\nrequest_id: {request_id}\n" and len(request_id) == 32
+    assert response.get("server") == f"sluice/{VERSION}" and response.get("x-kong-response-latency") is not None
 
 
 def test_a_body_that_is_too_large_is_413(home, origin):
@@ -377,6 +382,7 @@ def test_names_come_from_the_hosts_file(home, origin):
         {"name": "a", "url": f"http://Origin.test:{origin.port}", "routes": [{"name": "a", "paths": ["/a"]}]},
         {"name": "b", "url": f"http://other.test:{origin.port}", "routes": [{"name": "b", "paths": ["/b"]}]},
         {"name": "c", "url": f"http://unknown.test:{origin.port}", "routes": [{"name": "c", "paths": ["/c"]}]},
+        {"name": "d", "url": f"http://broken.test:{origin.port}", "routes": [{"name": "d", "paths": ["/d"]}]},
     )
     dns = Nameserver()
     try:
@@ -386,12 +392,25 @@ def test_names_come_from_the_hosts_file(home, origin):
             response = gateway.get("/c")
             assert response.status == 503
             assert json.loads(response.body)["message"] == "name resolution failed"
+            response = gateway.get("/d")
+            assert response.status == 500
+            assert json.loads(response.body)["message"] == "name resolution failed: Server failure"
     finally:
         dns.close()
 
 
+def test_headers_of_the_upstreams_connection_end_here(gateway, origin):
+    gateway.configure(one_service(origin.url))
+    sent_back = "Connection=X-Hop%2C+keep-alive%2C+Content-Type&X-Hop=1&X-Kept=1&Upgrade=foo&Trailer=X-T&Content-Type=text%2Fplain&Proxy-Authenticate=Basic"
+    for te, trailer in (([], None), ([("TE", "trailers")], "X-T")):
+        response = gateway.get(f"/headers?{sent_back}", te)
+        assert response.status == 200 and response.get("content-type") == "text/plain" and response.get("x-kept") == "1"
+        assert response.get("x-hop") is None and response.get("upgrade") is None and response.get("trailer") == trailer
+        assert response.get("proxy-authenticate") == "Basic"
+
+
 class Nameserver:
-    """Knows the addresses in `names`; whatever else does not exist. Only A records. With `silent` it answers when that is set."""
+    """Knows the addresses in `names`; of `broken.*` it says that it failed, and whatever else does not exist. Only A records. With `silent` it answers when that is set."""
 
     def __init__(self, silent=None, **names):
         self.names, self.asked, self.silent = names, [], silent
@@ -419,7 +438,8 @@ class Nameserver:
             answers = b""
             if address is not None and kind == 1:
                 answers = b"\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x3c\x00\x04" + socket.inet_aton(address)
-            flags = b"\x81\x80" if address is not None else b"\x81\x83"
+            code = 0 if address is not None else 2 if name.startswith("broken.") else 3
+            flags = b"\x81" + bytes([0x80 | code])
             with contextlib.suppress(OSError):  # closed meanwhile
                 self.sock.sendto(query[:2] + flags + b"\x00\x01" + (b"\x00\x01" if answers else b"\x00\x00") + b"\x00" * 4 + question + answers, peer)
 

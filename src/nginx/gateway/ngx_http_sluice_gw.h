@@ -166,6 +166,7 @@ typedef struct {
     ngx_int_t (*reinit_request)(ngx_http_request_t *r);
     void *tls;                   /* ngx_http_sluice_gw_tls_t of the service; NULL: it is not reached by TLS */
     ngx_msec_t upstream_started; /* ngx_current_msec of the first try */
+    ngx_int_t name_state;        /* the resolver's, once `failed` */
     unsigned matched : 1;
     unsigned resolved : 1;
     unsigned failed : 1; /* the name has no address */
@@ -176,8 +177,9 @@ typedef struct {
     unsigned tokens_done : 1;
 } ngx_http_sluice_gw_ctx_t;
 
-ngx_http_sluice_gw_ctx_t *ngx_http_sluice_gw_ctx(ngx_http_request_t *r); /* also after an internal redirect; NULL: none */
-void ngx_http_sluice_gw_match_deinit(void);                              /* at the worker's end */
+ngx_http_sluice_gw_ctx_t *ngx_http_sluice_gw_ctx(ngx_http_request_t *r);      /* also after an internal redirect; NULL: none */
+ngx_http_sluice_gw_ctx_t *ngx_http_sluice_gw_ctx_make(ngx_http_request_t *r); /* for one that has none; NULL: no memory */
+void ngx_http_sluice_gw_match_deinit(void);                                   /* at the worker's end */
 ngx_int_t ngx_http_sluice_gw_rewrite_handler(ngx_http_request_t *r);
 ngx_int_t ngx_http_sluice_gw_access_handler(ngx_http_request_t *r);
 ngx_int_t ngx_http_sluice_gw_precontent_handler(ngx_http_request_t *r);

@@ -22,10 +22,13 @@ static const struct {
     {414, "URI too long"},
     {417, "Expectation failed"},
     {494, "Request header or cookie too large"},
+    {497, "The plain HTTP request was sent to HTTPS port"},
     {500, "An unexpected error occurred"},
+    {501, "Not implemented"},
     {502, "An invalid response was received from the upstream server"},
     {503, "The upstream server is currently unavailable"},
     {504, "The upstream server is timing out"},
+    {505, "HTTP version not supported"},
 };
 
 static const char *message_of(ngx_uint_t status) {
@@ -247,6 +250,9 @@ ngx_int_t ngx_http_sluice_gw_error_handler(ngx_http_request_t *r) {
     ngx_uint_t status = r->err_status != 0 ? r->err_status : NGX_HTTP_NOT_FOUND;
     ngx_table_elt_t *h = ngx_http_sluice_gw_request_header(r, SL_STR("accept"), 0);
     error_type_t type;
+    if (ngx_http_sluice_gw_ctx(r) == NULL && ngx_http_sluice_gw_ctx_make(r) == NULL) { /* refused before it could be matched */
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
     if (h != NULL) {
         type = negotiate(h->value.data, h->value.data + h->value.len);
     } else {
@@ -256,7 +262,7 @@ ngx_int_t ngx_http_sluice_gw_error_handler(ngx_http_request_t *r) {
         type = negotiate(p, p + len);
     }
     const char *message = message_of(status);
-    if (status == NGX_HTTP_REQUEST_HEADER_TOO_LARGE) {
+    if (status == NGX_HTTP_REQUEST_HEADER_TOO_LARGE || status == NGX_HTTP_TO_HTTPS) {
         status = NGX_HTTP_BAD_REQUEST;
     }
     r->err_status = type == TYPE_GRPC ? NGX_HTTP_OK : status;

@@ -46,11 +46,69 @@ static ngx_int_t add_server(ngx_http_request_t *r, ngx_http_sluice_gw_main_conf_
     return ngx_http_sluice_gw_set_server(r, (mcf->tokens & NGX_HTTP_SLUICE_GW_SERVER_TOKENS) ? mcf->server : none);
 }
 
+static unsigned word_is(const u_char *p, size_t len, const char *word) {
+    return len == ngx_strlen(word) && ngx_strncasecmp((u_char *)(uintptr_t)p, (u_char *)(uintptr_t)word, len) == 0;
+}
+
+/* Not what frames the answer, nor what the gateway has its own of. */
+static unsigned may_be_named(const u_char *p, size_t len) {
+    static const char *const never[] = {"close", "keep-alive", "upgrade", "content-length", "content-type", "transfer-encoding",
+                                        "date",  "server",     "via"};
+    for (size_t i = 0; i < sizeof(never) / sizeof(never[0]); i++) {
+        if (word_is(p, len, never[i])) {
+            return 0;
+        }
+    }
+    return len != 0;
+}
+
+static void remove_header(ngx_http_request_t *r, sl_str_t name) {
+    for (ngx_table_elt_t *h; (h = ngx_http_sluice_gw_find_header(&r->headers_out.headers, name, 0)) != NULL;) {
+        h->hash = 0;
+    }
+}
+
+/* What the upstream names in Connection is of its connection to us. */
+static void remove_named(ngx_http_request_t *r) {
+    ngx_table_elt_t *h;
+    for (size_t nth = 0; (h = ngx_http_sluice_gw_find_header(&r->upstream->headers_in.headers, SL_STR("connection"), nth)) != NULL; nth++) {
+        const u_char *p = h->value.data, *end = p + h->value.len;
+        while (p < end) {
+            const u_char *name = p;
+            while (p < end && *p != ',' && *p != ' ' && *p != '\t') {
+                p++;
+            }
+            if (may_be_named(name, (size_t)(p - name))) {
+                remove_header(r, sl_str(name, (size_t)(p - name)));
+            }
+            p += p < end;
+        }
+    }
+}
+
+static ngx_int_t remove_hop_headers(ngx_http_request_t *r) {
+    ngx_str_t te;
+    if (r->upstream == NULL) {
+        return NGX_OK;
+    }
+    remove_named(r);
+    if (r->headers_out.status != NGX_HTTP_SWITCHING_PROTOCOLS) {
+        remove_header(r, SL_STR("upgrade"));
+    }
+    if (ngx_http_sluice_gw_variable(r, "sluice_upstream_te", &te) != NGX_OK) {
+        return NGX_ERROR;
+    }
+    if (te.len == 0) {
+        remove_header(r, SL_STR("trailer")); /* the client did not say that it takes any */
+    }
+    return NGX_OK;
+}
+
 static ngx_int_t proxied_headers(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx, ngx_http_sluice_gw_main_conf_t *mcf) {
     if ((mcf->tokens & NGX_HTTP_SLUICE_GW_VIA) && add_via(r, ctx, mcf) != NGX_OK) {
         return NGX_ERROR;
     }
-    if (add_server(r, mcf) != NGX_OK) {
+    if (add_server(r, mcf) != NGX_OK || remove_hop_headers(r) != NGX_OK) {
         return NGX_ERROR;
     }
     ngx_msec_int_t total = since_start(r);

@@ -40,7 +40,7 @@ ngx_http_sluice_gw_ctx_t *ngx_http_sluice_gw_ctx(ngx_http_request_t *r) {
     return NULL;
 }
 
-static ngx_http_sluice_gw_ctx_t *ctx_make(ngx_http_request_t *r) {
+ngx_http_sluice_gw_ctx_t *ngx_http_sluice_gw_ctx_make(ngx_http_request_t *r) {
     ngx_pool_cleanup_t *cln = ngx_pool_cleanup_add(r->pool, sizeof(ngx_http_sluice_gw_ctx_t));
     u_char *id = ngx_pnalloc(r->pool, 33);
     uint8_t raw[16];
@@ -203,14 +203,28 @@ static ngx_int_t protocol_gate(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *
 
 /* ---- phases ------------------------------------------------------------------------------------------------------------------------- */
 
+/* A name that does not exist is the configuration's fault; anything else is a failure of the name service. */
+static ngx_int_t name_failed(ngx_http_request_t *r, const ngx_http_sluice_gw_ctx_t *ctx) {
+    u_char text[128];
+    if (ctx->name_state == NGX_OK || ctx->name_state == NGX_RESOLVE_NXDOMAIN) {
+        return ngx_http_sluice_gw_send_error(r, NGX_HTTP_SERVICE_UNAVAILABLE, "name resolution failed");
+    }
+    (void)ngx_snprintf(text, sizeof(text), "name resolution failed: %s%Z", ngx_resolver_strerror(ctx->name_state));
+    text[sizeof(text) - 1] = '\0';
+    return ngx_http_sluice_gw_send_error(r, NGX_HTTP_INTERNAL_SERVER_ERROR, (const char *)text);
+}
+
 static ngx_int_t resolve_step(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx) {
     if (ctx->failed) {
-        return ngx_http_sluice_gw_send_error(r, NGX_HTTP_SERVICE_UNAVAILABLE, "name resolution failed");
+        return name_failed(r, ctx);
     }
     if (ctx->resolved) {
         return NGX_DECLINED;
     }
     ngx_int_t rc = ngx_http_sluice_gw_resolve(r, ctx);
+    if (rc == NGX_DECLINED && ctx->failed) {
+        return name_failed(r, ctx);
+    }
     if (rc == NGX_DECLINED) {
         return ngx_http_sluice_gw_send_error(r, NGX_HTTP_SERVICE_UNAVAILABLE,
                                              ctx->pool != NULL ? "failure to get a peer from the ring-balancer" : "name resolution failed");
@@ -292,7 +306,7 @@ ngx_int_t ngx_http_sluice_gw_rewrite_handler(ngx_http_request_t *r) {
     }
     ngx_http_sluice_gw_ctx_t *ctx = ngx_http_sluice_gw_ctx(r);
     if (ctx == NULL) {
-        ctx = ctx_make(r);
+        ctx = ngx_http_sluice_gw_ctx_make(r);
         if (ctx == NULL) {
             return NGX_HTTP_INTERNAL_SERVER_ERROR;
         }

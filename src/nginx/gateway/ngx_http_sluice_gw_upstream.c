@@ -108,6 +108,7 @@ static void resolved(ngx_resolver_ctx_t *rctx) {
     }
     ctx->resolved = ctx->n_addrs != 0;
     ctx->failed = !ctx->resolved;
+    ctx->name_state = rctx->state;
     ctx->resolving = NULL;
     ngx_resolve_name_done(rctx);
     if (async) {
