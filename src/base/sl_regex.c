@@ -46,7 +46,7 @@ sl_status_t sl_regex_check(sl_str_t pattern, sl_err_t *err) {
     return rc;
 }
 
-static sl_status_t make(sl_str_t pattern, uint32_t options, bool jit, sl_regex_t **out, sl_err_t *err) {
+static sl_status_t make(sl_str_t pattern, uint32_t options, sl_regex_t **out, sl_err_t *err) {
     sl_regex_t *re = calloc(1, sizeof(*re));
     if (re == NULL) {
         return sl_err_set(err, SL_NO_MEMORY, "out of memory");
@@ -55,9 +55,8 @@ static sl_status_t make(sl_str_t pattern, uint32_t options, bool jit, sl_regex_t
     if (rc != SL_OK) {
         goto failed;
     }
-    if (jit) { /* without it the interpreter does the same, slower */
-        (void)pcre2_jit_compile(re->code, PCRE2_JIT_COMPLETE);
-    }
+    /* Without JIT the interpreter does the same, slower. */
+    (void)pcre2_jit_compile(re->code, PCRE2_JIT_COMPLETE);
     re->data = pcre2_match_data_create(1, NULL); /* only the whole match is of interest */
     re->context = pcre2_match_context_create(NULL);
     if (re->data == NULL || re->context == NULL) {
@@ -75,11 +74,11 @@ failed:
 }
 
 sl_status_t sl_regex_new(sl_str_t pattern, bool anchored, sl_regex_t **out, sl_err_t *err) {
-    return make(pattern, PCRE2_DOTALL | (anchored ? PCRE2_ANCHORED : 0), true, out, err);
+    return make(pattern, PCRE2_DOTALL | (anchored ? PCRE2_ANCHORED : 0), out, err);
 }
 
-sl_status_t sl_regex_new_text(sl_str_t pattern, bool once, sl_regex_t **out, sl_err_t *err) {
-    return make(pattern, TEXT_OPTIONS, !once, out, err);
+sl_status_t sl_regex_new_text(sl_str_t pattern, sl_regex_t **out, sl_err_t *err) {
+    return make(pattern, TEXT_OPTIONS, out, err);
 }
 
 void sl_regex_limit(sl_regex_t *re, uint32_t steps) {

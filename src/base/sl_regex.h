@@ -17,9 +17,8 @@ sl_status_t sl_regex_new(sl_str_t pattern, bool anchored, sl_regex_t **out, sl_e
 /*
  * One for text, as those of CEL: characters of UTF-8 (where the subject is none, nothing matches), '.' is no newline, a match is searched
  * for. At most 4 KiB.
- * @param once  not worth being compiled to machine code
  */
-sl_status_t sl_regex_new_text(sl_str_t pattern, bool once, sl_regex_t **out, sl_err_t *err);
+sl_status_t sl_regex_new_text(sl_str_t pattern, sl_regex_t **out, sl_err_t *err);
 void sl_regex_limit(sl_regex_t *re, uint32_t steps); /* for each place where a match may begin; see SL_FAILED below */
 size_t sl_regex_bytes(const sl_regex_t *re);         /* memory that it takes */
 void sl_regex_free(sl_regex_t *re);                  /* NULL is fine */

@@ -46,7 +46,7 @@ static sl_cel_value_t search(cel_eval_t *e, sl_regex_t *regex, sl_str_t text) {
     }
     size_t limit = 500000 / places < 10000 ? 500000 / places : 10000;
     limit = limit > 4 * places ? limit : 4 * places;
-    if (!sl_cel_charge(e, REGEX_COST + places * limit / 4000)) {
+    if (!sl_cel_charge(e, REGEX_COST + places * limit / 2000)) {
         return sl_cel_error(e->why);
     }
     sl_regex_limit(regex, (uint32_t)limit);
@@ -62,7 +62,7 @@ static sl_cel_value_t search_once(cel_eval_t *e, sl_str_t pattern, sl_str_t text
     if (!sl_cel_charge(e, REGEX_ONCE_COST + pattern.len)) {
         return sl_cel_error(e->why);
     }
-    sl_status_t rc = sl_regex_new_text(pattern, true, &regex, NULL);
+    sl_status_t rc = sl_regex_new_text(pattern, &regex, NULL);
     if (rc != SL_OK) {
         return rc == SL_NO_MEMORY ? sl_cel_stop(e, rc, "out of memory") : sl_cel_error("not a regular expression");
     }

@@ -133,7 +133,7 @@ static cel_node_t *prepare_regex(parser_t *p, cel_node_t *call) {
         pattern->literal.kind != SL_CEL_STRING) {
         return call;
     }
-    sl_status_t rc = sl_regex_new_text(pattern->literal.str, false, &call->regex, &err);
+    sl_status_t rc = sl_regex_new_text(pattern->literal.str, &call->regex, &err);
     if (rc == SL_INVALID) {
         sl_cel_wrong(&p->lex, pattern->at, "regular expression: %s", err.text);
         return NULL;
