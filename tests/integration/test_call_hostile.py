@@ -1,6 +1,8 @@
 """Upstreams of calls that mean no good, and many calls at once: each call ends once, the worker goes on, memory stays in its bounds."""
 
+import os
 import re
+import signal
 import threading
 import time
 
@@ -202,6 +204,35 @@ def test_failures_are_counted_by_their_reason(start):
     for reason, n in (("broken connection", 1), ("reader failure", 2), ("timeout", 1)):
         assert metric(nginx, f'sluice_calls_failed_total{{kind="http",reason="{reason}",filter="probe"}}') == n, reason
     assert metric(nginx, 'sluice_calls_total{kind="http",filter="probe"}') == 4
+
+
+def test_calls_of_a_worker_that_was_killed_are_not_in_flight_for_ever(start):
+    flying = 'sluice_calls_in_flight{kind="http",filter="probe"}'
+    done = threading.Event()
+    with RawServer(lambda connection: done.wait(30)) as server:
+        nginx = start()
+        nginx.allow("exited on signal 9")
+        call_only = probe.do(f"request_headers: http_call 127.0.0.1:{server.port} a /x 60000")
+        for killed in range(1, 4):
+            for _ in range(killed):
+                assert http1.get(nginx.port(), "/", call_only).status == 200
+            assert metric(nginx, flying) == killed
+            worker = nginx.one_worker()
+            os.kill(worker, signal.SIGKILL)
+            wait_for(lambda: nginx.worker_pids() not in ([], [worker]), "another worker")  # noqa: B023
+            assert metric(nginx, flying) == 0
+        assert metric(nginx, 'sluice_calls_total{kind="http",filter="probe"}') == 6
+        # Workers of two configurations: each counts its own.
+        http1.get(nginx.port(), "/", call_only)
+        old = nginx.one_worker()
+        nginx.reload()
+        http1.get(nginx.port(), "/", call_only)
+        assert metric(nginx, flying) == 2
+        os.kill(old, signal.SIGKILL)
+        wait_for(lambda: old not in nginx.worker_pids(), "the old one has ended")
+        assert metric(nginx, flying) == 1
+        done.set()
+        wait_for(lambda: metric(nginx, flying) == 0, "the server closes the last connection")
 
 
 def test_calls_that_end_with_their_filter_are_counted(start):

@@ -269,6 +269,7 @@ sl_status_t ngx_sluice_metric_get(void *worker, uint32_t id, uint64_t *value) {
 void ngx_sluice_state_start(ngx_sluice_conf_t *scf) {
     if (scf->state != NULL) {
         sh_metrics_slot(&scf->state->metrics->metrics, (uint32_t)ngx_worker);
+        ngx_sluice_calls_start(scf->state);
         ngx_sluice_numbers_start(scf);
         ngx_sluice_queues_start(scf->state);
     }

@@ -46,6 +46,10 @@ ngx_sluice_zone_t *ngx_sluice_zone_for(ngx_sluice_state_t *st, ngx_sluice_zone_k
 /* A line in the log, at most once a second for a zone. */
 void ngx_sluice_zone_full(ngx_sluice_zone_t *z, const char *what, size_t size);
 
+/* ngx_sluice_calls.c */
+void ngx_sluice_calls_start(ngx_sluice_state_t *st);
+void ngx_sluice_calls_render(ngx_sluice_state_t *st, sl_buf_t *out);
+
 /* ngx_sluice_queue.c: forgets listeners of processes that are gone. */
 void ngx_sluice_queues_start(ngx_sluice_state_t *st);
 

@@ -137,140 +137,7 @@ static void render_queues(ngx_sluice_state_t *st, sl_buf_t *out) {
     }
 }
 
-/* ---- calls out ----------------------------------------------------------------------------------------------------- */
-
-/* Metrics of the host, one for each filter, kind and reason of failures; the name is `kind:reason:filter`. */
-static const struct {
-    sh_metric_type_t type;
-    const char *owner, *name, *help;
-} call_rows[] = {
-    {SH_COUNTER, "\001calls", "sluice_calls_total", "Calls that a filter has made."},
-    {SH_COUNTER, "\001calls_failed", "sluice_calls_failed_total", "Those of them that failed."},
-    {SH_COUNTER, "\001calls_dropped", "sluice_calls_dropped_total",
-     "Those of whose end the filter was not told: it has cancelled them, or it, or what they were made for, had gone."},
-    {SH_GAUGE, "\001calls_in_flight", "sluice_calls_in_flight", "Those that have not ended."},
-};
-enum { CALLS, CALLS_FAILED, CALLS_DROPPED, CALLS_IN_FLIGHT, CALL_ROWS };
-
-/* The metric that a row was last added to: most calls are of the filter that made the one before. */
-static struct {
-    const sh_metrics_t *metrics; /* NULL: none */
-    const char *kind;
-    char filter[200];
-    size_t len;
-    uint32_t id;
-} latest[CALL_ROWS];
-
-static uint32_t call_metric(sh_metrics_t *metrics, ngx_uint_t row, sl_str_t filter, const char *kind, const char *reason) {
-    size_t len = ngx_min(filter.len, sizeof(latest[row].filter));
-    char name[256];
-    uint32_t id = 0;
-    int n;
-
-    if (reason == NULL && latest[row].metrics == metrics && latest[row].kind == kind && latest[row].len == len &&
-        ngx_memcmp(latest[row].filter, filter.data, len) == 0) {
-        return latest[row].id;
-    }
-    n = snprintf(name, sizeof(name), "%s:%s:%.*s", kind, reason != NULL ? reason : "", (int)len, filter.data);
-    if (sh_metric_define(metrics, call_rows[row].type, sl_cstr(call_rows[row].owner), sl_str(name, (size_t)n), &id) != SL_OK) {
-        return 0;
-    }
-    if (reason == NULL) {
-        latest[row].metrics = metrics;
-        latest[row].kind = kind;
-        latest[row].len = len;
-        latest[row].id = id;
-        ngx_memcpy(latest[row].filter, filter.data, len);
-    }
-    return id;
-}
-
-static void call_add(ngx_sluice_conf_t *scf, ngx_uint_t row, sl_str_t filter, const char *kind, const char *reason, int64_t delta) {
-    sh_metrics_t *metrics = &scf->state->metrics->metrics;
-    uint32_t id = call_metric(metrics, row, filter, kind, reason);
-
-    if (id != 0) {
-        (void)sh_metric_add(metrics, id, delta);
-    }
-}
-
-void ngx_sluice_call_note(ngx_sluice_conf_t *scf, pw_root_t *root, const char *kind, ngx_sluice_call_note_e note, const char *reason) {
-    sl_str_t filter = pw_filter_name(pw_root_filter(root));
-
-    if (scf->state == NULL) {
-        return;
-    }
-    switch (note) {
-    case NGX_SLUICE_CALL_STARTED:
-        call_add(scf, CALLS, filter, kind, NULL, 1);
-        call_add(scf, CALLS_IN_FLIGHT, filter, kind, NULL, 1);
-        return;
-    case NGX_SLUICE_CALL_ENDED:
-        call_add(scf, CALLS_IN_FLIGHT, filter, kind, NULL, -1);
-        return;
-    case NGX_SLUICE_CALL_FAILED:
-        call_add(scf, CALLS_FAILED, filter, kind, reason, 1);
-        return;
-    case NGX_SLUICE_CALL_DROPPED:
-        call_add(scf, CALLS_DROPPED, filter, kind, NULL, 1);
-    }
-}
-
-void ngx_sluice_call_refused(ngx_sluice_conf_t *scf, pw_root_t *root, const char *kind) {
-    static time_t complained;
-
-    ngx_sluice_call_note(scf, root, kind, NGX_SLUICE_CALL_STARTED, NULL);
-    ngx_sluice_call_note(scf, root, kind, NGX_SLUICE_CALL_ENDED, NULL);
-    ngx_sluice_call_note(scf, root, kind, NGX_SLUICE_CALL_FAILED, NGX_SLUICE_CALL_NO_ROOM);
-    if (complained != ngx_time()) {
-        complained = ngx_time();
-        ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0, "[proxy-wasm] no room for a call of \"%*s\": those in flight hold %uz bytes",
-                      pw_filter_name(pw_root_filter(root)).len, pw_filter_name(pw_root_filter(root)).data, scf->call_bytes.used);
-    }
-}
-
-/* Cuts the text before the next colon off the front. */
-static sl_str_t next_part(sl_str_t *rest) {
-    const char *colon = memchr(rest->data, ':', rest->len);
-    sl_str_t part = sl_str(rest->data, colon != NULL ? (size_t)(colon - rest->data) : rest->len);
-    size_t used = part.len + (colon != NULL);
-
-    *rest = sl_str(rest->data + used, rest->len - used);
-    return part;
-}
-
-static void render_call(const sh_metric_view_t *view, const char *name, sl_buf_t *out) {
-    sl_str_t filter = view->name, kind = next_part(&filter), reason = next_part(&filter);
-
-    sl_buf_printf(out, "%s{kind=\"%.*s\",", name, SL_FMT(kind));
-    if (reason.len != 0) {
-        sl_buf_append_cstr(out, "reason=\"");
-        sh_prometheus_label(out, reason);
-        sl_buf_append_cstr(out, "\",");
-    }
-    sl_buf_append_cstr(out, "filter=\"");
-    sh_prometheus_label(out, filter);
-    sl_buf_printf(out, "\"} %lld\n", (long long)view->value);
-}
-
-static void render_calls(const sh_metrics_t *metrics, sl_buf_t *out) {
-    uint32_t n = sh_metrics_count(metrics);
-    sh_metric_view_t view;
-
-    for (ngx_uint_t row = 0; row < CALL_ROWS; row++) {
-        ngx_uint_t any = 0;
-        for (uint32_t id = 1; id <= n; id++) {
-            if (!sh_metric_view(metrics, id, &view) || !sl_str_eq(view.owner, sl_cstr(call_rows[row].owner))) {
-                continue;
-            }
-            if (!any) {
-                sh_prometheus_head(out, call_rows[row].name, view.type == SH_GAUGE ? "gauge" : "counter", call_rows[row].help);
-            }
-            any = 1;
-            render_call(&view, call_rows[row].name, out);
-        }
-    }
-}
+/* ---- all of it ------------------------------------------------------------------------------------------------------ */
 
 sl_status_t ngx_sluice_state_render(ngx_sluice_conf_t *scf, sl_buf_t *out) {
     return ngx_sluice_state_render_with(scf, NULL, NULL, out);
@@ -283,7 +150,7 @@ sl_status_t ngx_sluice_state_render_with(ngx_sluice_conf_t *scf, sh_prometheus_s
         return SL_OK;
     }
     rc = sh_prometheus_render_with(&scf->state->metrics->metrics, split, ud, out);
-    render_calls(&scf->state->metrics->metrics, out);
+    ngx_sluice_calls_render(scf->state, out);
     ngx_sluice_numbers_render(scf, out);
     render_zones(scf->state, out);
     render_queues(scf->state, out);

@@ -154,6 +154,7 @@ default_type text/plain;
 
     def start(self, servers="", http="", wasm="", main="", master=True, cwd=None):
         self.write(servers, http, wasm, main, master)
+        self.has_master = master
         self.stderr = open(self.folder / "logs/stderr.log", "wb")
         self.process = subprocess.Popen(self.command(), stderr=self.stderr, stdin=subprocess.DEVNULL, env=self.env(), cwd=cwd)
         wait_for(self.ready, "nginx listens", 60)
@@ -164,8 +165,10 @@ default_type text/plain;
             raise AssertionError(f"nginx ended with {self.process.returncode}:\n{self.log()[-4000:]}\n{self.errors()[-4000:]}")
         return self.ports and all(listens(port) for port in self.ports.values()) and self.workers_started()
 
+    has_master = True
+
     def workers_started(self):
-        return True
+        return not self.has_master or self.worker_pids()
 
     def worker_pids(self):
         pid = self.process.pid
@@ -173,7 +176,6 @@ default_type text/plain;
             return [int(child) for child in children.read().split()]
 
     def one_worker(self):
-        """Its pid, once there is one."""
         return wait_for(self.worker_pids, "a worker")[0]
 
     def reload(self):
