@@ -244,6 +244,11 @@ static void wasm_settings(sl_buf_t *b, const settings_t *s) {
         sl_buf_printf(b, "    shm_queue * %s;\n", settings_get(s, "wasm_shm_queue_size"));
     }
     sl_buf_printf(b, "    metrics { slab_size %s; }\n", settings_get(s, "wasm_shm_metrics_size"));
+    if (settings_get(s, "wasm_trap_dumps") != NULL && !injects(s, "wasm", "trap_dumps")) {
+        sl_buf_append_cstr(b, "    trap_dumps ");
+        word(b, settings_get(s, "wasm_trap_dumps"));
+        sl_buf_append_cstr(b, ";\n");
+    }
     if (!injects(s, "wasm", "worker_memory_limit")) {
         sl_buf_printf(b, "    worker_memory_limit %s;\n", settings_get(s, "wasm_worker_memory_limit"));
     }

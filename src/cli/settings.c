@@ -71,6 +71,7 @@ static const property_t properties[] = {
     {"wasm_shm_kv_eviction", "slru", ENUM, "slru,lru,none", NULL},
     {"wasm_shm_queue_size", "1m", SIZE, NULL, NULL},
     {"wasm_shm_metrics_size", "5m", SIZE, NULL, NULL},
+    {"wasm_trap_dumps", NULL, PATH, NULL, NULL},
     {"wasm_worker_memory_limit", "off", MEMORY, NULL, NULL},
     {"wasm_call_keepalive", "16", NUMBER, NULL, NULL},
     {"wasm_cache_size", "1g", TOKEN, NULL, NULL},

@@ -271,6 +271,12 @@ void sl_instance_refresh(sl_instance_t *instance) {
     instance->ops->instance_refresh(instance);
 }
 
+void sl_instance_globals(sl_instance_t *instance, sl_buf_t *lines) {
+    if (instance->ops->globals_write != NULL) {
+        instance->ops->globals_write(instance, lines);
+    }
+}
+
 sl_status_t sl_instance_trap(sl_instance_t *instance, const char *fmt, ...) {
     va_list ap;
     va_start(ap, fmt);

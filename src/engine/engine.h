@@ -206,6 +206,9 @@ sl_status_t sl_instance_call_poll(sl_instance_t *instance, sl_err_t *err);
 /* Ends a call that has stopped: SL_TRAP, as if the guest had trapped where it is. */
 sl_status_t sl_instance_call_drop(sl_instance_t *instance, sl_err_t *err);
 
+/* Lines "  <index> <type> <value>" of the mutable globals, as far as the engine can tell; also after a trap. */
+void sl_instance_globals(sl_instance_t *instance, sl_buf_t *lines);
+
 /* Brings mem and mem_size up to date after the guest ran; also from host functions. */
 void sl_instance_refresh(sl_instance_t *instance);
 

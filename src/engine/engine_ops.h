@@ -73,6 +73,7 @@ struct sl_engine_ops_s {
     sl_func_t *(*instance_sequence)(sl_instance_t *instance, sl_sequence_t which);
     uint32_t (*instance_part)(sl_instance_t *instance);
     void (*instance_stop)(sl_instance_t *instance);
+    void (*globals_write)(sl_instance_t *instance, sl_buf_t *lines); /* NULL: it has none */
 
     /* What an image has beside the memory: how many slots that takes, and filling them. */
     size_t (*image_slots)(const sl_instance_t *instance);

@@ -463,6 +463,27 @@ static void op_soon(void *worker) {
     ((mh_t *)worker)->soon = true;
 }
 
+static void op_trap_dump(void *worker, sl_str_t text, sl_str_t memory) {
+    mh_t *mh = worker;
+    mh->n_dumps++;
+    sl_buf_reset(&mh->dump_text);
+    sl_buf_reset(&mh->dump_memory);
+    sl_buf_append_str(&mh->dump_text, text);
+    sl_buf_append_str(&mh->dump_memory, memory);
+}
+
+size_t mh_dump_count(const mh_t *mh) {
+    return mh->n_dumps;
+}
+
+sl_str_t mh_dump_text(const mh_t *mh) {
+    return sl_buf_str(&mh->dump_text);
+}
+
+sl_str_t mh_dump_memory(const mh_t *mh) {
+    return sl_buf_str(&mh->dump_memory);
+}
+
 static const pw_host_ops_t ops = {
     .now_ns = op_now_ns,
     .random = op_random,
@@ -501,6 +522,7 @@ static const pw_host_ops_t ops = {
     .metric_add = mh_op_metric_add,
     .metric_record = mh_op_metric_record,
     .metric_get = mh_op_metric_get,
+    .trap_dump = op_trap_dump,
 };
 
 const pw_host_ops_t *mh_ops(void) {
@@ -520,6 +542,8 @@ mh_t *mh_new(const mh_conf_t *conf) {
     mh->wall_ns = mh->conf.now_ns != 0 ? mh->conf.now_ns : 1704067200000000000u;
     mh->mono_ns = 1000000000u;
     mh->random = mh->conf.seed != 0 ? mh->conf.seed : 1;
+    sl_buf_init(&mh->dump_text, MH_LOG_BYTES);
+    sl_buf_init(&mh->dump_memory, MH_BODY_BYTES);
     mh->lines = calloc(MH_LOG_LINES, sizeof(*mh->lines));
     mh->state = mh_state_new();
     if (mh->lines != NULL && mh->state != NULL) {
@@ -559,6 +583,8 @@ void mh_free(mh_t *mh) {
     }
     mh_props_deinit(&mh->props);
     mh_state_free(mh->state);
+    sl_buf_deinit(&mh->dump_text);
+    sl_buf_deinit(&mh->dump_memory);
     free(mh->lines);
     free(mh);
 }

@@ -59,6 +59,11 @@ size_t mh_log_matches(const mh_t *mh, const char *part);
 void mh_log_clear(mh_t *mh);
 void mh_log_level_set(mh_t *mh, uint32_t level);
 
+/* ---- trap dumps, with limits.trap_dumps: the latest ----------------------------------------------------------------------- */
+size_t mh_dump_count(const mh_t *mh); /* so far */
+sl_str_t mh_dump_text(const mh_t *mh);
+sl_str_t mh_dump_memory(const mh_t *mh);
+
 /* ---- timers --------------------------------------------------------------------------------------------------------------- */
 size_t mh_timer_count(const mh_t *mh);
 uint32_t mh_timer_period_ms(const mh_t *mh, size_t i);

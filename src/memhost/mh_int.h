@@ -190,6 +190,8 @@ struct mh_s {
     mh_state_t *state;
     mh_stream_t *streams;
     uint32_t last_stream;
+    size_t n_dumps;
+    sl_buf_t dump_text, dump_memory; /* of the latest trap */
 };
 
 bool mh_upstream_known(const mh_t *mh, sl_str_t name);

@@ -40,6 +40,7 @@ typedef struct {
     uint32_t calls_per_stream;     /* in flight [64] */
     uint32_t instances_per_filter; /* of a filter that isolates requests, in use at once [1024] */
     sl_ceiling_t *call_bytes;      /* over the bodies that calls hold, the proxy's and ours; outlives the worker; NULL: none */
+    bool trap_dumps;               /* the host wants to have them (pw_host.h); host calls are noted for that */
     const char *image_folder;      /* for images of instances, shared between processes; NULL: memory. Outlives the worker */
 } pw_limits_t;
 

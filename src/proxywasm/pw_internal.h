@@ -56,7 +56,8 @@ typedef struct pw_vm_s pw_vm_t;
 typedef struct pw_ctx_s pw_ctx_t;
 typedef struct pw_call_s pw_call_t;
 typedef struct pw_pool_s pw_pool_t;
-typedef struct pw_job_s pw_job_t; /* pw_slice.h */
+typedef struct pw_trace_s pw_trace_t; /* pw_dump.h */
+typedef struct pw_job_s pw_job_t;     /* pw_slice.h */
 typedef struct pw_slices_s pw_slices_t;
 
 /* Jobs that wait, in their order. */
@@ -219,6 +220,7 @@ struct pw_filter_s {
     pw_pool_t *pool;         /* isolation of requests; NULL: shared, or never started */
     uint32_t n_instances;    /* for requests, in use */
     uint64_t no_instance_ns; /* monotonic: when that was last logged */
+    uint64_t dumped_ns;      /* monotonic: its latest trap dump */
     bool broken;             /* in worker->broken: */
     pw_filter_t *next_broken;
     uint64_t started_ns, restart_ns; /* monotonic; the latest start, the next one without a stream */
@@ -338,7 +340,8 @@ struct pw_vm_s {
     uint32_t n_roots;
     pw_metric_handle_t *metrics;
     uint32_t n_metrics, cap_metrics;
-    sl_buf_t std[2]; /* unfinished lines of stdout and stderr */
+    pw_trace_t *trace; /* its latest host calls; NULL: there are no trap dumps */
+    sl_buf_t std[2];   /* unfinished lines of stdout and stderr */
 };
 
 /* Finds a VM with this key that works, or makes one and runs its start functions. */

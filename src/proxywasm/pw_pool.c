@@ -13,6 +13,7 @@
  * A module whose state is more than an image holds (it writes to tables) gets a fresh instance for each request. Its configure runs again
  * each time, and what it does to the proxy has been done already: see pw_vm_t.quiet.
  */
+#include "pw_dump.h"
 #include "pw_internal.h"
 
 #include <stdlib.h>
@@ -105,6 +106,9 @@ static bool restore(pw_root_t *root) {
     }
     vm->failed = vm->trapped = vm->exited = false;
     vm->n_metrics = root->pool->n_metrics;
+    if (vm->trace != NULL) {
+        vm->trace->n = 0;
+    }
     sl_buf_reset(&vm->std[0]);
     sl_buf_reset(&vm->std[1]);
     root->gone = root->done_pending = false;

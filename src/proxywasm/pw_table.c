@@ -1,6 +1,7 @@
 #include "pw_table.h"
 
 #include "pw_calls.h"
+#include "pw_dump.h"
 
 enum { NEVER = 0, START = PW_DURING_START, ALLOC = PW_DURING_ALLOC };
 
@@ -58,22 +59,30 @@ static inline sl_status_t dispatch_wasi(sl_instance_t *instance, sl_raw_t *args,
     static sl_status_t function(sl_instance_t *instance, sl_raw_t *args) {                                                                 \
         return dispatch(instance, args, handler, allowed, #name, PW_G_##grant);                                                            \
     }
-#define PW_ENV(name, sig, versions, allowed, handler, grant) ENTRY(env_##name, name, allowed, handler, dispatch_env, grant)
-#define PW_ENV_TYPE(name, suffix, sig, versions, allowed, handler, grant)
-#define PW_WASI(name, sig, allowed, handler, grant) ENTRY(wasi_##name, name, allowed, handler, dispatch_wasi, grant)
+/* The same function for guests whose calls are noted. */
+#define TRACED(traced, function, name, sig)                                                                                                \
+    static sl_status_t traced(sl_instance_t *instance, sl_raw_t *args) {                                                                   \
+        return pw_trace_call(instance, args, #name, sig, function);                                                                        \
+    }
+#define PW_ENV(name, sig, versions, allowed, handler, grant)                                                                               \
+    ENTRY(env_##name, name, allowed, handler, dispatch_env, grant) TRACED(traced_##name, env_##name, name, sig)
+#define PW_ENV_TYPE(name, suffix, sig, versions, allowed, handler, grant) TRACED(traced_##name##_##suffix, env_##name, name, sig)
+#define PW_WASI(name, sig, allowed, handler, grant)                                                                                        \
+    ENTRY(wasi_##name, name, allowed, handler, dispatch_wasi, grant) TRACED(traced_wasi_##name, wasi_##name, name, sig)
 #include "pw_hostcalls.def"
 #undef PW_ENV
 #undef PW_ENV_TYPE
 #undef PW_WASI
 
-#define ROW(module, name, sig, versions, allowed, function, grant)                                                                         \
-    {{module, #name, sig, function}, versions, ((allowed) & START) != 0, ((allowed) & ALLOC) != 0, PW_G_##grant},
+#define ROW(module, name, sig, versions, allowed, function, traced, grant)                                                                 \
+    {{module, #name, sig, function}, versions, ((allowed) & START) != 0, ((allowed) & ALLOC) != 0, PW_G_##grant, traced},
 static const pw_hostcall_row_t rows[] = {
-#define PW_ENV(name, sig, versions, allowed, handler, grant) ROW("env", name, sig, versions, allowed, env_##name, grant)
-#define PW_ENV_TYPE(name, suffix, sig, versions, allowed, handler, grant) ROW("env", name, sig, versions, allowed, env_##name, grant)
+#define PW_ENV(name, sig, versions, allowed, handler, grant) ROW("env", name, sig, versions, allowed, env_##name, traced_##name, grant)
+#define PW_ENV_TYPE(name, suffix, sig, versions, allowed, handler, grant)                                                                  \
+    ROW("env", name, sig, versions, allowed, env_##name, traced_##name##_##suffix, grant)
 #define PW_WASI(name, sig, allowed, handler, grant)                                                                                        \
-    ROW("wasi_snapshot_preview1", name, sig, "WASI", allowed, wasi_##name, grant)                                                          \
-    ROW("wasi_unstable", name, sig, "WASI", allowed, wasi_##name, grant)
+    ROW("wasi_snapshot_preview1", name, sig, "WASI", allowed, wasi_##name, traced_wasi_##name, grant)                                      \
+    ROW("wasi_unstable", name, sig, "WASI", allowed, wasi_##name, traced_wasi_##name, grant)
 #include "pw_hostcalls.def"
 #undef PW_ENV
 #undef PW_ENV_TYPE

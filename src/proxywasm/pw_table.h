@@ -12,6 +12,7 @@ typedef struct {
     bool in_start;        /* may be called by _initialize, main, _start */
     bool in_alloc;        /* may be called by the allocator */
     pw_grant_t grant;
+    sl_host_fn_t traced; /* as import.fn, and notes the call: for instances with a pw_trace_t */
 } pw_hostcall_row_t;
 const pw_hostcall_row_t *pw_hostcall_rows(size_t *n);
 

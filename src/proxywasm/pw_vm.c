@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "pw_dump.h"
 #include "pw_slice.h"
 #include "pw_table.h"
 
@@ -239,6 +240,9 @@ static uint32_t budget_ms(const pw_ctx_t *ctx, pw_cb_t cb) {
 /* A call has ended with a trap. Whoever starts a filter counts it as a failed start. */
 static void trapped(pw_vm_t *vm, const pw_ctx_t *ctx, const char *where, bool over_budget, bool start, const sl_err_t *err) {
     log_trap(vm, ctx, where, err->text);
+    if (vm->trace != NULL) {
+        pw_dump_trap(vm, ctx, where, err->text);
+    }
     if (!start) {
         pw_health_failed(ctx->root->filter, over_budget ? PW_N_TRAPS_CPU : is_full(vm) ? PW_N_TRAPS_MEMORY : PW_N_TRAPS);
     }
@@ -432,6 +436,9 @@ static sl_status_t run_start(pw_vm_t *vm, const char *name, const char *sig, sl_
         rc = SL_OK;
     }
     if (rc != SL_OK) {
+        if (vm->trace != NULL) {
+            pw_dump_trap(vm, NULL, name, err->text);
+        }
         sl_err_prefix(err, "%s: ", name);
         return rc;
     }
@@ -469,6 +476,7 @@ static sl_status_t link_instance(pw_vm_t *vm, sl_image_t *image, sl_err_t *err) 
             rc = SL_INVALID;
         } else {
             imports[i] = row->import;
+            imports[i].fn = vm->trace != NULL ? row->traced : row->import.fn;
         }
     }
     if (rc == SL_OK) {
@@ -517,6 +525,12 @@ static sl_status_t vm_start(pw_vm_t *vm, sl_image_t *image, sl_err_t *err) {
     }
     vm->abi = facts.abi;
     vm->running = PW_CB_N;
+    if (vm->worker->limits.trap_dumps && vm->worker->ops->trap_dump != NULL) {
+        vm->trace = pw_trace_new();
+        if (vm->trace == NULL) {
+            return sl_err_set(err, SL_NO_MEMORY, "out of memory");
+        }
+    }
     vm->during = PW_DURING_START;
     rc = link_instance(vm, image, err);
     if (rc == SL_OK && image == NULL) {
@@ -592,6 +606,7 @@ void pw_vm_free(pw_vm_t *vm) {
     sl_buf_deinit(&vm->std[0]);
     sl_buf_deinit(&vm->std[1]);
     free(vm->metrics);
+    free(vm->trace);
     sl_module_unref(vm->module);
     sl_arena_deinit(&vm->arena);
     free(vm);

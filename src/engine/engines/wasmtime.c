@@ -228,6 +228,7 @@ const sl_engine_ops_t sl_wasmtime_ops = {
     .call_poll = wt_call_poll,
     .call_drop = wt_call_drop,
     .instance_refresh = wt_instance_refresh,
+    .globals_write = wt_globals_write,
     .image_slots = wt_image_slots,
     .image_save = wt_image_save,
     .instance_restore = wt_instance_restore,

@@ -63,6 +63,44 @@ static bool find_globals(wt_instance_t *in) {
     return globals != NULL;
 }
 
+static void write_value(sl_buf_t *lines, const wasmtime_val_t *value) {
+    switch (value->kind) {
+    case WASMTIME_I32:
+        sl_buf_printf(lines, "i32 %u\n", (unsigned)value->of.i32);
+        break;
+    case WASMTIME_I64:
+        sl_buf_printf(lines, "i64 %llu\n", (unsigned long long)value->of.i64);
+        break;
+    case WASMTIME_F32:
+        sl_buf_printf(lines, "f32 %a\n", (double)value->of.f32);
+        break;
+    case WASMTIME_F64:
+        sl_buf_printf(lines, "f64 %a\n", value->of.f64);
+        break;
+    case WASMTIME_V128:
+        for (size_t i = 0; i < sizeof(value->of.v128); i++) {
+            sl_buf_printf(lines, i == 0 ? "v128 %02x" : " %02x", value->of.v128[i]);
+        }
+        sl_buf_append_char(lines, '\n');
+        break;
+    default:
+        sl_buf_append_cstr(lines, "a reference\n");
+    }
+}
+
+void wt_globals_write(sl_instance_t *instance, sl_buf_t *lines) {
+    wt_instance_t *in = (wt_instance_t *)instance;
+    if (!find_globals(in)) {
+        return;
+    }
+    for (uint32_t i = 0; i < ((const wt_module_t *)instance->module)->n_globals; i++) {
+        wasmtime_val_t value;
+        wasmtime_global_get(in->ctx, &in->globals[i], &value);
+        sl_buf_printf(lines, "  %u ", (unsigned)i);
+        write_value(lines, &value);
+    }
+}
+
 /* Two slots for each: value and kind. */
 size_t wt_image_slots(const sl_instance_t *instance) {
     return 2 * (size_t)((const wt_module_t *)instance->module)->n_globals;

@@ -111,7 +111,10 @@ typedef struct {
     time_t cache_age;    /* seconds; 0: no ceiling */
     size_t vm_memory_limit;
     size_t worker_memory_limit; /* 0: none */
-    const char *image_dir;      /* of images of instances, which workers share; NULL: memory */
+    ngx_str_t dumps_dir;        /* of trap dumps; empty: none */
+    off_t dumps_bytes;
+    ngx_int_t dumps_files;
+    const char *image_dir; /* of images of instances, which workers share; NULL: memory */
 
     ngx_resolver_t *resolver;
     ngx_msec_t resolver_timeout;
@@ -185,6 +188,12 @@ void ngx_sluice_log_line(ngx_log_t *log, uint32_t level, sl_str_t line);
 uint32_t ngx_sluice_log_level(const ngx_log_t *log);
 /* Multi-line texts (backtraces): one record. */
 void ngx_sluice_log_error(ngx_uint_t level, ngx_log_t *log, const char *text);
+
+/* ---- ngx_sluice_dump.c ----------------------------------------------------------------------------------------------------- */
+
+char *ngx_sluice_set_trap_dumps(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+ngx_int_t ngx_sluice_dump_init(ngx_sluice_conf_t *scf); /* master: the folder */
+void ngx_sluice_trap_dump(void *worker, sl_str_t text, sl_str_t memory);
 
 /* ---- ngx_sluice_timer.c ---------------------------------------------------------------------------------------------------- */
 

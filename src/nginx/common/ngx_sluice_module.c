@@ -156,6 +156,9 @@ static char *init_conf(ngx_cycle_t *cycle, void *conf) {
     if (ngx_sluice_state_declare(scf) != NGX_OK) {
         return NGX_CONF_ERROR;
     }
+    if (ngx_sluice_dump_init(scf) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
     if (resolve_filters(scf) != NGX_OK || ngx_sluice_check(scf) != NGX_OK) {
         return NGX_CONF_ERROR;
     }

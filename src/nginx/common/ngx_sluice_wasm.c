@@ -45,6 +45,7 @@ static ngx_command_t commands[] = {
     SLOT("tls_no_verify_warn", NGX_CONF_FLAG, ngx_conf_set_flag_slot, tls_no_verify_warn),
     SLOT("proxy_wasm_lua_resolver", NGX_CONF_FLAG, ngx_conf_set_flag_slot, lua_resolver),
     SLOT("proxy_wasm_log_dispatch_errors", NGX_CONF_FLAG, ngx_conf_set_flag_slot, log_dispatch_errors),
+    OWN("trap_dumps", NGX_CONF_TAKE123, ngx_sluice_set_trap_dumps),
     OWN("worker_memory_limit", NGX_CONF_TAKE1, set_worker_memory_limit),
     SLOT("vm_memory_limit", NGX_CONF_TAKE1, ngx_conf_set_size_slot, vm_memory_limit),
     OWN("cache_dir", NGX_CONF_TAKE1, set_cache_dir),

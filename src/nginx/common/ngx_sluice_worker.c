@@ -82,6 +82,7 @@ pw_host_ops_t ngx_sluice_ops = {
     .metric_get = ngx_sluice_metric_get,
     .number = ngx_sluice_number,
     .memory = ngx_sluice_memory,
+    .trap_dump = ngx_sluice_trap_dump,
     .guest_was_long = ngx_sluice_guest_was_long,
 };
 
@@ -249,8 +250,10 @@ static void canary_log(void *ud, uint32_t level, sl_str_t line) {
 }
 
 static pw_limits_t limits(const ngx_sluice_conf_t *scf) {
-    return (pw_limits_t){
-        .vm_memory_bytes = scf->vm_memory_limit, .worker_memory_bytes = scf->worker_memory_limit, .image_folder = scf->image_dir};
+    return (pw_limits_t){.vm_memory_bytes = scf->vm_memory_limit,
+                         .worker_memory_bytes = scf->worker_memory_limit,
+                         .trap_dumps = scf->dumps_dir.len != 0,
+                         .image_folder = scf->image_dir};
 }
 
 static ngx_int_t try_chain(ngx_sluice_conf_t *scf, const ngx_sluice_chain_t *chain) {
@@ -260,6 +263,7 @@ static ngx_int_t try_chain(ngx_sluice_conf_t *scf, const ngx_sluice_chain_t *cha
     for (ngx_uint_t i = 0; i < chain->filters->nelts; i++) {
         pw_filter_conf_t conf = filter_conf(scf, chain, i);
         lim.image_folder = NULL; /* the folder is the workers' */
+        lim.trap_dumps = false;
         if (mh_canary(&conf, &lim, canary_log, scf, &err) != SL_OK) {
             ngx_sluice_filter_t *filter = (ngx_sluice_filter_t *)chain->filters->elts + i;
             ngx_log_error(NGX_LOG_EMERG, scf->cycle->log, 0, "[proxy-wasm] failed initializing \"%V\" filter in %s:%ui", &filter->name,

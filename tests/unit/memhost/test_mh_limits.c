@@ -1,4 +1,4 @@
-/* Memory of filters: what all instances of a worker may have together, and what is said when there is no more. */
+/* Limits of filters with a real engine: the memory of all instances together; and what a trap dump holds. */
 #include "cmocka_all.h"
 
 #include <stdio.h>
@@ -164,12 +164,71 @@ static void instances_of_requests_count_and_fail_alone(void **state) {
     tear_down(&rig);
 }
 
+/* trap_all in request headers, asked by a header. */
+static void dumps_of(bool on, sl_isolation_t isolation) {
+    rig_t rig;
+    one_t one = {0};
+    sl_err_t err;
+    pw_out_t out;
+    set_up(&rig, "trap_all", 0);
+    mh_free(rig.mh);
+    rig.mh = mh_new(&(mh_conf_t){.limits.trap_dumps = on});
+    pw_filter_conf_t conf = {.name = SL_STR("falls"), .module = rig.module, .config = SL_STR("request_headers x-trap")};
+    sl_filter_opts_init(&conf.opts);
+    conf.opts.isolation = (uint8_t)isolation;
+    assert_int_equal(pw_filter_new(mh_worker(rig.mh), &conf, &one.filter, &err), SL_OK);
+    one.chain = pw_chain_new(mh_worker(rig.mh), (pw_filter_t *const[]){one.filter}, 1, NULL);
+    static const pw_pair_t with_trap[] = {{{":method", 7}, {"GET", 3}}, {{":path", 5}, {"/a\nb", 4}}, {{"x-trap", 6}, {"1", 1}}};
+    for (int i = 0; i < 2; i++) { /* the second one comes too soon after the first */
+        mh_stream_t *s = mh_stream_new(rig.mh, one.chain);
+        assert_int_equal(mh_map_fill(s, PW_MAP_REQUEST_HEADERS, with_trap, 3), SL_OK);
+        assert_int_equal(pw_stream_headers(mh_stream_pw(s), PW_DIR_REQUEST, true, &out), PW_FAIL);
+        mh_stream_free(s);
+    }
+    assert_int_equal(mh_dump_count(rig.mh), on);
+    if (on) {
+        char text[8192];
+        sl_str_t got = mh_dump_text(rig.mh);
+        snprintf(text, sizeof(text), "%.*s", SL_FMT(got));
+        static const char *const parts[] = {
+            "sluice trap dump 1\ntime: 2024-01-01T00:00:00.000Z\nfilter: falls\nmodule: ",
+            "\ncallback: proxy_on_request_headers\nrequest: GET /a?b\n",
+            "\nreason: unreachable code was reached\nbacktrace:\n  at ",
+            "\nhost calls: ",
+            "  proxy_get_header_map_value(0, ",
+            ") = 0\nglobals:\n  0 i32 ",
+        };
+        for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+            if (strstr(text, parts[i]) == NULL) {
+                fail_msg("no \"%s\" in\n%s", parts[i], text);
+            }
+        }
+        assert_int_equal(mh_dump_memory(rig.mh).len % PAGE, 0);
+        assert_non_null(memmem(mh_dump_memory(rig.mh).data, mh_dump_memory(rig.mh).len, "request_headers x-trap", 22));
+    }
+    stop(&one);
+    tear_down(&rig);
+}
+
+static void a_trap_dump_says_what_happened(void **state) {
+    (void)state;
+    dumps_of(true, SL_ISOLATION_SHARED);
+    dumps_of(true, SL_ISOLATION_REQUEST);
+}
+
+static void without_the_setting_there_are_no_dumps(void **state) {
+    (void)state;
+    dumps_of(false, SL_ISOLATION_SHARED);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_filter_gets_no_more_than_its_budget_and_that_is_counted),
         cmocka_unit_test(all_instances_of_a_worker_share_its_limit),
         cmocka_unit_test(a_filter_that_does_not_fit_is_not_started),
         cmocka_unit_test(instances_of_requests_count_and_fail_alone),
+        cmocka_unit_test(a_trap_dump_says_what_happened),
+        cmocka_unit_test(without_the_setting_there_are_no_dumps),
     };
     return engine_signals_save() == 0 ? cmocka_run_group_tests(tests, NULL, NULL) : 1;
 }
