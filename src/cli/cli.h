@@ -34,6 +34,7 @@ typedef struct {
 } cli_command_t;
 
 int cmd_start(const cli_options_t *o);
+int cmd_prepare(const cli_options_t *o);
 int cmd_stop(const cli_options_t *o);
 int cmd_quit(const cli_options_t *o);
 int cmd_restart(const cli_options_t *o);

@@ -79,14 +79,19 @@ static int launch(const settings_t *s, const prepared_t *p) {
     return cli_fail("cannot start %s: %s", p->nginx, strerror(errno));
 }
 
+static sl_status_t check(const settings_t *s, prepared_t *p, sl_err_t *err) {
+    sl_status_t rc = prepare_check(s, p, err);
+    if (rc == SL_OK && cli_running_pid(p->prefix) != 0) {
+        rc = sl_err_set(err, SL_CONFLICT, "Sluice is already running in %s; stop it first, or set SLUICE_PREFIX to another folder",
+                        p->prefix);
+    }
+    return rc;
+}
+
 static int start_with(const settings_t *s) {
     static prepared_t p;
     sl_err_t err = {.text = ""};
-    sl_status_t rc = prepare_check(s, &p, &err);
-    if (rc == SL_OK && cli_running_pid(p.prefix) != 0) {
-        rc = sl_err_set(&err, SL_CONFLICT, "Sluice is already running in %s; stop it first, or set SLUICE_PREFIX to another folder",
-                        p.prefix);
-    }
+    sl_status_t rc = check(s, &p, &err);
     rc = rc == SL_OK ? listens_probe(&p.proxy, "PROXY_LISTEN", NULL, p.prefix, &err) : rc;
     rc = rc == SL_OK ? listens_probe(&p.admin, "ADMIN_LISTEN", NULL, p.prefix, &err) : rc;
     rc = rc == SL_OK ? listens_probe(&p.status, "STATUS_LISTEN", NULL, p.prefix, &err) : rc;
@@ -102,6 +107,22 @@ int cmd_start(const cli_options_t *o) {
     int code = start_with(s);
     settings_free(s);
     return code;
+}
+
+int cmd_prepare(const cli_options_t *o) {
+    static prepared_t p;
+    sl_err_t err = {.text = ""};
+    settings_t *s;
+    if (cli_settings(o, &s) != SL_OK) {
+        return 1;
+    }
+    sl_status_t rc = check(s, &p, &err);
+    rc = rc == SL_OK ? prepare_prefix(s, &p, &err) : rc;
+    if (rc == SL_OK) {
+        printf("prepared; start it with: %s -p %s -c %s/nginx.conf\n", p.nginx, p.prefix, p.prefix);
+    }
+    settings_free(s);
+    return rc == SL_OK ? 0 : cli_fail_err(&err);
 }
 
 /* Starts with the settings that it was started with before, over which those of now go. */

@@ -15,6 +15,7 @@ static const cli_command_t commands[] = {
     {"reload", "reload [-p PREFIX]", "read the settings and the declarative file again", cmd_reload},
     {"health", "health [-p PREFIX]", "say whether it runs", cmd_health},
     {"check", "check [--filters DIR] FILE", "validate a declarative file and start each of its filters once", cmd_check},
+    {"prepare", "prepare [-c CONF] [-p PREFIX]", "write all that a start writes, for an nginx that somebody else starts", cmd_prepare},
     {"config", "config init|parse|db_import|db_export|diff [FILE]",
      "write a sample, check a file, import it into the store, export the store, say what a file would change", cmd_config},
     {"filters", "filters list | inspect NAME|FILE", "show installed filters, or what a module is made of (--json)", cmd_filters},
@@ -23,6 +24,17 @@ static const cli_command_t commands[] = {
     {"version", "version", "print the version", cmd_version},
 };
 #define N_COMMANDS (sizeof(commands) / sizeof(commands[0]))
+
+/* Commands of Kong that have no work to do here. */
+static const struct {
+    const char *name, *text;
+    int code;
+} answers[] = {
+    {"migrations", "There is nothing to migrate: the embedded store makes and updates its tables itself.", 0},
+    {"hybrid", "hybrid mode is not supported: there are no control planes and data planes", 1},
+    {"vault", "vaults are not supported", 1},
+    {"drain", "send POST /status/ready with {\"status\": \"draining\"} to the status listener (SLUICE_STATUS_LISTEN)", 1},
+};
 
 /* What a message quotes must not move the terminal's cursor. */
 static void print_text(const char *before, const char *text) {
@@ -145,6 +157,11 @@ int main(int argc, char **argv) {
             return 2;
         }
         return commands[i].run(&o);
+    }
+    for (size_t i = 0; i < sizeof(answers) / sizeof(answers[0]); i++) {
+        if (strcmp(answers[i].name, name) == 0) {
+            return answers[i].code != 0 ? cli_fail("%s", answers[i].text) : puts(answers[i].text) < 0;
+        }
     }
     fprintf(stderr, "No such command: %s\n\n", argv[1]);
     usage(stderr);

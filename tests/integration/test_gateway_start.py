@@ -507,6 +507,26 @@ def test_tls_listeners_have_a_certificate_of_their_own_and_speak_http2(home, ori
         check_hello(gateway)
 
 
+def test_a_prepared_prefix_is_all_that_nginx_needs(home, origin):
+    with greeter(home, config=hello(origin)) as gateway:
+        done = gateway.run("prepare")
+        assert done.returncode == 0 and f"-p {gateway.prefix} -c {gateway.prefix}/nginx.conf" in done.stdout, done
+        words = done.stdout.split("start it with: ")[1].split()
+        gateway.process = subprocess.Popen(words, stdin=subprocess.DEVNULL, start_new_session=True)
+        wait_for(gateway.ready, "nginx serves")
+        check_hello(gateway)
+        again = gateway.run("prepare")
+        assert again.returncode == 1 and "already running" in again.stderr
+
+
+def test_commands_of_kong_that_are_not_there_say_what_is():
+    done = sluice("migrations", "bootstrap")
+    assert done.returncode == 0 and "nothing to migrate" in done.stdout
+    for command in ("hybrid", "vault", "drain"):
+        done = sluice(command)
+        assert done.returncode == 1 and done.stderr.startswith("Error: ") and "No such command" not in done.stderr
+
+
 def test_the_built_in_listen_values_open_four_ports(home, origin):
     """8000 and 8001 of this machine may be taken; then the message is part of another test."""
     for port in (8000, 8001, 8443, 8444):
