@@ -10,7 +10,22 @@
 
 enum { MEMORY = 1 << 17, NAME = 0x100, OUT = 0x200, ARGS = 0x1000, HEAP = 0x8000, MAX_CALLS = 16, ARGS_MAX = HEAP - ARGS };
 
+/* The seeds name these by their numbers, which stay as they are; then all of the table. */
 static const char *const names[] = {
+    "compress",
+    "uncompress",
+    "verify_signature",
+    "sign",
+    "declare_property",
+    "set_envoy_filter_state",
+    "clear_route_cache",
+    "resolve_host",
+    "resolve_lua",
+    "get_log_level",
+    "set_global_max_requests_per_io_cycle",
+    "expr_create",
+    "expr_evaluate",
+    "expr_delete",
 #define PW_FOREIGN(name, whose, fn) #name,
 #include "pw_foreign.def"
 #undef PW_FOREIGN

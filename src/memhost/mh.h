@@ -131,7 +131,7 @@ typedef struct {
     uint32_t token;
     sl_str_t upstream, username, password, query;
     uint32_t database, n_commands;
-    bool blocks;
+    bool blocks, tls;
     uint32_t timeout_ms;
 } mh_redis_t;
 size_t mh_redis_count(const mh_t *mh);

@@ -125,6 +125,7 @@ static bool redis_fill(mh_redis_t *r, const pw_redis_call_t *call) {
                       .database = call->database,
                       .n_commands = call->n_commands,
                       .blocks = call->blocks,
+                      .tls = call->tls,
                       .timeout_ms = call->timeout_ms};
     return r->upstream.data != NULL && r->username.data != NULL && r->password.data != NULL && r->query.data != NULL;
 }

@@ -15,6 +15,7 @@ enum { CLUSTER_BYTES_MAX = 512, CREDENTIAL_BYTES_MAX = 4096, DATABASE_MAX = 6553
 typedef struct pw_redis_s {
     struct pw_redis_s *next;
     uint32_t database, timeout_ms;
+    bool tls;
     sl_str_t name, username, password; /* in `bytes` */
     char bytes[];
 } pw_redis_t;
@@ -25,6 +26,7 @@ typedef struct {
     sl_str_t name;
     uint32_t database;
     bool has_database;
+    bool tls;
 } cluster_t;
 
 static bool printable(sl_str_t s) {
@@ -57,12 +59,22 @@ static sl_str_t cut(sl_str_t *in, char at) {
     return head;
 }
 
-/* name[?db=N[&...]]; other parameters are about Envoy's way of sending. */
+static bool cut_scheme(sl_str_t *text, sl_str_t scheme) {
+    if (!sl_str_starts(*text, scheme)) {
+        return false;
+    }
+    *text = sl_str(text->data + scheme.len, text->len - scheme.len);
+    return true;
+}
+
+/* [redis[s]://]name[?db=N[&...]]; other parameters are about Envoy's way of sending. */
 static bool read_cluster(sl_str_t text, cluster_t *c) {
     *c = (cluster_t){0};
     if (text.len > CLUSTER_BYTES_MAX || !printable(text)) {
         return false;
     }
+    c->tls = cut_scheme(&text, SL_STR("rediss://"));
+    (void)(c->tls || cut_scheme(&text, SL_STR("redis://")));
     c->name = cut(&text, '?');
     while (text.len != 0) {
         sl_str_t value = cut(&text, '&');
@@ -114,7 +126,7 @@ static pw_result_t remember(pw_root_t *root, const cluster_t *c, sl_str_t userna
         return PW_INTERNAL_FAILURE;
     }
     char *at = r->bytes;
-    *r = (pw_redis_t){.next = old != NULL ? old->next : NULL, .database = c->database, .timeout_ms = timeout_ms};
+    *r = (pw_redis_t){.next = old != NULL ? old->next : NULL, .database = c->database, .timeout_ms = timeout_ms, .tls = c->tls};
     r->name = put(&at, c->name);
     r->username = put(&at, username);
     r->password = put(&at, password);
@@ -210,6 +222,7 @@ uint64_t pw_call_redis_call(pw_vm_t *vm, const sl_raw_t *a) {
     }
     request.n_commands = (uint32_t)facts.n_commands;
     request.blocks = facts.blocks;
+    request.tls = c.tls || r->tls;
     request.database = c.has_database ? c.database : r->database;
     pw_result_t rc = start(vm, r, &request, &token);
     pw_guest_put_u32(vm, a[4].u32, token);

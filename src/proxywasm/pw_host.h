@@ -103,6 +103,7 @@ typedef struct {
     pw_root_t *root; /* whose callback gets the answer */
     uint32_t token;  /* for pw_redis_done */
     sl_str_t upstream;
+    bool tls;                    /* asked for by the filter; what is known about the upstream may say so, too */
     sl_str_t username, password; /* empty: none */
     uint32_t database;
     sl_str_t query;      /* one or several whole commands, checked (sl_resp.h) */

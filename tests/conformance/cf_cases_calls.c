@@ -413,11 +413,18 @@ const cf_case_t cf_cases_calls[] = {
      " &t; nonzero t; return 1; "
      "host run; expect redis upstream 'up'; expect redis username 'user'; expect redis password 'pass'; expect redis database 3; "
      "expect redis timeout 100; expect redis commands 1; expect redis blocks 0; expect redis query " PING},
+    {"proxy_redis_init", "takes a scheme in front of the name, which says whether there is TLS", 0,
+     "at CONFIGURE; call proxy_redis_init 'rediss://up?db=3' null null 0; at REQH; call proxy_redis_call 'up' " PING
+     " &t; return 1; host run; expect redis upstream 'up'; expect redis database 3; expect redis tls 1"},
+    {"proxy_redis_init", "takes a scheme that says that there is none", 0,
+     "at CONFIGURE; call proxy_redis_init 'redis://up' null null 0; at REQH; call proxy_redis_call 'redis://up' " PING
+     " &t; return 1; host run; expect redis upstream 'up'; expect redis tls 0"},
     {"proxy_redis_init", "may be called again", 0,
      "call proxy_redis_init 'up?db=3' 'user' 'pass' 100; call proxy_redis_init 'up?x=y&db=4' null null 0; call proxy_redis_call 'up' " PING
      " &t; return 1; host run; expect redis username ''; expect redis database 4; expect redis timeout 0"},
     {"proxy_redis_init", "refuses what is no name or database", 0,
-     "call proxy_redis_init null null null 100 = 2; call proxy_redis_init '?db=1' null null 100 = 2; call proxy_redis_init 'a b' null null "
+     "call proxy_redis_init null null null 100 = 2; call proxy_redis_init '?db=1' null null 100 = 2; call proxy_redis_init 'rediss://' "
+     "null null 100 = 2; call proxy_redis_init 'a b' null null "
      "1 = "
      "2; call proxy_redis_init 'up?db=x' null null 1 = 2; call proxy_redis_init 'up?db=' null null 1 = 2; "
      "call proxy_redis_init 'up?db=99999999999' null null 1 = 2; call proxy_redis_init 'up' null null -1 = 2"},

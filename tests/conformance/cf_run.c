@@ -378,10 +378,11 @@ static bool expect_redis(run_t *r, const cf_host_t *h) {
     if (call == NULL) {
         return fail(r, "no request to Redis", h->text);
     }
-    if (is(what, "database") || is(what, "commands") || is(what, "timeout") || is(what, "blocks")) {
+    if (is(what, "database") || is(what, "commands") || is(what, "timeout") || is(what, "blocks") || is(what, "tls")) {
         uint64_t got = is(what, "database")   ? call->database
                        : is(what, "commands") ? call->n_commands
                        : is(what, "timeout")  ? call->timeout_ms
+                       : is(what, "tls")      ? call->tls
                                               : call->blocks;
         return got == to_number(want) || fail_number(r, h->text, got);
     }

@@ -3,6 +3,7 @@
 import re
 import shutil
 import socket
+import subprocess
 import threading
 
 import pytest
@@ -358,3 +359,52 @@ def test_calls_in_flight_and_those_that_end_with_their_filter_are_counted(nginx,
     assert numbers(nginx) == {"total": 2, "in_flight": 2}
     http1.get(nginx.port(), "/bytes/5", [("x-trap", "1")])
     assert numbers(nginx) == {"total": 2, "dropped_total": 2}
+
+
+# ---- TLS ----
+
+
+@pytest.fixture(scope="module")
+def secure(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("redistls")
+    names = "subjectAltName=DNS:good.test,IP:127.0.0.1"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=good.test", "-addext", names, "-keyout", f"{folder}/key.pem", "-out", f"{folder}/cert.pem"],
+        check=True, capture_output=True,
+    )
+    redis = Redis(password="secret", tls=folder).start()
+    yield redis
+    redis.remove()
+
+
+def test_redis_over_tls_is_verified(calls, client, secure):
+    cluster = f"127.0.0.1:{secure.tls_port}"
+    nginx = calls(f"rediss://{cluster}?db=2 5000 \\e secret", wasm=f"tls_trusted_certificate {secure.tls}/cert.pem;")
+    for words, answer in ((("SET", "k", "v"), "+OK"), (("GET", "k"), "$1"), (("CLIENT", "GETNAME"), None)):
+        response = ask(nginx, client, request(cluster, *words), PAUSE if answer else "request_headers: status x-s")
+        assert response.get("x-answer").startswith(answer) if answer else response.get("x-s") == "2"
+    clients = int(re.search(rb"connected_clients:(\d+)", secure.ask(b"INFO", b"clients"))[1])
+    assert clients <= 1 + nginx.workers  # this one, and one of each worker
+
+
+def test_an_unknown_authority_of_redis_is_not_trusted(calls, client, secure):
+    cluster = f"127.0.0.1:{secure.tls_port}"
+    nginx = calls(f"rediss://{cluster} 5000 \\e secret", extra="location /metrics { sluice_metrics; }")
+    assert ask(nginx, client, request(cluster, "PING"), PAUSE).get("x-status") == "11"
+    text = http1.get(nginx.port(), "/metrics").text
+    assert 'sluice_calls_failed_total{kind="redis",reason="tls handshake failure",filter="probe"} 1' in text
+
+
+def test_redis_in_cleartext_is_not_tls(calls, client, secure):
+    cluster = f"127.0.0.1:{secure.port}"
+    nginx = calls(f"rediss://{cluster} 5000 \\e secret", wasm="tls_verify_cert off; tls_verify_host off;")
+    assert ask(nginx, client, request(cluster, "PING"), PAUSE).get("x-status") == "11"
+
+
+def test_many_requests_over_tls_are_answered_in_their_order(calls, secure):
+    cluster = f"127.0.0.1:{secure.tls_port}"
+    lines = ("redis_response: body", "redis_response@60: resume")
+    nginx = calls(f"rediss://{cluster} 5000 \\e secret", lines=lines, extra="large_client_header_buffers 4 64k;", wasm="tls_verify_cert off; tls_verify_host off; tls_no_verify_warn off;")
+    sends = [request(cluster, "RPUSH", "order", str(i)) for i in range(60)]
+    assert ask(nginx, http1, *sends, PAUSE).status == 200
+    assert secure.ask(b"LRANGE", b"order", b"0", b"-1").startswith(b"*60\r\n$1\r\n0\r\n$1\r\n1\r\n")

@@ -295,12 +295,13 @@ static void target_found(ngx_http_sluice_target_t *to, const char *why) {
 
 /* Who may not share a connection has another key. */
 static sl_status_t make_key(const pw_redis_call_t *request, u_char digest[32]) {
-    sl_str_t parts[] = {request->upstream, request->username, request->password, sl_str(&request->database, sizeof(request->database))};
+    sl_str_t parts[] = {request->upstream, request->username, request->password, sl_str(&request->database, sizeof(request->database)),
+                        sl_str(&request->tls, sizeof(request->tls))};
     sl_buf_t text;
     sl_status_t rc;
 
     sl_buf_init(&text, 65536);
-    for (ngx_uint_t i = 0; i < 4; i++) {
+    for (ngx_uint_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
         (void)sl_buf_append(&text, &parts[i].len, sizeof(parts[i].len));
         (void)sl_buf_append_str(&text, parts[i]);
     }
@@ -398,6 +399,7 @@ static sl_status_t start(conn_t *conn, ngx_http_sluice_ctx_t *ctx, const pw_redi
         return rc;
     }
     conn->exclusive = request->blocks;
+    conn->to.tls = request->tls;
     rc = ngx_http_sluice_target_find(&conn->to, request->upstream, PORT);
     if (rc == SL_OK || rc == SL_AGAIN) {
         sl_status_t named = ngx_http_sluice_server_name(conn->pool, ngx_sluice_str(&conn->to.host), &conn->dial.server_name);

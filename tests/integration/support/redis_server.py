@@ -9,7 +9,9 @@ from .nginx import free_port, wait_for
 
 
 class Redis:
-    def __init__(self, password=None):
+    def __init__(self, password=None, tls=None):
+        """tls: a folder with cert.pem and key.pem; then there is a port for TLS, too."""
+        self.tls, self.tls_port = tls, free_port() if tls else None
         self.port = free_port()
         self.password = password
         self.folder = tempfile.mkdtemp(prefix="redis-")
@@ -19,6 +21,8 @@ class Redis:
         options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", self.folder]
         if self.password:
             options += ["--requirepass", self.password]
+        if self.tls:
+            options += ["--tls-port", str(self.tls_port), "--tls-cert-file", f"{self.tls}/cert.pem", "--tls-key-file", f"{self.tls}/key.pem", "--tls-auth-clients", "no"]
         self.process = subprocess.Popen(["redis-server", *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_for(self.answers, "an answer of Redis", 10)
         return self
