@@ -388,7 +388,21 @@ static bool split_injected(const char *name, size_t *block, const char **directi
     return false;
 }
 
+/* What would run filters beside the chains of the gateway. */
+static bool is_the_gateways(const char *block, const char *directive) {
+    static const char *const names[] = {"wasm_call", "proxy_wasm", "proxy_wasm_request_headers_in_access", "resolver_add"};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (strcmp(directive, names[i]) == 0) {
+            return true;
+        }
+    }
+    return strcmp(block, "wasm") == 0 && strcmp(directive, "module") == 0;
+}
+
 static sl_status_t inject(settings_t *s, size_t block, const char *directive, const char *value, const char *origin, sl_err_t *err) {
+    if (is_the_gateways(blocks[block], directive)) {
+        return sl_err_set(err, SL_INVALID, "%s: filters of a gateway come from its configuration, '%s' cannot be added", origin, directive);
+    }
     if (directive[strspn(directive, "abcdefghijklmnopqrstuvwxyz0123456789_")] != '\0' || strpbrk(value, "{};\n\r") != NULL) {
         return sl_err_set(err, SL_INVALID, "%s: an nginx directive and its value must not hold { } ; or line ends", origin);
     }

@@ -171,6 +171,19 @@ static void a_value_that_would_end_up_in_nginx_conf_cannot_smuggle_directives(vo
     }
 }
 
+static void directives_that_would_run_filters_cannot_be_added(void **state) {
+    (void)state;
+    static const char *const names[] = {"KONG_NGINX_WASM_MODULE", "KONG_NGINX_LOCATION_PROXY_WASM", "KONG_NGINX_HTTP_WASM_CALL",
+                                        "KONG_NGINX_HTTP_RESOLVER_ADD"};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        setenv(names[i], "x", 1);
+        assert_int_equal(settings_load(file, warn, &s, &err), SL_INVALID);
+        assert_non_null(strstr(err.text, names[i]));
+        assert_non_null(strstr(err.text, "cannot be added"));
+        unsetenv(names[i]);
+    }
+}
+
 static void aliases_name_the_same_property(void **state) {
     (void)state;
     setenv("KONG_NGINX_WORKER_PROCESSES", "3", 1);
@@ -371,6 +384,7 @@ int main(void) {
         TEST(port_maps_are_pairs_of_ports),
         TEST(a_doubtful_boolean_is_refused),
         TEST(a_value_that_would_end_up_in_nginx_conf_cannot_smuggle_directives),
+        TEST(directives_that_would_run_filters_cannot_be_added),
         TEST(aliases_name_the_same_property),
         TEST(injected_directives_come_back_by_block_and_sorted),
         TEST(what_was_saved_loads_as_it_was),
