@@ -72,6 +72,7 @@ static void show(const sl_cel_value_t *v, sl_buf_t *out) {
         break;
     case SL_CEL_STRING:
     case SL_CEL_BYTES:
+    case SL_CEL_TYPE:
         sl_buf_append_str(out, v->str);
         break;
     case SL_CEL_LIST:

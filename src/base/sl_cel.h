@@ -5,8 +5,8 @@
  *
  * There: all operators with their precedence, && and || that absorb errors, ?:, in, fields, indexes, list and map literals, has(), the
  * macros all, exists, exists_one, map, filter; size, matches, contains, startsWith, endsWith; int, uint, double, string, bytes, bool,
- * timestamp, duration, dyn; the accessors of timestamps and durations, with UTC and offsets for time zones.
- * Not there, and refused by the compiler: messages, types as values, optional values, names of time zones, functions of extensions.
+ * timestamp, duration, dyn, type; the accessors of timestamps and durations, with UTC and offsets for time zones.
+ * Not there, and refused by the compiler: messages, optional values, names of time zones, functions of extensions.
  */
 #ifndef SL_CEL_H
 #define SL_CEL_H
@@ -35,7 +35,8 @@ typedef enum {
     SL_CEL_LIST,
     SL_CEL_MAP,
     SL_CEL_TIMESTAMP, /* ns since the epoch; years 1 to 9999 */
-    SL_CEL_DURATION   /* ns; to 10000 years */
+    SL_CEL_DURATION,  /* ns; to 10000 years */
+    SL_CEL_TYPE       /* str: the name of a type */
 } sl_cel_kind_t;
 
 typedef struct sl_cel_items_s sl_cel_items_t;

@@ -187,7 +187,7 @@ static void translate(const pw_value_t *v, sl_cel_attr_t *out) {
 }
 
 static bool is_state(const reader_t *r, sl_str_t path) {
-    return path_is(path, "filter_state") && r->ctx->stream != NULL && r->ctx->stream->properties != NULL;
+    return path_is(path, "filter_state") && r->ctx->stream != NULL;
 }
 
 /* What of it is known without reading anything: nothing of this has to be granted. */

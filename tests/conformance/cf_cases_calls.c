@@ -374,19 +374,19 @@ const cf_case_t cf_cases_calls[] = {
      CREATE "'[\"a\", \"bc\"]' &p &n; " EVALUATE "*p 4 &q &m; show q m = {a=,bc=}; " CREATE
             "'{\"k\": \"v\", \"l\": request.headers[\"x-one\"]}' &p &n; " EVALUATE "*p 4 &q &m; show q m = {k=v,l=1}; " CREATE
             "'[true]' &p &n; " EVALUATE "*p 4 &q &m; show q m = '\\x01\\0\\0\\0\\x01\\0\\0\\0\\0\\0\\0\\0\\x01\\0\\0'; " CREATE
-            "'null' &p &n; " EVALUATE "*p 4 &q &m = 3; " CREATE "'[null]' &p &n; " EVALUATE "*p 4 &q &m = 3"},
+            "'null' &p &n; " EVALUATE "*p 4 &q &m = 3; " CREATE "'[type(1) == int ? null : 1]' &p &n; " EVALUATE "*p 4 &q &m = 3"},
     {"proxy_call_foreign_function", "sees what a filter keeps, and the names of the plugin", 0,
      "call proxy_set_property 'mine' 'v'; " CREATE
      "'mine == \"v\" && filter_state[\"wasm.mine\"] == \"v\" && \"wasm.mine\" in filter_state && size(filter_state) == 1' &p &n; " EVALUATE
      "*p 4 &q &m; show q m = '\\x01'; " CREATE "'size(plugin_name) > 0 && plugin_vm_memory > 0u' &p &n; " EVALUATE
      "*p 4 &q &m; show q m = '\\x01'"},
     {"proxy_call_foreign_function", "tells what is absent from what is wrong", 0,
-     CREATE "'has(request.headers.nope) || \"x-empty\" in request.headers && !has(response.code) && !has(metadata.a.b) && "
-            "!has(response.headers.a) && size(response.headers) == 0' &p &n; " EVALUATE "*p 4 &q &m; show q m = '\\x01'; " CREATE
-            "'response.code' &p &n; " EVALUATE "*p 4 &q &m = 10; " CREATE "'request.headers.nope' &p &n; " EVALUATE
-            "*p 4 &q &m = 10; " CREATE "'1 / 0' &p &n; " EVALUATE "*p 4 &q &m = 10; at RESH; " CREATE
-            "'response.code == 200 && response.headers[\"content-type\"] == \"text/plain\"' &p &n; " EVALUATE
-            "*p 4 &q &m; show q m = '\\x01'"},
+     CREATE
+     "'has(request.headers.nope) || \"x-empty\" in request.headers && !has(response.code) && !has(metadata.a.b) && "
+     "!has(response.headers.a) && size(response.headers) == 0 && filter_state == {}' &p &n; " EVALUATE
+     "*p 4 &q &m; show q m = '\\x01'; " CREATE "'response.code' &p &n; " EVALUATE "*p 4 &q &m = 10; " CREATE
+     "'request.headers.nope' &p &n; " EVALUATE "*p 4 &q &m = 10; " CREATE "'1 / 0' &p &n; " EVALUATE "*p 4 &q &m = 10; at RESH; " CREATE
+     "'response.code == 200 && response.headers[\"content-type\"] == \"text/plain\"' &p &n; " EVALUATE "*p 4 &q &m; show q m = '\\x01'"},
     {"proxy_call_foreign_function", "refuses what is no expression", 0,
      CREATE "'1 +' &p &n = 2; expect log 'expr_create: byte 3: expected a value'; call proxy_call_foreign_function 'expr_create' null &p "
             "&n = 2; " CREATE "'\\xff' &p &n = 2; " CREATE "'Message{}' &p &n = 2"},

@@ -295,6 +295,25 @@ FN(to_duration) {
     return ok ? (sl_cel_value_t){.kind = SL_CEL_DURATION, .ns = ns} : cannot();
 }
 
+FN(type_of) {
+    UNUSED;
+    static const char *const names[] = {
+        [SL_CEL_NULL] = "null_type",
+        [SL_CEL_BOOL] = "bool",
+        [SL_CEL_INT] = "int",
+        [SL_CEL_UINT] = "uint",
+        [SL_CEL_DOUBLE] = "double",
+        [SL_CEL_STRING] = "string",
+        [SL_CEL_BYTES] = "bytes",
+        [SL_CEL_LIST] = "list",
+        [SL_CEL_MAP] = "map",
+        [SL_CEL_TIMESTAMP] = "google.protobuf.Timestamp",
+        [SL_CEL_DURATION] = "google.protobuf.Duration",
+        [SL_CEL_TYPE] = "type",
+    };
+    return (sl_cel_value_t){.kind = SL_CEL_TYPE, .str = sl_cstr(names[args[0].kind])};
+}
+
 FN(dyn) {
     UNUSED;
     return args[0];
@@ -316,6 +335,7 @@ static const cel_function_t functions[] = {
     {"bool", true, false, 1, 1, to_bool},
     {"timestamp", true, false, 1, 1, to_timestamp},
     {"duration", true, false, 1, 1, to_duration},
+    {"type", true, false, 1, 1, type_of},
     {"dyn", true, false, 1, 1, dyn},
     {"getFullYear", false, true, 1, 2, sl_cel_time_part},
     {"getMonth", false, true, 1, 2, sl_cel_time_part},

@@ -311,13 +311,26 @@ static cel_node_t *number(parser_t *p, bool negative) {
     return literal(p, cel_int(negative ? (int64_t)(0 - v.u) : (int64_t)v.u));
 }
 
+static bool is_type(sl_str_t name) {
+    static const char *const names[] = {"null_type", "bool", "int", "uint", "double", "string", "bytes", "list", "map", "type"};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (sl_str_eq(name, sl_cstr(names[i]))) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static cel_node_t *variable_or_attribute(parser_t *p, sl_str_t name, size_t at, bool absolute) {
     size_t i = absolute ? 0 : p->n_vars;
     while (i != 0 && !sl_str_eq(p->vars[i - 1], name)) {
         i--;
     }
-    cel_node_t *node = node_new(p, i != 0 ? CEL_VAR : CEL_ATTR, at);
-    if (node != NULL) {
+    bool type = !absolute && i == 0 && is_type(name);
+    cel_node_t *node = node_new(p, i != 0 ? CEL_VAR : type ? CEL_LITERAL : CEL_ATTR, at);
+    if (node != NULL && type) {
+        node->literal = (sl_cel_value_t){.kind = SL_CEL_TYPE, .str = name};
+    } else if (node != NULL) {
         node->slot = i != 0 ? (uint8_t)(i - 1) : 0;
         node->name = name;
     }

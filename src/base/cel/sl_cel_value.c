@@ -102,6 +102,7 @@ bool sl_cel_same(cel_eval_t *e, const sl_cel_value_t *a, const sl_cel_value_t *b
         return a->b == b->b;
     case SL_CEL_STRING:
     case SL_CEL_BYTES:
+    case SL_CEL_TYPE:
         return a->str.len == b->str.len && sl_cel_charge(e, sl_cel_cost(a->str.len)) && sl_str_eq(a->str, b->str);
     case SL_CEL_LIST:
         return same_lists(e, a->items, b->items);

@@ -100,6 +100,9 @@ static void show(sl_buf_t *out, const sl_cel_value_t *v) {
         }
         sl_buf_printf(out, v->kind == SL_CEL_LIST ? "]" : "}");
         break;
+    case SL_CEL_TYPE:
+        sl_buf_printf(out, "type %.*s", SL_FMT(v->str));
+        break;
     default:
         sl_buf_printf(out, "%s%" PRId64 "ms", v->kind == SL_CEL_DURATION ? "d" : "t", (int64_t)(v->ns / 1000000));
     }
@@ -196,7 +199,7 @@ TABLE(what_is_no_expression_is_refused,
      "missing closing parenthesis at offset 1"})
 
 TABLE(what_is_not_supported_is_refused,
-    {"Msg{a: 1}", "refused: byte 0: messages are not supported"}, {"a.Msg{}", "refused: byte 2: messages are not supported"}, {"type(1)", "refused:"},
+    {"Msg{a: 1}", "refused: byte 0: messages are not supported"}, {"a.Msg{}", "refused: byte 2: messages are not supported"},
     {"a.?b", "refused:"}, {"a[?0]", "refused:"}, {"'a'.lowerAscii()", "refused:"}, {"'a'.split('b')", "refused:"}, {"math.abs(1)", "refused:"})
 
 TABLE(operators_have_the_precedence_of_the_language,
@@ -246,6 +249,10 @@ TABLE(conversions_are_exact_or_errors,
     {"int(1u)", "1"}, {"int('-5')", "-5"}, {"int('+5')", "5"}, {"int('9223372036854775807')", "9223372036854775807"}, {"int('-9223372036854775808')", "-9223372036854775808"}, {"int('9223372036854775808')", "error:"}, {"int(' 1')", "error:"}, {"int('')", "error:"}, {"int('-')", "error:"}, {"int('1.5')", "error:"}, {"int(1.9)", "1"}, {"int(-1.9)", "-1"}, {"int(1e19)", "error:"}, {"int(0.0/0.0)", "error:"}, {"int(18446744073709551615u)", "error:"}, {"int(true)", "error:"}, {"int(timestamp('1970-01-01T00:01:00Z'))", "60"}, {"int(timestamp('1969-12-31T23:59:59.5Z'))", "-1"},
     {"uint(1)", "1u"}, {"uint(-1)", "error:"}, {"uint('18446744073709551615')", "18446744073709551615u"}, {"uint('18446744073709551616')", "error:"}, {"uint('-1')", "error:"}, {"uint(2.9)", "2u"}, {"uint(-1.0)", "error:"}, {"uint(1.8446744073709552e19)", "error:"}, {"double(1)", "1f"}, {"double(2u)", "2f"}, {"double('1.5e3')", "1500f"}, {"double('x')", "error:"}, {"double('')", "error:"}, {"double('0x10')", "error:"}, {"double(' 1')", "error:"}, {"double('1 ')", "error:"},
     {"string(1)", "'1'"}, {"string(-5)", "'-5'"}, {"string(5u)", "'5'"}, {"string(1.5)", "'1.5'"}, {"string(0.1)", "'0.1'"}, {"string(0.1 + 0.2)", "'0.30000000000000004'"}, {"string(true)", "'true'"}, {"string(b'abc')", "'abc'"}, {"string(b'\\xff')", "error:"}, {"string([1])", "error:"}, {"string(null)", "error:"}, {"bytes('a')", "b61"}, {"bytes(1)", "error:"}, {"bool('true')", "true"}, {"bool('TRUE')", "true"}, {"bool('t')", "true"}, {"bool('1')", "true"}, {"bool('False')", "false"}, {"bool('0')", "false"}, {"bool('yes')", "error:"}, {"bool(1)", "error:"}, {"dyn(1) == 1", "true"})
+
+TABLE(types_are_values,
+    {"type(1)", "type int"}, {"type(1) == int", "true"}, {"type(1u) == int", "false"}, {"type('a') == string && type(b'a') == bytes", "true"}, {"[null, true, 1u, 1.5, [], {}].map(v, type(v)) == [null_type, bool, uint, double, list, map]", "true"},
+    {"type(int) == type && type(type) == type", "true"}, {"type(timestamp(0)) == type(timestamp(1))", "true"}, {"type(duration('0')) != type(timestamp(0))", "true"}, {"int == 'int'", "false"}, {"int < uint", "error:"}, {"[int].exists(int, int == string)", "false"}, {".int", "error: no such attribute: int"}, {"type(nope)", "error:"}, {"{int: 1}", "error:"}, {"string(int)", "error:"})
 
 TABLE(times_are_read_written_and_reckoned_with,
     {"timestamp('1970-01-01T00:00:00Z')", "t0ms"}, {"timestamp('1970-01-01T00:00:01.5Z')", "t1500ms"}, {"timestamp('1970-01-01T02:00:00+02:00')", "t0ms"}, {"timestamp('1969-12-31T22:30:00-01:30')", "t0ms"}, {"timestamp(60)", "t60000ms"}, {"timestamp('2000-02-29T12:00:00Z')", "t951825600000ms"}, {"timestamp('1900-02-29T00:00:00Z')", "error:"}, {"timestamp('2023-02-29T00:00:00Z')", "error:"}, {"timestamp('2023-13-01T00:00:00Z')", "error:"}, {"timestamp('2023-00-01T00:00:00Z')", "error:"}, {"timestamp('2023-01-01T24:00:00Z')", "error:"}, {"timestamp('2023-01-01')", "error:"}, {"timestamp('2023-01-01T00:00:00')", "error:"}, {"timestamp('2023-01-01T00:00:00.Z')", "error:"}, {"timestamp('2023-01-01T00:00:00Zx')", "error:"}, {"timestamp('')", "error:"},
@@ -408,6 +415,7 @@ int main(void) {
         cmocka_unit_test(comprehensions_go_through_lists_and_the_keys_of_maps),
         cmocka_unit_test(strings_have_methods),
         cmocka_unit_test(conversions_are_exact_or_errors),
+        cmocka_unit_test(types_are_values),
         cmocka_unit_test(times_are_read_written_and_reckoned_with),
         cmocka_unit_test(attributes_are_found_by_their_paths),
         cmocka_unit_test(an_attribute_is_read_once_and_only_where_it_is_needed),
