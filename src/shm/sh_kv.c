@@ -274,8 +274,18 @@ static void link_entry(sh_kv_t *kv, sh_ref_t ref) {
     order_add(kv, ref);
 }
 
+/* The key is the same, and lies where it will lie. */
 static void overwrite(sh_kv_t *kv, sh_ref_t ref, const write_t *w) {
-    fill(kv, ref, w);
+    entry_t *e = entry_at(kv, ref);
+    copy(bytes_of(e) + e->vm_len + e->key_len, w->value);
+    sh_step(&kv->zone);
+    e->value_len = (uint32_t)w->value.len;
+    e->cas = fresh_cas(kv);
+    sh_step(&kv->zone);
+    if (e->newer == 0) {
+        e->used_at = ++tables(kv)->clock; /* the newest of its class already */
+        return;
+    }
     order_remove(kv, ref);
     order_add(kv, ref);
 }
@@ -323,7 +333,7 @@ static bool describe(const sh_kv_t *kv, sl_str_t vm_id, sl_str_t key, sl_str_t v
 }
 
 sl_status_t sh_kv_set(sh_kv_t *kv, sl_str_t vm_id, sl_str_t key, sl_str_t value, uint32_t cas, uint32_t *new_cas) {
-    write_t w;
+    write_t w = {0};
     bool possible = describe(kv, vm_id, key, value, &w);
     sl_status_t rc = SL_NO_MEMORY;
     sh_lock(&kv->zone);

@@ -243,10 +243,6 @@ static size_t align(size_t n) {
     return (n + SH_UNIT - 1) & ~(size_t)(SH_UNIT - 1);
 }
 
-void *sh_tables(const sh_zone_t *zone) {
-    return zone->base + align(sizeof(sh_head_t) + zone->head->n_classes * sizeof(sh_ref_t));
-}
-
 uint32_t sh_buckets_for(size_t size_bytes, size_t bytes_per_item) {
     size_t want = size_bytes / bytes_per_item;
     uint32_t n = 16;
@@ -307,45 +303,15 @@ sl_status_t sh_zone_open(sh_zone_t *zone, void *mem, size_t size_bytes, bool fre
     return zone->head->magic == (MAGIC | layout->kind) && zone->head->size_bytes == size_bytes ? SL_OK : SL_INVALID;
 }
 
-/* ---- changes ------------------------------------------------------------------------------------------------------- */
+/* ---- repair -------------------------------------------------------------------------------------------------------- */
 
-/*
- * A process that is killed has done exactly those writes that come before some point of its program, so it is enough to keep the
- * compiler from moving writes across the mark; the lock takes care of the rest.
- */
-void sh_begin(sh_zone_t *zone) {
-    __atomic_store_n(&zone->head->changing, 1, __ATOMIC_RELAXED);
-    __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    sh_step(zone);
-}
-
-void sh_end(sh_zone_t *zone) {
-    sh_step(zone);
-    __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    __atomic_store_n(&zone->head->changing, 0, __ATOMIC_RELAXED);
-}
-
-void sh_step(const sh_zone_t *zone) {
-    if (__builtin_expect(zone->env.step != NULL, 0)) {
-        zone->env.step(zone->env.ud);
-    }
-}
-
-void sh_lock(sh_zone_t *zone) {
-    zone->env.lock(zone->env.ud);
-    if (__builtin_expect(__atomic_load_n(&zone->head->changing, __ATOMIC_RELAXED) == 0, 1)) {
-        return;
-    }
+void sh_repair(sh_zone_t *zone) {
     empty(zone);
     zone->head->resets++;
     sh_end(zone);
     if (zone->env.reset != NULL) {
         zone->env.reset(zone->env.ud);
     }
-}
-
-void sh_unlock(sh_zone_t *zone) {
-    zone->env.unlock(zone->env.ud);
 }
 
 /* ---- checking ------------------------------------------------------------------------------------------------------ */

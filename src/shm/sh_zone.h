@@ -67,18 +67,50 @@ typedef struct {
 } sh_layout_t;
 sl_status_t sh_zone_open(sh_zone_t *zone, void *mem, size_t size_bytes, bool fresh, uint64_t seed, const sh_layout_t *layout,
                          const sh_env_t *env);
-void *sh_tables(const sh_zone_t *zone);
+static inline void *sh_tables(const sh_zone_t *zone) {
+    size_t end = sizeof(sh_head_t) + zone->head->n_classes * sizeof(sh_ref_t);
+    return zone->base + ((end + SH_UNIT - 1) & ~(size_t)(SH_UNIT - 1));
+}
 /* A power of two: buckets of a hash table that suits a region of this size. */
 uint32_t sh_buckets_for(size_t size_bytes, size_t bytes_per_item);
 
 /* ---- access ---- */
 
-void sh_lock(sh_zone_t *zone); /* also repairs */
-void sh_unlock(sh_zone_t *zone);
-/* Around every change of more than one word. */
-void sh_begin(sh_zone_t *zone);
-void sh_end(sh_zone_t *zone);
-void sh_step(const sh_zone_t *zone);
+void sh_repair(sh_zone_t *zone); /* of sh_lock */
+
+static inline void sh_lock(sh_zone_t *zone) {
+    zone->env.lock(zone->env.ud);
+    if (__builtin_expect(__atomic_load_n(&zone->head->changing, __ATOMIC_RELAXED) != 0, 0)) {
+        sh_repair(zone);
+    }
+}
+
+static inline void sh_unlock(sh_zone_t *zone) {
+    zone->env.unlock(zone->env.ud);
+}
+
+/* Between the writes of a change. */
+static inline void sh_step(const sh_zone_t *zone) {
+    if (__builtin_expect(zone->env.step != NULL, 0)) {
+        zone->env.step(zone->env.ud);
+    }
+}
+
+/*
+ * Around every change of more than one word. A process that is killed has done exactly those writes that come before some point of its
+ * program, so it is enough to keep the compiler from moving writes across the mark; the lock takes care of the rest.
+ */
+static inline void sh_begin(sh_zone_t *zone) {
+    __atomic_store_n(&zone->head->changing, 1, __ATOMIC_RELAXED);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    sh_step(zone);
+}
+
+static inline void sh_end(sh_zone_t *zone) {
+    sh_step(zone);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    __atomic_store_n(&zone->head->changing, 0, __ATOMIC_RELAXED);
+}
 
 static inline void *sh_at(const sh_zone_t *zone, sh_ref_t ref) {
     return zone->base + (size_t)ref * SH_UNIT + 8;
