@@ -21,9 +21,10 @@ static bool tell_target(const gw_plan_t *plan, size_t at, gw_target_each_t each,
     return more;
 }
 
-static void tell_upstream(const gw_plan_t *plan, const json_t *upstream, gw_target_each_t each, void *ud) {
+static void tell_upstream(const gw_plan_t *plan, const json_t *upstream, size_t from, gw_target_each_t each, void *ud) {
     gw_plan_set_t set = gw_plan_children(plan, SL_STR("targets"), SL_STR("upstream"), SL_STR("upstreams"), text_of(upstream, "id"));
-    for (size_t i = 0; i < set.n && tell_target(plan, gw_plan_set_at(&set, i), each, ud); i++) {
+    size_t first = set.n != 0 ? from % set.n : 0;
+    for (size_t i = 0; i < set.n && tell_target(plan, gw_plan_set_at(&set, (first + i) % set.n), each, ud); i++) {
     }
 }
 
@@ -44,11 +45,11 @@ static sl_status_t tell_service(const json_t *service, gw_target_each_t each, vo
     return SL_OK;
 }
 
-sl_status_t gw_targets_each(const gw_plan_t *plan, sl_str_t name, gw_target_each_t each, void *ud, bool *tls) {
+sl_status_t gw_targets_each(const gw_plan_t *plan, sl_str_t name, size_t from, gw_target_each_t each, void *ud, bool *tls) {
     json_t *entity = load(gw_plan_entity(plan, SL_STR("upstreams"), name));
     sl_status_t rc = SL_OK;
     if (entity != NULL) {
-        tell_upstream(plan, entity, each, ud);
+        tell_upstream(plan, entity, from, each, ud);
     } else {
         entity = load(gw_plan_entity(plan, SL_STR("services"), name));
         rc = entity != NULL ? tell_service(entity, each, ud, tls) : SL_NOT_FOUND;

@@ -3,12 +3,14 @@
 import collections
 import contextlib
 import json
+import re
 import socket
 import struct
 import threading
 
 import pytest
 from gateway_helpers import (  # noqa: F401
+    FLAVOR,
     Gateway,
     Origin,
     document,
@@ -452,3 +454,65 @@ def test_names_that_do_not_exist_leave_no_peer(home, names, origins):
             assert response.status == 503 and json.loads(response.body)["message"] == NO_PEER
         gateway.configure(pool("nowhere.test:80", at(origins[0])))
         assert all(gateway.get("/").status == 200 for _ in range(4))
+
+
+# ---- many targets ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def anywhere():
+    """An origin on one port of all addresses; `seen` has those that were called."""
+    seen = set()
+    with socket.create_server(("0.0.0.0", 0)) as listener:
+
+        def run():
+            with contextlib.suppress(OSError):
+                while True:
+                    peer, _ = listener.accept()
+                    with peer:
+                        peer.recv(65536)
+                        seen.add(peer.getsockname()[0])
+                        peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+
+        threading.Thread(target=run, daemon=True).start()
+        yield listener.getsockname()[1], seen
+
+
+def holds(gateway):
+    """What held the worker for more than 5 ms, by the time that it computed."""
+    return [int(us) for us in re.findall(r"held this worker for \d+ us, (\d+) of them computing", gateway.log()) if int(us) > 5000]
+
+
+def test_an_upstream_of_10000_targets_holds_no_worker(home, anywhere):
+    port, seen = anywhere
+
+    def targets(n):
+        return [f"127.{1 + i // 250}.{i % 250}.1:{port}" for i in range(n)]
+
+    with Gateway(home, pool(*targets(10000)), workers=1).start() as gateway:
+        for _ in range(3):
+            assert gateway.get("/").status == 200
+        gateway.configure(pool(*targets(10000), route={"paths": ["/other"]}))
+        for _ in range(3):
+            assert gateway.get("/other").status == 200
+        assert len(seen) == 6  # the pool goes on, and keeps its turns
+        if FLAVOR != "asan":
+            assert holds(gateway) == []
+
+
+def test_names_of_many_targets_are_asked_for_some_at_a_time(home, names, anywhere):
+    port, seen = anywhere
+    dns = names(**{f"t{i}_test": ["127.0.0.9"] for i in range(200)})
+    with Gateway(home, pool(*(f"t{i}.test:{port}" for i in range(200))), workers=1, dns_resolver=f"127.0.0.1:{dns.port}").start() as gateway:
+        wait_for(lambda: gateway.get("/").status == 200 and len(set(dns.asked)) == 200, "all names are asked for at last")
+        assert seen == {"127.0.0.9"}
+        dns.silent = True
+        gateway.configure(pool(*(f"u{i}.test:{port}" for i in range(200))))
+        with http1.Connection(gateway.proxy) as c:
+            c.send_request("GET", "/")
+            wait_for(lambda: len(set(dns.asked)) >= 264, "the first names are asked for")
+            for _ in range(3):
+                with http1.Connection(gateway.proxy) as more:
+                    more.send_request("GET", "/")
+        wait_for(lambda: (gateway.prefix / "logs/access.log").read_text().count(" 499 ") == 4, "all have left")
+        assert len(set(dns.asked)) == 264

@@ -4,6 +4,8 @@
 #include "gw_targets.h"
 #include "ngx_http_sluice.h"
 
+#define PLACES_MAX 64 /* of an upstream with more targets each call has others to choose from */
+
 typedef struct {
     ngx_pool_t *pool;
     ngx_array_t *places;
@@ -41,14 +43,19 @@ static bool collect(void *ud, sl_str_t target, uint32_t weight) {
     collect_t *c = ud;
 
     c->failed = add_host(c->pool, c->places, target, weight) != NGX_OK;
-    return !c->failed;
+    return !c->failed && c->places->nelts < PLACES_MAX;
+}
+
+/* Where no upstream can have more than all places, they come in the order of their ids. */
+static size_t first_target(const gw_plan_t *plan) {
+    return gw_plan_entity_count(plan, SL_STR("targets")) > PLACES_MAX ? (size_t)ngx_random() : 0;
 }
 
 ngx_int_t ngx_http_sluice_gw_call_name(ngx_pool_t *pool, sl_str_t name, ngx_array_t *places, bool *tls) {
     const gw_plan_t *plan = ngx_http_sluice_gw_naming_plan();
     collect_t c = {.pool = pool, .places = places};
 
-    if (plan != NULL && gw_targets_each(plan, name, collect, &c, tls) == SL_OK) {
+    if (plan != NULL && gw_targets_each(plan, name, first_target(plan), collect, &c, tls) == SL_OK) {
         return c.failed ? NGX_ERROR : NGX_OK;
     }
     if (add_host(pool, places, name, 1) != NGX_OK) {

@@ -86,6 +86,7 @@ void ngx_http_sluice_gw_gen_free(ngx_http_sluice_gw_gen_t *gen) {
     for (size_t i = 0; i < gen->n_modules; i++) {
         sl_module_unref(gen->modules[i]);
     }
+    ngx_http_sluice_gw_pools_drop(&gen->lazy);
     gw_plan_close(gen->plan);
     free(gen->modules);
     free(gen->index);
@@ -239,6 +240,9 @@ sl_status_t ngx_http_sluice_gw_gen_open(const ngx_http_sluice_gw_source_t *sourc
     }
     rc = rc == SL_OK ? load_modules(gen, &with, err) : rc;
     rc = rc == SL_OK ? reserve(gen, err) : rc;
+    if (rc == SL_OK && ngx_http_sluice_gw_pools_read(&gen->lazy, gen->plan) != NGX_OK) {
+        rc = no_memory(err);
+    }
     if (rc != SL_OK) {
         nd_filters_free(out->filters);
         out->filters = NULL;

@@ -26,6 +26,11 @@ unsigned ngx_http_sluice_gw_lazy_take_down(ngx_http_sluice_gw_lazy_t *lazy) {
             return 1;
         }
     }
+    if (lazy->n_pools > 0) {
+        ngx_http_sluice_gw_pool_unref(lazy->pools[--lazy->n_pools]);
+        return 1;
+    }
+    free(lazy->pools);
     free(lazy->services);
     free(lazy->certs);
     ngx_memzero(lazy, sizeof(*lazy));

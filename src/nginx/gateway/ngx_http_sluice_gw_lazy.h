@@ -38,7 +38,9 @@ typedef struct {
     ngx_http_sluice_gw_service_t *services; /* by index; NULL: none is known yet */
     ngx_http_sluice_gw_cert_t **certs;      /* by position */
     size_t n_services, n_certs;
-    size_t down_services, down_certs; /* how many have been taken down */
+    size_t down_services, down_certs;  /* how many have been taken down */
+    ngx_http_sluice_gw_pool_t **pools; /* large ones, read when the generation was opened */
+    size_t n_pools;
 } ngx_http_sluice_gw_lazy_t;
 
 ngx_http_sluice_gw_lazy_t *ngx_http_sluice_gw_gen_lazy(ngx_http_sluice_gw_gen_t *gen);
@@ -51,6 +53,10 @@ unsigned ngx_http_sluice_gw_lazy_take_down(ngx_http_sluice_gw_lazy_t *lazy);
 ngx_http_sluice_gw_tls_t *ngx_http_sluice_gw_tls_of(ngx_http_sluice_gw_gen_t *gen, uint32_t index, const gw_service_t *service,
                                                     sl_str_t of_pool);
 
+/* Reads the large pools of a plan that nobody uses yet; in any thread. NGX_ERROR: no memory. */
+ngx_int_t ngx_http_sluice_gw_pools_read(ngx_http_sluice_gw_lazy_t *lazy, const gw_plan_t *plan);
+/* Of a generation that never served; in any thread. */
+void ngx_http_sluice_gw_pools_drop(ngx_http_sluice_gw_lazy_t *lazy);
 void ngx_http_sluice_gw_pool_unref(ngx_http_sluice_gw_pool_t *pool);
 void ngx_http_sluice_gw_tls_free(ngx_http_sluice_gw_tls_t *tls);
 void ngx_http_sluice_gw_cert_free(ngx_http_sluice_gw_cert_t *cert);

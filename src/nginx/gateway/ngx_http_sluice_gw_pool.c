@@ -6,8 +6,13 @@
  * Whose turn it is: smooth weighted round-robin over all addresses, each with the weight of its target; in any row of picks as long as the
  * sum of the weights, each address has exactly its share. Names are looked up anew when their time (TTL) is over, in the background; only
  * when no address is known at all does a request wait. A pool whose targets are the same in the next generation goes on there.
+ *
+ * Small pools are made when they are first needed, large ones are read by the thread that opens the generation: nothing that takes time in
+ * proportion to all targets happens on the loop, but for one look at each of them.
  */
+#include "ngx_http_sluice_gw_gen.h"
 #include "ngx_http_sluice_gw_lazy.h"
+#include "sl_digest.h"
 
 #define BUCKETS 256
 #define ADDRS_MAX 64       /* of one name */
@@ -16,6 +21,8 @@
 #define REST_SECONDS 600   /* that a pool is kept which no generation has */
 #define RESTING_MAX 1000
 #define FIRST_STEPS 64 /* workers do not all begin with the same target */
+#define LARGE 100      /* targets */
+#define LOOKUPS_MAX 64 /* names of a pool that are asked for at the same time */
 
 typedef struct {
     ngx_sockaddr_t sockaddr;
@@ -46,7 +53,9 @@ struct ngx_http_sluice_gw_pool_s {
     time_t rest_until;
     ngx_str_t id, name, host_header, certificate, algorithm;
     pool_target_t *targets;
-    ngx_uint_t n_targets;
+    ngx_uint_t n_targets, n_asking;
+    uint32_t *index; /* of a large one: open addressing over targets, n_slots (a power of two) of them; position + 1, 0: free */
+    ngx_uint_t n_slots;
 };
 
 static ngx_queue_t buckets[BUCKETS];
@@ -210,6 +219,7 @@ static void looked_up(ngx_resolver_ctx_t *rctx) {
     ngx_uint_t n = 0;
     unsigned async = rctx->async;
     t->asking = NULL;
+    t->pool->n_asking--;
     t->known = 1;
     if (rctx->state == NGX_OK) {
         for (; n < rctx->naddrs && n < ADDRS_MAX; n++) {
@@ -249,8 +259,10 @@ static void ask(ngx_http_request_t *r, pool_target_t *t) {
     rctx->timeout = clcf->resolver_timeout;
     rctx->cancelable = !t->pool->waited_for;
     t->asking = rctx;
+    t->pool->n_asking++;
     if (ngx_resolve_name(rctx) != NGX_OK) {
         t->asking = NULL;
+        t->pool->n_asking--;
         t->known = 1;
     }
 }
@@ -260,7 +272,7 @@ static unsigned refresh(ngx_http_request_t *r, ngx_http_sluice_gw_pool_t *pool) 
     unsigned asking = 0;
     for (ngx_uint_t i = 0; i < pool->n_targets; i++) {
         pool_target_t *t = &pool->targets[i];
-        if (!t->fixed && t->weight > 0 && t->asking == NULL && (!t->known || t->expires <= ngx_time())) {
+        if (!t->fixed && t->weight > 0 && t->asking == NULL && (!t->known || t->expires <= ngx_time()) && pool->n_asking < LOOKUPS_MAX) {
             ask(r, t);
         }
         asking |= t->asking != NULL && !t->known;
@@ -316,6 +328,24 @@ static ngx_int_t read_targets(ngx_http_sluice_gw_main_conf_t *mcf, const gw_plan
     return NGX_OK;
 }
 
+static ngx_uint_t slot_of(const ngx_http_sluice_gw_pool_t *pool, const pool_target_t *t) {
+    return (ngx_uint_t)sl_hash(sl_str(t->host.data, t->host.len), t->port) & (pool->n_slots - 1);
+}
+
+static ngx_int_t make_index(ngx_http_sluice_gw_pool_t *pool) {
+    for (pool->n_slots = 16; pool->n_slots < 2 * pool->n_targets; pool->n_slots *= 2) {
+    }
+    pool->index = ngx_pcalloc(pool->mem, pool->n_slots * sizeof(*pool->index));
+    for (ngx_uint_t i = 0; pool->index != NULL && i < pool->n_targets; i++) {
+        ngx_uint_t slot = slot_of(pool, &pool->targets[i]);
+        while (pool->index[slot] != 0) {
+            slot = (slot + 1) & (pool->n_slots - 1);
+        }
+        pool->index[slot] = (uint32_t)i + 1;
+    }
+    return pool->index != NULL ? NGX_OK : NGX_ERROR;
+}
+
 static unsigned same_target(const pool_target_t *a, const pool_target_t *b) {
     return a->port == b->port && same_text(a->host, b->host);
 }
@@ -333,22 +363,37 @@ static unsigned same_pool(const ngx_http_sluice_gw_pool_t *a, const ngx_http_slu
     return 1;
 }
 
+/* The same target of another pool, if that has addresses. */
+static const pool_target_t *find_known(const ngx_http_sluice_gw_pool_t *pool, const pool_target_t *t) {
+    for (ngx_uint_t i = 0; pool->index == NULL && i < pool->n_targets; i++) {
+        if (same_target(t, &pool->targets[i]) && pool->targets[i].n_addrs != 0) {
+            return &pool->targets[i];
+        }
+    }
+    for (ngx_uint_t at = pool->index != NULL ? slot_of(pool, t) : 0; pool->index != NULL && pool->index[at] != 0;
+         at = (at + 1) & (pool->n_slots - 1)) {
+        const pool_target_t *other = &pool->targets[pool->index[at] - 1];
+        if (same_target(t, other) && other->n_addrs != 0) {
+            return other;
+        }
+    }
+    return NULL;
+}
+
 /* Addresses of names that both have, so that nobody waits for them again. */
 static void inherit(ngx_http_sluice_gw_pool_t *pool, const ngx_http_sluice_gw_pool_t *old) {
     for (ngx_uint_t i = 0; old != NULL && i < pool->n_targets; i++) {
         pool_target_t *t = &pool->targets[i];
-        for (ngx_uint_t k = 0; !t->fixed && !t->known && k < old->n_targets; k++) {
-            const pool_target_t *from = &old->targets[k];
-            if (!same_target(t, from) || from->n_addrs == 0) {
-                continue;
-            }
-            t->addrs = calloc(from->n_addrs, sizeof(*t->addrs));
-            if (t->addrs != NULL) {
-                ngx_memcpy(t->addrs, from->addrs, from->n_addrs * sizeof(*t->addrs));
-                t->n_addrs = from->n_addrs;
-                t->expires = from->expires;
-                t->known = 1;
-            }
+        const pool_target_t *from = t->fixed || t->known ? NULL : find_known(old, t);
+        if (from == NULL) {
+            continue;
+        }
+        t->addrs = calloc(from->n_addrs, sizeof(*t->addrs));
+        if (t->addrs != NULL) {
+            ngx_memcpy(t->addrs, from->addrs, from->n_addrs * sizeof(*t->addrs));
+            t->n_addrs = from->n_addrs;
+            t->expires = from->expires;
+            t->known = 1;
         }
     }
 }
@@ -357,7 +402,8 @@ static pool_addr_t *next(ngx_http_sluice_gw_pool_t *pool, ngx_http_sluice_gw_ctx
 
 static void step(ngx_http_sluice_gw_pool_t *pool) {
     pool_target_t *t;
-    for (long n = ngx_random() % FIRST_STEPS; n > 0 && next(pool, NULL, &t) != NULL; n--) {
+    long most = pool->n_targets > LARGE ? 4 : FIRST_STEPS;
+    for (long n = ngx_random() % most; n > 0 && next(pool, NULL, &t) != NULL; n--) {
     }
 }
 
@@ -368,7 +414,8 @@ static void say_algorithm(const ngx_http_sluice_gw_pool_t *pool) {
     }
 }
 
-static ngx_http_sluice_gw_pool_t *make(ngx_http_sluice_gw_main_conf_t *mcf, const gw_plan_t *plan, const json_t *json) {
+/* What the plan says of an upstream; nobody knows it yet. In any thread. */
+static ngx_http_sluice_gw_pool_t *read_pool(ngx_http_sluice_gw_main_conf_t *mcf, const gw_plan_t *plan, const json_t *json) {
     ngx_pool_t *mem = ngx_create_pool(1024, ngx_cycle->log);
     ngx_http_sluice_gw_pool_t *pool = mem != NULL ? ngx_pcalloc(mem, sizeof(*pool)) : NULL;
     if (pool == NULL) {
@@ -385,10 +432,15 @@ static ngx_http_sluice_gw_pool_t *make(ngx_http_sluice_gw_main_conf_t *mcf, cons
         keep_text(mem, ngx_http_sluice_gw_json_str(json, "algorithm"), &pool->algorithm) != NGX_OK ||
         keep_text(mem, ngx_http_sluice_gw_json_str(json, "host_header"), &pool->host_header) != NGX_OK ||
         keep_text(mem, ngx_http_sluice_gw_json_ref(json, "client_certificate"), &pool->certificate) != NGX_OK ||
-        read_targets(mcf, plan, pool) != NGX_OK) {
+        read_targets(mcf, plan, pool) != NGX_OK || (pool->n_targets > LARGE && make_index(pool) != NGX_OK)) {
         pool_free(pool);
         return NULL;
     }
+    return pool;
+}
+
+/* The pool that is used for what has been read: the one before where nothing has changed. Takes the reference, gives one. */
+static ngx_http_sluice_gw_pool_t *adopt(ngx_http_sluice_gw_pool_t *pool) {
     ngx_http_sluice_gw_pool_t *old = newest(pool->id);
     if (old != NULL && same_pool(pool, old)) {
         wake_up(old);
@@ -400,6 +452,76 @@ static ngx_http_sluice_gw_pool_t *make(ngx_http_sluice_gw_main_conf_t *mcf, cons
     say_algorithm(pool);
     ngx_queue_insert_head(bucket_of(pool->id), &pool->link);
     return pool;
+}
+
+/* ---- of a generation ---------------------------------------------------------------------------------------------------------------- */
+
+static size_t n_targets_of(const gw_plan_t *plan, const json_t *upstream) {
+    return gw_plan_children(plan, SL_STR("targets"), SL_STR("upstream"), SL_STR("upstreams"), ngx_http_sluice_gw_json_str(upstream, "id"))
+        .n;
+}
+
+static ngx_int_t push_pool(ngx_http_sluice_gw_lazy_t *lazy, ngx_http_sluice_gw_pool_t *pool) {
+    ngx_http_sluice_gw_pool_t **pools = realloc(lazy->pools, (lazy->n_pools + 1) * sizeof(*pools));
+    if (pools == NULL) {
+        return NGX_ERROR;
+    }
+    pools[lazy->n_pools++] = pool;
+    lazy->pools = pools;
+    return NGX_OK;
+}
+
+ngx_int_t ngx_http_sluice_gw_pools_read(ngx_http_sluice_gw_lazy_t *lazy, const gw_plan_t *plan) {
+    ngx_http_sluice_gw_main_conf_t *mcf = ngx_http_cycle_get_module_main_conf(ngx_cycle, ngx_http_sluice_gateway_module);
+    size_t n = gw_plan_entity_count(plan, SL_STR("targets")) > LARGE ? gw_plan_entity_count(plan, SL_STR("upstreams")) : 0;
+    ngx_int_t rc = NGX_OK;
+    for (size_t i = 0; i < n && rc == NGX_OK; i++) {
+        sl_str_t text = gw_plan_entity_at(plan, SL_STR("upstreams"), i);
+        json_t *json = text.data != NULL ? json_loadb(text.data, text.len, 0, NULL) : NULL;
+        if (json != NULL && n_targets_of(plan, json) > LARGE) {
+            ngx_http_sluice_gw_pool_t *pool = read_pool(mcf, plan, json);
+            rc = pool != NULL ? push_pool(lazy, pool) : NGX_ERROR;
+            if (pool != NULL && rc != NGX_OK) {
+                pool_free(pool);
+            }
+        }
+        json_decref(json);
+    }
+    return rc;
+}
+
+void ngx_http_sluice_gw_pools_drop(ngx_http_sluice_gw_lazy_t *lazy) {
+    for (size_t i = 0; i < lazy->n_pools; i++) {
+        pool_free(lazy->pools[i]);
+    }
+    free(lazy->pools);
+    lazy->pools = NULL;
+    lazy->n_pools = 0;
+}
+
+/* One of those that were read before. */
+static ngx_http_sluice_gw_pool_t *take_large(ngx_http_sluice_gw_lazy_t *lazy, sl_str_t name) {
+    for (size_t i = 0; i < lazy->n_pools; i++) {
+        ngx_http_sluice_gw_pool_t *pool = lazy->pools[i];
+        if (!sl_str_eq(sl_str(pool->name.data, pool->name.len), name)) {
+            continue;
+        }
+        if (pool->link.next == NULL) { /* this is its first use */
+            lazy->pools[i] = pool = adopt(pool);
+        }
+        pool->refs++;
+        return pool;
+    }
+    return NULL;
+}
+
+static ngx_http_sluice_gw_pool_t *make(ngx_http_sluice_gw_main_conf_t *mcf, ngx_http_sluice_gw_gen_t *gen, const json_t *json) {
+    ngx_http_sluice_gw_pool_t *pool = take_large(ngx_http_sluice_gw_gen_lazy(gen), ngx_http_sluice_gw_json_str(json, "name"));
+    if (pool != NULL) {
+        return pool;
+    }
+    pool = read_pool(mcf, ngx_http_sluice_gw_gen_plan(gen), json);
+    return pool != NULL ? adopt(pool) : NULL;
 }
 
 ngx_int_t ngx_http_sluice_gw_pool_of(ngx_http_sluice_gw_main_conf_t *mcf, ngx_http_sluice_gw_gen_t *gen, uint32_t index,
@@ -416,7 +538,9 @@ ngx_int_t ngx_http_sluice_gw_pool_of(ngx_http_sluice_gw_main_conf_t *mcf, ngx_ht
     if (!known->pool_known) {
         json_t *json = ngx_http_sluice_gw_entity(plan, SL_STR("upstreams"), service->host);
         if (json != NULL && sl_str_eq(ngx_http_sluice_gw_json_str(json, "name"), service->host)) {
-            known->pool = make(mcf, plan, json);
+            ngx_http_sluice_gw_clock_t start = ngx_http_sluice_gw_clock();
+            known->pool = make(mcf, gen, json);
+            ngx_http_sluice_gw_held(start, "the first use of upstream", service->host);
             if (known->pool == NULL) {
                 json_decref(json);
                 return NGX_ERROR;
