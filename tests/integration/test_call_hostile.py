@@ -311,7 +311,8 @@ def test_many_slow_answers_stay_under_the_ceiling(start):
         # Answers whose memory is doubled over the room that is left get what they need: all but the last part of the room is used.
         wait_for(lambda: failed(nginx, "http") >= 31 and call_bytes(nginx) > 4 << 20, "the others have failed", 20)
         assert call_bytes(nginx) <= 8 << 20
-        assert rss_kb(nginx) - before < 24 * 1024
+        if os.environ.get("SLUICE_TEST_NGINX") != "asan":  # which keeps what was freed
+            assert rss_kb(nginx) - before < 24 * 1024
         go_on.set()
         thread.join()
         wait_for(lambda: call_bytes(nginx) == 0, "nothing is held any more")

@@ -519,7 +519,7 @@ def test_the_metrics_of_filters_and_what_is_shared_are_shown(nginx):
     assert values['pw_probe_size_bucket{le="512"}'] == values['pw_probe_size_bucket{le="+Inf"}'] == values["pw_probe_size_count"] == n
     assert values["pw_probe_size_sum"] == 300 * n
     assert values['sluice_shared_entries{kind="kv",zone="*"}'] == values['sluice_shared_entries{kind="kv",zone="mine"}'] == 1
-    assert values['sluice_shared_entries{kind="metrics",zone="*"}'] == 3
+    assert 3 <= values['sluice_shared_entries{kind="metrics",zone="*"}'] <= 3 + nginx.workers  # a seat for each worker's calls
     assert 0 < values['sluice_shared_used_bytes{kind="queue",zone="*"}'] < values['sluice_shared_bytes{kind="queue",zone="*"}'] <= 1024 * 1024
     assert values['sluice_queue_bytes{vm_id="",queue="q"}'] == 4
     assert values['sluice_queue_listeners{vm_id="",queue="q"}'] == 3

@@ -179,9 +179,12 @@ default_type text/plain;
         return wait_for(self.worker_pids, "a worker")[0]
 
     def reload(self):
-        before = self.log().count("gracefully shutting down")
+        """All old workers have stopped accepting when this is over; they may still have something to do."""
+        before, old = self.log().count("gracefully shutting down"), self.worker_pids()
         self.process.send_signal(signal.SIGHUP)
         wait_for(lambda: self.log().count("gracefully shutting down") > before, "old workers shut down")
+        told = lambda pid: f" {pid}#{pid}: gracefully shutting down" in self.log()  # noqa: E731
+        wait_for(lambda: all(told(pid) or pid not in self.worker_pids() for pid in old), "all old workers shut down")
 
     def stop(self, sig=signal.SIGQUIT):
         if self.process is None:
