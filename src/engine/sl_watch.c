@@ -45,6 +45,10 @@ uint64_t sl_watch_cpu_ns(void) {
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
+uint64_t sl_watch_call_ns(const sl_watch_t *watch) {
+    return sl_watch_cpu_ns() - ((const watch_t *)watch)->since_ns + TICK_NS;
+}
+
 static void set_timer(const ticker_t *t, long interval_ns) {
     struct itimerspec spec = {.it_interval = {0, interval_ns}, .it_value = {0, interval_ns}};
     timer_settime(t->id, 0, &spec, NULL);

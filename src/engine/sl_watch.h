@@ -30,6 +30,7 @@ struct sl_watch_s {
     atomic_bool slicing;     /* one runs */
     atomic_bool slice_armed; /* the timer */
     atomic_bool slice_over;  /* the one that runs has to stop */
+    uint64_t slice_ns;       /* CPU time of the latest one; not the handler's */
 };
 
 /*
@@ -79,6 +80,8 @@ static inline bool sl_watch_slice_over(const sl_watch_t *watch) {
     return atomic_load_explicit(&watch->slice_over, memory_order_relaxed);
 }
 
+/* CPU time of the latest call that the timer has fired in (`ticked`); some milliseconds too much, as it began before the first tick. */
+uint64_t sl_watch_call_ns(const sl_watch_t *watch);
 /* CPU time of the calling thread. */
 uint64_t sl_watch_cpu_ns(void);
 

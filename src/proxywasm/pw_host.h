@@ -223,8 +223,8 @@ typedef struct pw_host_ops_s {
     void (*memory)(void *worker, uint64_t used, uint64_t peak, uint64_t limit);
     /* With pw_limits_t.trap_dumps: a guest has trapped. text: what is known, in lines; memory: of the guest. Both borrowed. */
     void (*trap_dump)(void *worker, sl_str_t text, sl_str_t memory);
-    /* A guest has just returned from a call that took some milliseconds of CPU time, at least now and then. */
-    void (*guest_was_long)(void *worker);
+    /* A guest has just returned from a call that took some milliseconds of CPU time, or has stopped after a slice. cpu_ns: of that. */
+    void (*guest_was_long)(void *worker, uint64_t cpu_ns);
 } pw_host_ops_t;
 
 #endif

@@ -124,6 +124,8 @@ struct pw_worker_s {
     sl_buf_t sizes, bytes, value, line; /* scratch of one host call; `line` of one log line */
     pw_pair_t pairs[2][PW_PAIRS_MAX];   /* decoded pairs of one host call */
 };
+/* A guest has had the thread for so long, at a stretch. */
+void pw_worker_held(const pw_worker_t *worker, uint64_t cpu_ns);
 /* SL_FAILED: the kernel gives no timer. */
 sl_status_t pw_worker_watch(pw_worker_t *worker, sl_engine_t *engine, sl_err_t *err);
 void pw_worker_finish(pw_worker_t *worker);

@@ -268,6 +268,7 @@ static sl_status_t in_slices(pw_vm_t *vm, pw_job_t *job, sl_err_t *err) {
     pw_worker_t *w = vm->worker;
     sl_status_t rc;
     while ((rc = sl_instance_call_poll(vm->instance, err)) == SL_AGAIN) {
+        pw_worker_held(w, w->watch->slice_ns);
         if (!job->ending) {
             sl_dialect_t dialect = w->dialect;
             make_ready(job);
@@ -277,6 +278,9 @@ static sl_status_t in_slices(pw_vm_t *vm, pw_job_t *job, sl_err_t *err) {
         if (job->ending) {
             return sl_instance_call_drop(vm->instance, err);
         }
+    }
+    if (w->watch->slice_ns >= SL_WATCH_SLICE_NS) { /* one long host call, perhaps */
+        pw_worker_held(w, w->watch->slice_ns);
     }
     return rc;
 }

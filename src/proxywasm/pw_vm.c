@@ -249,10 +249,21 @@ static void trapped(pw_vm_t *vm, const pw_ctx_t *ctx, const char *where, bool ov
     vm_fail(vm);
 }
 
+void pw_worker_held(const pw_worker_t *w, uint64_t cpu_ns) {
+    if (w->ops->guest_was_long != NULL) {
+        w->ops->guest_was_long(w->host, cpu_ns);
+    }
+}
+
 static void was_long(const pw_worker_t *w) {
     atomic_store_explicit(&w->watch->ticked, false, memory_order_relaxed);
-    if (w->ops->guest_was_long != NULL) {
-        w->ops->guest_was_long(w->host);
+    pw_worker_held(w, sl_watch_call_ns(w->watch));
+}
+
+static inline void end_watch(const pw_worker_t *w) {
+    sl_watch_end(w->watch);
+    if (__builtin_expect(atomic_load_explicit(&w->watch->ticked, memory_order_relaxed), 0)) {
+        was_long(w);
     }
 }
 
@@ -263,10 +274,7 @@ static sl_status_t call_guest(pw_vm_t *vm, sl_func_t *func, sl_raw_t *args, uint
     sl_watch_begin(vm->worker->watch, budget);
     sl_status_t rc = sl_instance_call(vm->instance, func, args, err);
     *over_budget = sl_watch_expired(vm->worker->watch);
-    sl_watch_end(vm->worker->watch);
-    if (__builtin_expect(atomic_load_explicit(&vm->worker->watch->ticked, memory_order_relaxed), 0)) {
-        was_long(vm->worker);
-    }
+    end_watch(vm->worker);
     return rc;
 }
 
@@ -405,7 +413,7 @@ sl_status_t pw_vm_call_reset(pw_vm_t *vm, pw_ctx_t *ctx, sl_err_t *err) {
     sl_watch_begin(vm->worker->watch, ctx->root->filter->conf.opts.cpu_budget_ms);
     sl_status_t rc = sl_instance_call(vm->instance, vm->on_reset, args, err);
     bool over_budget = sl_watch_expired(vm->worker->watch);
-    sl_watch_end(vm->worker->watch);
+    end_watch(vm->worker);
     vm->depth--;
     pw_log_std_flush(vm);
     vm->current = vm->effective = NULL;
@@ -429,7 +437,7 @@ static sl_status_t run_start(pw_vm_t *vm, const char *name, const char *sig, sl_
     vm->exited = false;
     sl_watch_begin(vm->worker->watch, vm->start_budget_ms);
     rc = sl_instance_call(vm->instance, func, args, err);
-    sl_watch_end(vm->worker->watch);
+    end_watch(vm->worker);
     pw_log_std_flush(vm);
     if (rc != SL_OK && vm->exited && vm->exit_code == 0) {
         vm->trapped = false;
@@ -490,7 +498,7 @@ static sl_status_t link_instance(pw_vm_t *vm, sl_image_t *image, sl_err_t *err) 
         sl_watch_begin(limits.watch, vm->start_budget_ms);
         rc = image != NULL ? sl_instance_from_image(image, imports, info->n_imports, &limits, vm, &instance, err)
                            : sl_instance_new(vm->module, imports, info->n_imports, &limits, vm, &instance, err);
-        sl_watch_end(limits.watch);
+        end_watch(vm->worker);
         vm->instance = rc == SL_OK ? instance : NULL; /* a start section that trapped has left a dead one */
     }
     free(imports);

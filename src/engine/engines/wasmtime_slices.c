@@ -110,20 +110,22 @@ static sl_status_t end(wt_instance_t *in, sl_err_t *err) {
 sl_status_t wt_call_poll(sl_instance_t *instance, sl_err_t *err) {
     wt_instance_t *in = (wt_instance_t *)instance;
     wt_slices_t *sl = in->slices;
-    sl->since_ns = sl->budget_ms != 0 ? sl_watch_cpu_ns() : 0;
+    sl->since_ns = sl_watch_cpu_ns();
     sl->running = true;
     if (instance->watch != NULL) {
         sl_watch_slice_begin(instance->watch);
     }
     bool ready = wasmtime_call_future_poll(sl->future);
+    uint64_t took_ns = sl_watch_cpu_ns() - sl->since_ns;
     if (instance->watch != NULL) {
         sl_watch_slice_end(instance->watch);
+        instance->watch->slice_ns = took_ns;
     }
     sl->running = false;
     if (ready) {
         return end(in, err);
     }
-    sl->used_ns += sl->budget_ms != 0 ? sl_watch_cpu_ns() - sl->since_ns : 0;
+    sl->used_ns += took_ns;
     return SL_AGAIN;
 }
 

@@ -35,7 +35,7 @@ sl_status_t ngx_sluice_metric_add(void *worker, uint32_t id, int64_t delta);
 sl_status_t ngx_sluice_metric_record(void *worker, uint32_t id, uint64_t value);
 sl_status_t ngx_sluice_metric_get(void *worker, uint32_t id, uint64_t *value);
 void ngx_sluice_number(void *worker, sl_str_t filter, pw_number_t which, uint32_t *id, uint64_t value);
-void ngx_sluice_guest_was_long(void *worker);
+void ngx_sluice_guest_was_long(void *worker, uint64_t cpu_ns);
 void ngx_sluice_memory(void *worker, uint64_t used, uint64_t peak, uint64_t limit);
 
 /* Calls out of a filter, counted over all workers. */
