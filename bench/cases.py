@@ -59,7 +59,6 @@ LUA_PLUGINS = """header_filter_by_lua_block {
 NJS = 'function greet(r) { r.headersOut["X-Greeting"] = "%s"; }\nexport default { greet };\n' % TEXT
 
 
-# njs' fetch is not among these: it has no connections over Unix sockets and none that are kept.
 LUA_CALL = """access_by_lua_block {
     local sock = ngx.socket.tcp()
     assert(sock:connect("unix:@dir@/upstream.sock"))
@@ -72,6 +71,17 @@ LUA_CALL = """access_by_lua_block {
     assert(#sock:receive(length) == 6)
     assert(sock:setkeepalive(60000, 16))
 }"""
+
+
+# njs' fetch knows neither Unix sockets nor connections that are kept, and nothing of it runs before the content phase.
+NJS_CALL = """async function call(r) {
+    const reply = await ngx.fetch("http://127.0.0.1:@upstream_port@/called");
+    const text = await reply.text();
+    if (reply.status != 200 || text.length != 6) { r.return(500); return; }
+    r.internalRedirect("/called-before");
+}
+export default { call };
+"""
 
 
 def lua_shared(statement):
@@ -102,6 +112,9 @@ CASES = [
     chain(1),
     chain(10),
     lua("lua-call", "an HTTP call before the request goes on, by cosockets, kept alive", LUA_CALL, "call", shows=""),
+    Case("njs-call", "the same by njs' fetch: over TCP, a connection each", "call", ("ngx_http_js_module.so",),
+         http="js_path @dir@; js_import bench from call.js;", location="js_content bench.call; location /called-before { proxy_pass http://backend; }",
+         files={"call.js": NJS_CALL}),
     ours("call-c", "the same by a filter in C", "bench_calls", "call", config="call", shows=""),
     lua("lua-get", "100 gets from ngx.shared, 32 bytes", lua_shared('d:get("a:key")'), "get", "lua_shared_dict bench 1m; "
         'init_by_lua_block { ngx.shared.bench:set("a:key", "some value of thirty-two bytes..") }', shows=""),

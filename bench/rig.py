@@ -23,6 +23,7 @@ http {{
     keepalive_requests 1000000000;
     server {{
         listen unix:{dir}/upstream.sock;
+        listen 127.0.0.1:{port};
         location / {{ return 200 "hello\\n"; }}
         location /file/ {{ root {dir}; }}
     }}
@@ -148,12 +149,14 @@ class Rig:
         self.nginx = nginx or find_nginx()
         with socket.create_server(("127.0.0.1", 0)) as s:
             self.port = s.getsockname()[1]
+        with socket.create_server(("127.0.0.1", 0)) as s:
+            self.upstream_port = s.getsockname()[1]  # for who cannot use the Unix socket
 
     def __enter__(self):
         self.stack = contextlib.ExitStack()
         self.folder = self.stack.enter_context(tempfile.TemporaryDirectory(prefix="sluice-bench-"))
         conf = pathlib.Path(self.folder, "upstream.conf")
-        conf.write_text(UPSTREAM.format(dir=self.folder, temp=temp_paths(self.folder)))
+        conf.write_text(UPSTREAM.format(dir=self.folder, temp=temp_paths(self.folder), port=self.upstream_port))
         command = [find_nginx(), "-c", str(conf), "-p", self.folder, "-e", f"{self.folder}/upstream.log"]
         upstream = subprocess.Popen(command, stdin=subprocess.DEVNULL)
         self.stack.callback(stop, upstream)
@@ -195,7 +198,7 @@ class Rig:
             main += "wasm { " + " ".join(f"module {f} {BUILD}/filters/{f}.wasm;" for f in case.filters) + " @cache@ " + case.wasm + " }"
             main = main.replace("@cache@", f"cache_dir {self.cache()};")
         for name, text in case.files.items():
-            pathlib.Path(self.folder, name).write_text(text)
+            pathlib.Path(self.folder, name).write_text(text.replace("@upstream_port@", str(self.upstream_port)))
         fields = {"dir": self.folder, "temp": temp_paths(self.folder), "load": load, "main": main}
         fields |= {"http": case.http.replace("@dir@", self.folder), "location": case.location.replace("@dir@", self.folder)}
         fields["port"] = self.port
