@@ -216,9 +216,9 @@ class Gateway:
     def stdout(self):
         return (self.path / "stdout").read_text()
 
-    def run(self, command, *args, **env):
+    def run(self, command, *args, timeout=60, **env):
         """Another command on this gateway."""
-        return sluice(command, *args, env={**self.env, **{k: str(v) for k, v in env.items()}})
+        return sluice(command, *args, env={**self.env, **{k: str(v) for k, v in env.items()}}, timeout=timeout)
 
     def pid(self):
         try:

@@ -126,7 +126,7 @@ def stored(path, url, n, **settings):
     file = path / "document.json"
     file.write_text(json.dumps(many(url, n)))
     file.chmod(0o644)
-    done = gateway.run("config", "db_import", file)
+    done = gateway.run("config", "db_import", file, timeout=60 + n / 200)
     assert done.returncode == 0, done.stderr
     return gateway.start()
 
