@@ -11,7 +11,6 @@ from gateway_helpers import *  # noqa: F403
 from gateway_helpers import Gateway, chain, document, folder, install, one_service, origin_server, wait_for  # noqa: F401
 from support import http1
 
-SOAK = bool(os.environ.get("SLUICE_SOAK"))
 SANITIZED = os.environ.get("SLUICE_TEST_NGINX") == "asan"
 MANY = 2000 if SANITIZED else 20000
 
