@@ -332,5 +332,9 @@ sl_status_t sl_instance_from_image(sl_image_t *image, const sl_import_t *imports
 }
 
 sl_status_t sl_instance_restore(sl_instance_t *instance, sl_image_t *image) {
-    return instance->ops->instance_restore(instance, image);
+    return instance->ops->instance_restore(instance, image, true);
+}
+
+sl_status_t sl_instance_reload(sl_instance_t *instance, sl_image_t *image) {
+    return instance->ops->instance_restore(instance, image, false);
 }

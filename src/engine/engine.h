@@ -238,6 +238,11 @@ sl_status_t sl_instance_from_image(sl_image_t *image, const sl_import_t *imports
  * the stack.
  */
 sl_status_t sl_instance_restore(sl_instance_t *instance, sl_image_t *image);
+/*
+ * The same for an instance that is seldom brought back: the whole memory is mapped again, and nobody watches what is written to it
+ * afterwards, so that calls cost what they cost in an instance without an image.
+ */
+sl_status_t sl_instance_reload(sl_instance_t *instance, sl_image_t *image);
 
 /* For host functions: records why, returns SL_TRAP. */
 sl_status_t sl_instance_trap(sl_instance_t *instance, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -78,8 +78,8 @@ struct sl_engine_ops_s {
     /* What an image has beside the memory: how many slots that takes, and filling them. */
     size_t (*image_slots)(const sl_instance_t *instance);
     sl_status_t (*image_save)(sl_instance_t *instance, sl_raw_t *slots);
-    /* Memory, globals, and nothing of a trap is left. */
-    sl_status_t (*instance_restore)(sl_instance_t *instance, sl_image_t *image);
+    /* Memory, globals, and nothing of a trap is left. again: it will soon be done again. */
+    sl_status_t (*instance_restore)(sl_instance_t *instance, sl_image_t *image, bool again);
 };
 
 extern const sl_engine_ops_t sl_wasmtime_ops;

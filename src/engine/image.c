@@ -31,6 +31,27 @@ static bool write_all(int fd, sl_str_t s) {
     return true;
 }
 
+static bool is_zero(const char *page, size_t n) {
+    return n > 1 && page[0] == 0 && memcmp(page, page + 1, n - 1) == 0;
+}
+
+/* What is zero becomes a hole: most of the memory of most guests has never been touched. */
+static bool write_sparse(int fd, sl_str_t s) {
+    size_t size = s.len, page = 4096;
+    for (size_t at = 0, end; at < size; at = end) {
+        for (end = at; end < size && is_zero(s.data + end, size - end < page ? size - end : page); end += page) {
+        }
+        at = end;
+        for (; end < size && !is_zero(s.data + end, size - end < page ? size - end : page); end += page) {
+        }
+        end = end < size ? end : size;
+        if (at < end && (lseek(fd, (off_t)at, SEEK_SET) < 0 || !write_all(fd, sl_str(s.data + at, end - at)))) {
+            return false;
+        }
+    }
+    return ftruncate(fd, (off_t)size) == 0;
+}
+
 static uint8_t *map_file(int fd, size_t size) {
     void *map = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
     return map != MAP_FAILED ? map : NULL;
@@ -43,7 +64,7 @@ static int anonymous(sl_str_t memory) {
     if (fd < 0) {
         return -1;
     }
-    if (!write_all(fd, memory) || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) != 0) {
+    if (!write_sparse(fd, memory) || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) != 0) {
         close(fd);
         return -1;
     }
@@ -108,7 +129,7 @@ static int write_new(int folder, const char *name, sl_str_t memory) {
     if (fd < 0) {
         return -1;
     }
-    if (!write_all(fd, memory) || flock(fd, LOCK_SH | LOCK_NB) != 0 || renameat(folder, tmp, folder, name) != 0) {
+    if (!write_sparse(fd, memory) || flock(fd, LOCK_SH | LOCK_NB) != 0 || renameat(folder, tmp, folder, name) != 0) {
         unlinkat(folder, tmp, 0);
         close(fd);
         return -1;

@@ -210,18 +210,29 @@ static bool map_image(sl_linear_t *m, const sl_image_t *image, int prot) {
     return image->size == 0 || mmap(m->base, image->size, prot, MAP_FIXED | MAP_PRIVATE, image->fd, 0) != MAP_FAILED;
 }
 
-static sl_status_t attach(sl_linear_t *m, sl_image_t *image) {
+static bool map_whole(sl_linear_t *m, const sl_image_t *image, int prot) {
     if (image->size > m->reserved || image->size % SL_PAGE != 0 || !cut(m, image->size < m->size ? image->size : m->size)) {
-        return SL_FAILED;
+        return false;
     }
     detach(m);
-    m->how = how_now(m);
-    bool protect = m->how == SL_DIRTY_PROTECT;
-    if (!map_image(m, image, protect ? PROT_READ : PROT_READ | PROT_WRITE)) {
-        return SL_FAILED;
+    if (!map_image(m, image, prot)) {
+        return false;
     }
     set_size(m, image->size);
     m->restored_pages = (uint32_t)(image->size / SL_PAGE);
+    return true;
+}
+
+sl_status_t sl_linear_load(sl_linear_t *m, sl_image_t *image) {
+    return map_whole(m, image, PROT_READ | PROT_WRITE) ? SL_OK : SL_FAILED;
+}
+
+static sl_status_t attach(sl_linear_t *m, sl_image_t *image) {
+    m->how = how_now(m);
+    bool protect = m->how == SL_DIRTY_PROTECT;
+    if (!map_whole(m, image, protect ? PROT_READ : PROT_READ | PROT_WRITE)) {
+        return SL_FAILED;
+    }
     m->image = sl_image_ref(image);
     if (protect) {
         m->pages = sl_pages_new(m->base, image->bytes, image->size / SL_PAGE);

@@ -59,6 +59,9 @@ bool sl_linear_expect(sl_linear_t *memory, size_t bytes);
  */
 sl_status_t sl_linear_restore(sl_linear_t *memory, sl_image_t *image);
 
+/* The same once: the whole image is mapped, and what is written from then on is not looked for. */
+sl_status_t sl_linear_load(sl_linear_t *memory, sl_image_t *image);
+
 /* Pages that the last restore wrote to. */
 uint32_t sl_linear_restored_pages(const sl_linear_t *memory);
 

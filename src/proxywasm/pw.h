@@ -219,6 +219,7 @@ void pw_stream_timing(const pw_stream_t *stream, size_t i, pw_timing_t *out); /*
 typedef struct {
     uint64_t vms_created, vms_failed, streams, callbacks, calls_started, calls_dropped, grpc_started, grpc_failed, redis_started,
         redis_failed;
+    uint64_t vms_reset;                                                /* brought back after a trap, instead of being created */
     uint64_t instances_created, instances_restored, instances_dropped; /* for isolated requests */
 } pw_stats_t;
 pw_stats_t pw_worker_stats(const pw_worker_t *worker);

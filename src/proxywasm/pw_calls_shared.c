@@ -82,6 +82,9 @@ uint64_t pw_call_register_shared_queue(pw_vm_t *vm, const sl_raw_t *a) {
     sl_status_t rc = w->ops->queue_register(w->host, vm->vm_id, name, root, &id);
     if (rc == SL_OK) {
         pw_guest_put_u32(vm, a[2].u32, id);
+        if (!root->vm->used) {
+            pw_root_note_queue(root, name, id);
+        }
     }
     return result_of(rc);
 }

@@ -48,6 +48,7 @@ void pw_root_unref(pw_root_t *root) {
             break;
         }
     }
+    pw_root_forget_queues(root);
     pw_root_forget_declared(root);
     pw_root_forget_exprs(root);
     pw_root_forget_redis(root);
@@ -73,9 +74,15 @@ void pw_root_stop(pw_root_t *root) {
     }
 }
 
-static pw_root_t *root_new(pw_filter_t *filter, pw_vm_t *vm) {
+/* id 0: a new one. */
+static bool announce(pw_vm_t *vm, pw_ctx_t *ctx, uint32_t id) {
+    ctx->node.id = id;
+    return id != 0 ? pw_id_map_add(&vm->contexts, &ctx->node) : pw_vm_announce(vm, ctx) == SL_OK;
+}
+
+static pw_root_t *root_new(pw_filter_t *filter, pw_vm_t *vm, uint32_t id) {
     pw_root_t *root = calloc(1, sizeof(*root));
-    if (root == NULL || pw_vm_announce(vm, &root->ctx) != SL_OK) {
+    if (root == NULL || !announce(vm, &root->ctx, id)) {
         free(root);
         return NULL;
     }
@@ -145,19 +152,30 @@ static sl_status_t run_new(pw_root_t *root, sl_err_t *err) {
     return rc;
 }
 
-sl_status_t pw_root_start(pw_filter_t *filter, pw_root_t **out, sl_err_t *err) {
+/* In the guest: started and configured, or brought back as it was after that. */
+static sl_status_t enter_guest(pw_root_t *root, pw_root_t *old, sl_err_t *err) {
+    if (old == NULL) {
+        return run_new(root, err);
+    }
+    pw_number_add(root->filter->numbers, PW_N_RESET, 1);
+    return pw_saved_adopt(root, old, err);
+}
+
+sl_status_t pw_root_start(pw_filter_t *filter, pw_root_t *old, pw_root_t **out, sl_err_t *err) {
     pw_vm_t *vm;
     filter->started_ns = filter->worker->ops->now_ns(filter->worker->host, true);
     sl_status_t rc = pw_vm_get(filter, &vm, err);
     if (rc == SL_OK) {
-        pw_root_t *root = root_new(filter, vm);
+        uint32_t id = old != NULL ? pw_saved_root_id(vm, filter) : 0;
+        pw_root_t *root = root_new(filter, vm, id);
         if (root == NULL) {
             pw_vm_release(vm);
             rc = sl_err_set(err, SL_NO_MEMORY, "out of memory");
         } else {
-            rc = run_new(root, err);
+            rc = enter_guest(root, id != 0 ? old : NULL, err);
             if (rc != SL_OK) {
-                pw_root_unref(root); /* without callbacks: a filter that refused expects none */
+                pw_saved_leave(vm, filter); /* the next attempt is another start */
+                pw_root_unref(root);        /* without callbacks: a filter that refused expects none */
             }
         }
         *out = root;
@@ -214,6 +232,13 @@ void pw_worker_finish(pw_worker_t *worker) {
     }
 }
 
+/* Something else than its start comes in. */
+static inline void use(pw_vm_t *vm) {
+    if (__builtin_expect(!vm->used, 0)) {
+        pw_saved_take(vm);
+    }
+}
+
 typedef struct {
     pw_cb_t cb;
     uint32_t arg;
@@ -228,6 +253,7 @@ static void root_event_now(pw_root_t *root, const void *data) {
         return;
     }
     pw_root_ref(root);
+    use(root->vm);
     sl_raw_t args[2] = {{.u32 = root->ctx.node.id}, {.u32 = arg}};
     pw_vm_call(root->vm, &root->ctx, cb, args, NULL);
     root->ticking &= cb != PW_CB_TICK;
@@ -311,11 +337,12 @@ sl_status_t pw_filter_new(pw_worker_t *worker, const pw_filter_conf_t *conf, pw_
         return sl_err_set(err, SL_NO_MEMORY, "filter \"%.*s\": out of memory", SL_FMT(conf->name));
     }
     f->worker = worker;
+    f->serial = ++worker->n_filters;
     f->refs = 1;
     sl_arena_init(&f->arena, 1024, SIZE_MAX / 2);
     sl_status_t rc = conf_copy(f, conf) && pw_health_init(f) ? filter_facts(f, err) : sl_err_set(err, SL_NO_MEMORY, "out of memory");
     if (rc == SL_OK) {
-        rc = pw_root_start(f, &f->root, err);
+        rc = pw_root_start(f, NULL, &f->root, err);
         if (rc != SL_OK) {
             pw_number_add(f->numbers, PW_N_TRAPS_START, 1);
         }
@@ -420,6 +447,7 @@ void pw_filter_unref(pw_filter_t *filter) {
     filter->root = NULL;
     pw_health_forget(filter);
     if (root != NULL) {
+        pw_saved_leave(root->vm, filter);
         pw_root_end(root); /* the filter's struct goes with its last root */
     } else if (filter->roots == 0) {
         filter_free(filter);
@@ -444,10 +472,11 @@ static pw_root_t *restart(pw_filter_t *filter) {
         return NULL;
     }
     filter->root = NULL;
-    if (old != NULL) {
+    sl_status_t rc = pw_root_start(filter, old, &filter->root, &err);
+    if (old != NULL) { /* until here it has held its VM, and the instance in it */
         pw_root_unref(old);
     }
-    if (pw_root_start(filter, &filter->root, &err) != SL_OK) {
+    if (rc != SL_OK) {
         filter->root = NULL;
         filter->retry_ns = now + PW_RESTART_NS;
         pw_health_failed(filter, PW_N_TRAPS_START);
@@ -471,5 +500,9 @@ pw_root_t *pw_filter_enter(pw_filter_t *filter) {
     if (filter->pool != NULL) { /* requests go on while the plugin's own instance cannot be started */
         return pw_pool_take(filter);
     }
-    return root != NULL ? pw_root_ref(root) : NULL;
+    if (root == NULL) {
+        return NULL;
+    }
+    use(root->vm);
+    return pw_root_ref(root);
 }

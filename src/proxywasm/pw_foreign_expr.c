@@ -77,6 +77,22 @@ void pw_root_forget_exprs(pw_root_t *root) {
     root->exprs = NULL;
 }
 
+uint32_t pw_root_last_expr(const pw_root_t *root) {
+    return root->exprs != NULL ? root->exprs->last : 0;
+}
+
+void pw_root_forget_exprs_after(pw_root_t *root, uint32_t last) {
+    exprs_t *exprs = root->exprs;
+    for (uint32_t i = 0; exprs != NULL && i < exprs->map.n_buckets; i++) {
+        for (pw_id_node_t *node = exprs->map.buckets[i], *next; node != NULL; node = next) {
+            next = node->next;
+            if (node->id > last) {
+                drop(exprs, (expr_t *)node);
+            }
+        }
+    }
+}
+
 /* cel, which may be NULL, is taken over on success alone. */
 static bool add(exprs_t *exprs, uint32_t token, sl_cel_t *cel) {
     size_t bytes = sizeof(expr_t) + (cel != NULL ? sl_cel_bytes(cel) : 0);

@@ -56,6 +56,7 @@ typedef struct pw_vm_s pw_vm_t;
 typedef struct pw_ctx_s pw_ctx_t;
 typedef struct pw_call_s pw_call_t;
 typedef struct pw_pool_s pw_pool_t;
+typedef struct pw_saved_s pw_saved_t;
 typedef struct pw_trace_s pw_trace_t; /* pw_dump.h */
 typedef struct pw_job_s pw_job_t;     /* pw_slice.h */
 typedef struct pw_slices_s pw_slices_t;
@@ -111,6 +112,7 @@ struct pw_worker_s {
     uint32_t n_large;           /* VMs over their memory_recycle */
     uint64_t memory_refused_ns; /* monotonic: when that was last logged */
     pw_vm_t *vms;               /* all, also those that failed */
+    uint64_t n_filters;         /* made so far */
     pw_root_t *finishing;       /* roots to be deleted once no guest runs */
     pw_filter_t *broken;        /* filters to be started again at an alarm */
     struct pw_stream_s *pool;   /* streams of few filters, for use again */
@@ -190,6 +192,7 @@ struct pw_root_s {
     uint32_t remote_closed[PW_REMOTE_CLOSED_MAX]; /* tokens of streams that the peer has closed and the guest has not; a ring */
     uint32_t next_remote_closed;
     uint32_t tick_ms;               /* as the guest last set it */
+    struct pw_queue_s *queues;      /* that it has registered during its start */
     struct pw_declared_s *declared; /* properties */
     uint32_t n_declared;
     struct pw_exprs_s *exprs; /* expressions; NULL: it never made one */
@@ -206,6 +209,7 @@ void pw_root_unref(pw_root_t *root);
 
 struct pw_filter_s {
     pw_worker_t *worker;
+    uint64_t serial;       /* no other filter of the worker has it, be it gone */
     uint32_t refs;         /* of the outside */
     uint32_t roots;        /* that point here; the struct lives as long as any */
     pw_filter_conf_t conf; /* copied; strings in `arena` */
@@ -235,8 +239,8 @@ void pw_filter_root_gone(pw_filter_t *filter);
 void pw_filter_broken(pw_filter_t *filter); /* its VM has failed: it is started again in time */
 /* A root that works, restarted if its VM has failed; NULL: it does not start now. */
 pw_root_t *pw_filter_root(pw_filter_t *filter);
-/* Finds or makes a VM and starts a root context in it. filter->root stays what it is. */
-sl_status_t pw_root_start(pw_filter_t *filter, pw_root_t **out, sl_err_t *err);
+/* Finds or makes a VM and starts a root context in it. filter->root stays what it is. `old`: the one before a trap, NULL: none. */
+sl_status_t pw_root_start(pw_filter_t *filter, pw_root_t *old, pw_root_t **out, sl_err_t *err);
 void pw_root_end(pw_root_t *root); /* on_done, on_delete; it and its VM may be gone afterwards */
 /* The root context for a new stream, with a reference: the filter's, or that of an instance for this stream alone. NULL: there is none. */
 pw_root_t *pw_filter_enter(pw_filter_t *filter);
@@ -268,6 +272,23 @@ void pw_pool_forget_image(pw_pool_t *pool);
 pw_root_t *pw_pool_take(pw_filter_t *filter);
 /* From pw_root_unref: nobody uses it any more. */
 void pw_pool_give(pw_root_t *root);
+
+/* ---- recovery by reset: pw_saved.c ---- */
+
+/* Before the first stream or event enters: puts aside what the VM is. Once for each VM; where it cannot be done, it is not. */
+void pw_saved_take(pw_vm_t *vm);
+void pw_saved_free(pw_saved_t *saved); /* NULL is fine */
+/* The filter ends for good: what was put aside with its root in it is of no use any more. */
+void pw_saved_leave(pw_vm_t *vm, const pw_filter_t *filter);
+/* vm has the instance of a VM that has failed, and what was put aside of it. Anything but SL_OK: the VM may only be freed. */
+sl_status_t pw_saved_reset(pw_vm_t *vm);
+/* The id that the filter's root has in a VM that was reset; 0: it is not in there, or has been brought back before. */
+uint32_t pw_saved_root_id(const pw_vm_t *vm, const pw_filter_t *filter);
+/* The root with that id is brought back, with what is kept for the one before the trap. Otherwise as pw_vm_call. */
+sl_status_t pw_saved_adopt(pw_root_t *root, pw_root_t *old, sl_err_t *err);
+/* For queues that are to be listened to again. */
+void pw_root_note_queue(pw_root_t *root, sl_str_t name, uint32_t id);
+void pw_root_forget_queues(pw_root_t *root);
 
 /* ---- VMs ---- */
 typedef enum { PW_DURING_START = 1, PW_DURING_ALLOC = 2, PW_DURING_SEQUENCE = 4 } pw_during_t;
@@ -318,6 +339,8 @@ struct pw_vm_s {
     sl_func_t *alloc;
     sl_func_t *on_reset;    /* sluice_on_reset; NULL: not exported */
     pw_pool_t *pool;        /* for requests, one at a time; NULL: a plugin's */
+    pw_saved_t *saved;      /* what it was before it was used; NULL: a trap makes another start necessary */
+    bool used;              /* streams or events have entered it */
     bool quiet;             /* what it asks the proxy for has been done: timers, queues, calls */
     sl_func_t *cb[PW_CB_N]; /* NULL: not exported */
     pw_vm_sequence_t sequences[SL_SEQUENCES];
@@ -346,7 +369,7 @@ struct pw_vm_s {
     sl_buf_t std[2];   /* unfinished lines of stdout and stderr */
 };
 
-/* Finds a VM with this key that works, or makes one and runs its start functions. */
+/* Finds a VM with this key that works, brings one back that has trapped, or makes one and runs its start functions. */
 sl_status_t pw_vm_get(pw_filter_t *filter, pw_vm_t **out, sl_err_t *err);
 void pw_vm_release(pw_vm_t *vm); /* frees it when no root is left */
 /* A VM of its own for a filter: as the image says, or started when that is NULL. */
@@ -431,6 +454,9 @@ sl_status_t pw_property_find(pw_vm_t *vm, pw_ctx_t *ctx, sl_str_t path, pw_value
 typedef bool (*pw_state_fn_t)(void *ud, sl_str_t key, sl_str_t value);
 bool pw_property_each_state(const pw_ctx_t *ctx, pw_state_fn_t fn, void *ud);
 void pw_root_forget_exprs(pw_root_t *root);
+/* The latest token; and dropping those that came after it. */
+uint32_t pw_root_last_expr(const pw_root_t *root);
+void pw_root_forget_exprs_after(pw_root_t *root, uint32_t last);
 void pw_root_cancel_calls(pw_root_t *root);
 void pw_root_cancel_grpc_streams(pw_root_t *root); /* they have no end of their own */
 void pw_root_stop(pw_root_t *root);                /* timers, calls, queues: the host forgets the root */

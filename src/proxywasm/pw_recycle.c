@@ -27,7 +27,7 @@ static void move(pw_root_t *old) {
     pw_filter_t *filter = old->filter;
     pw_root_t *fresh;
     sl_err_t err;
-    if (pw_root_start(filter, &fresh, &err) != SL_OK) {
+    if (pw_root_start(filter, NULL, &fresh, &err) != SL_OK) {
         pw_log_filter(filter->worker, NULL, filter->conf.name, 0, PW_LOG_WARN, "its large instance is kept, a fresh one does not start: %s",
                       err.text);
         return;

@@ -214,7 +214,7 @@ static void vm_fail(pw_vm_t *vm) {
             }
         }
     }
-    if (vm->pool == NULL) { /* else it is restored when the request is over */
+    if (vm->pool == NULL && vm->saved == NULL) { /* else it is restored, when the request is over or somebody needs it */
         drop_instance(vm);
     }
 }
@@ -594,8 +594,8 @@ static const pw_filter_t *owner_of(const pw_filter_t *filter) {
 
 static bool fits(const pw_vm_t *vm, const pw_filter_t *filter) {
     const pw_filter_conf_t *conf = &filter->conf;
-    return !vm->failed && !vm->retired && vm->owner == owner_of(filter) && vm->lacks == ~filter->grants.granted &&
-           vm->sliced == conf->opts.slice && vm->busy == NULL && /* on_configure does not wait */
+    return !vm->retired && vm->owner == owner_of(filter) && vm->lacks == ~filter->grants.granted && vm->sliced == conf->opts.slice &&
+           vm->busy == NULL && /* on_configure does not wait */
            memcmp(sl_module_info(vm->module)->sha256, sl_module_info(conf->module)->sha256, 32) == 0 &&
            sl_str_eq(vm->vm_id, conf->opts.vm_id) && sl_str_eq(vm->config, conf->vm_config) &&
            vm->memory_budget == memory_budget(vm->worker, conf) && vm->recycle_bytes == conf->opts.memory_recycle && same_env(vm, conf);
@@ -609,6 +609,7 @@ void pw_vm_free(pw_vm_t *vm) {
         }
     }
     drop_instance(vm);
+    pw_saved_free(vm->saved);
     pw_id_map_deinit(&vm->contexts);
     pw_id_map_deinit(&vm->calls);
     sl_buf_deinit(&vm->std[0]);
@@ -626,10 +627,11 @@ void pw_vm_release(pw_vm_t *vm) {
     }
 }
 
-sl_status_t pw_vm_new(pw_filter_t *filter, sl_image_t *image, pw_vm_t **out, sl_err_t *err) {
+/* One without an instance. NULL: no memory. */
+static pw_vm_t *vm_alloc(const pw_filter_t *filter) {
     pw_vm_t *vm = calloc(1, sizeof(*vm));
     if (vm == NULL) {
-        return sl_err_set(err, SL_NO_MEMORY, "out of memory");
+        return NULL;
     }
     vm->worker = filter->worker;
     vm->owner = owner_of(filter);
@@ -638,9 +640,19 @@ sl_status_t pw_vm_new(pw_filter_t *filter, sl_image_t *image, pw_vm_t **out, sl_
     sl_arena_init(&vm->arena, 1024, SIZE_MAX / 2);
     sl_buf_init(&vm->std[0], vm->worker->limits.log_line_bytes);
     sl_buf_init(&vm->std[1], vm->worker->limits.log_line_bytes);
-    sl_status_t rc = copy_key(vm, &filter->conf, ~filter->grants.granted)
-                         ? vm_start(vm, image, err)
-                         : sl_err_set(err, SL_NO_MEMORY, "out of memory while starting an instance");
+    if (!copy_key(vm, &filter->conf, ~filter->grants.granted)) {
+        pw_vm_free(vm);
+        return NULL;
+    }
+    return vm;
+}
+
+sl_status_t pw_vm_new(pw_filter_t *filter, sl_image_t *image, pw_vm_t **out, sl_err_t *err) {
+    pw_vm_t *vm = vm_alloc(filter);
+    if (vm == NULL) {
+        return sl_err_set(err, SL_NO_MEMORY, "out of memory while starting an instance");
+    }
+    sl_status_t rc = vm_start(vm, image, err);
     if (rc != SL_OK) {
         pw_vm_free(vm);
         return rc;
@@ -651,17 +663,61 @@ sl_status_t pw_vm_new(pw_filter_t *filter, sl_image_t *image, pw_vm_t **out, sl_
     return SL_OK;
 }
 
+/* What has failed gives its instance, and what it was put aside as, to a new VM. NULL: it cannot be brought back. */
+static pw_vm_t *bring_back(pw_vm_t *failed, const pw_filter_t *filter) {
+    pw_vm_t *vm = vm_alloc(filter);
+    if (vm == NULL) {
+        return NULL;
+    }
+    count_memory(failed, 0);
+    vm->instance = failed->instance;
+    vm->instance->user = vm;
+    vm->saved = failed->saved;
+    vm->trace = failed->trace; /* its host functions write there */
+    vm->started_bytes = failed->started_bytes;
+    vm->used = true;
+    vm->abi = failed->abi;
+    vm->running = PW_CB_N;
+    vm->next_ctx = failed->next_ctx;
+    vm->next_token = failed->next_token;
+    failed->instance = NULL;
+    failed->alloc = NULL;
+    failed->saved = NULL;
+    failed->trace = NULL;
+    if (vm->trace != NULL) {
+        vm->trace->n = 0;
+    }
+    pw_module_facts_t facts;
+    sl_err_t err;
+    if (pw_saved_reset(vm) != SL_OK || pw_module_facts(vm->module, &facts, &err) != SL_OK || resolve(vm, &facts, &err) != SL_OK) {
+        pw_vm_free(vm);
+        return NULL;
+    }
+    count_memory(vm, vm->instance->mem_size);
+    vm->worker->stats.vms_reset++;
+    return vm;
+}
+
+static void add_vm(pw_vm_t *vm) {
+    vm->next = vm->worker->vms;
+    vm->worker->vms = vm;
+}
+
 sl_status_t pw_vm_get(pw_filter_t *filter, pw_vm_t **out, sl_err_t *err) {
+    pw_vm_t *failed = NULL;
     for (pw_vm_t *vm = filter->worker->vms; vm != NULL; vm = vm->next) {
-        if (fits(vm, filter)) {
+        if (!vm->failed && fits(vm, filter)) {
             *out = vm;
             return SL_OK;
         }
+        if (vm->failed && vm->saved != NULL && vm->depth == 0 && fits(vm, filter)) {
+            failed = vm;
+        }
     }
-    sl_status_t rc = pw_vm_new(filter, NULL, out, err);
+    *out = failed != NULL ? bring_back(failed, filter) : NULL;
+    sl_status_t rc = *out != NULL ? SL_OK : pw_vm_new(filter, NULL, out, err);
     if (rc == SL_OK) {
-        (*out)->next = filter->worker->vms;
-        filter->worker->vms = *out;
+        add_vm(*out);
     }
     return rc;
 }

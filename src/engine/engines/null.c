@@ -292,7 +292,8 @@ static sl_status_t null_image_save(sl_instance_t *instance, sl_raw_t *slots) {
     return SL_OK;
 }
 
-static sl_status_t null_instance_restore(sl_instance_t *instance, sl_image_t *image) {
+static sl_status_t null_instance_restore(sl_instance_t *instance, sl_image_t *image, bool again) {
+    (void)again;
     null_instance_t *in = (null_instance_t *)instance;
     if (instance->mem_size != image->size) {
         uint8_t *mem = malloc(image->size + 1);

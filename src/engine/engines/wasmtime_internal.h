@@ -125,6 +125,6 @@ void wt_use_own_memory(wasm_config_t *config, wt_engine_t *engine);
 void wt_globals_write(sl_instance_t *instance, sl_buf_t *lines);
 size_t wt_image_slots(const sl_instance_t *instance);
 sl_status_t wt_image_save(sl_instance_t *instance, sl_raw_t *slots);
-sl_status_t wt_instance_restore(sl_instance_t *instance, sl_image_t *image);
+sl_status_t wt_instance_restore(sl_instance_t *instance, sl_image_t *image, bool again);
 
 #endif

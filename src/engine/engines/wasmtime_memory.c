@@ -158,17 +158,25 @@ static bool tell_size(wt_instance_t *in, size_t size) {
     return wasmtime_memory_data_size(in->ctx, &in->memory) == size;
 }
 
-sl_status_t wt_instance_restore(sl_instance_t *instance, sl_image_t *image) {
+static sl_status_t restore_memory(wt_instance_t *in, sl_image_t *image, bool again) {
+    if (in->linear == NULL || !tell_size(in, image->size)) {
+        return SL_FAILED;
+    }
+    sl_status_t rc = again ? sl_linear_restore(in->linear, image) : sl_linear_load(in->linear, image);
+    if (rc == SL_OK) {
+        in->head.mem_size = image->size;
+    }
+    return rc;
+}
+
+sl_status_t wt_instance_restore(sl_instance_t *instance, sl_image_t *image, bool again) {
     wt_instance_t *in = (wt_instance_t *)instance;
     if (image->module != instance->module || !find_globals(in)) {
         return SL_FAILED;
     }
-    if (in->has_memory) {
-        sl_status_t rc = in->linear != NULL && tell_size(in, image->size) ? sl_linear_restore(in->linear, image) : SL_FAILED;
-        if (rc != SL_OK) {
-            return rc;
-        }
-        in->head.mem_size = image->size;
+    sl_status_t rc = in->has_memory ? restore_memory(in, image, again) : SL_OK;
+    if (rc != SL_OK) {
+        return rc;
     }
     in->head.trap[0] = '\0';
     return restore_globals(in, image->globals) ? SL_OK : SL_FAILED;

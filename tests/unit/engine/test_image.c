@@ -252,6 +252,66 @@ static void an_instance_that_was_not_made_from_it_can_become_the_image(void **st
     finish(&rig);
 }
 
+/* By reloading, as after a trap of an instance that no request has for itself. */
+static void a_reload_brings_back_everything_with(rig_t *rig) {
+    put(rig, rig->instance, 4242, 7);
+    take(rig, NULL);
+    sl_instance_t *in = rig->instance;
+    for (uint32_t round = 0; round < 20; round++) {
+        sl_raw_t sum, size;
+        put(rig, in, 4242 + 4096 * (round % 7), round);
+        ok(rig, call(rig, in, "globals", "i:", 100, 0, NULL));
+        ok(rig, call(rig, in, "grow", "i:i", round % 3, 0, &size));
+        assert_int_equal(call(rig, in, "trap", "i:", 77, 0, NULL), SL_TRAP);
+        assert_int_equal(sl_instance_reload(in, rig->image), SL_OK);
+        same_as_image(rig, in);
+        ok(rig, call(rig, in, "sum", ":F", 0, 0, &sum));
+        assert_true(sum.f64 == 5 + 6 + 1.5 + 2.5 + 3);
+        ok(rig, call(rig, in, "size", ":i", 0, 0, &size));
+        assert_int_equal(size.u32, 8);
+    }
+    /* and it may change to the other way, and back */
+    put(rig, in, 9000, 1);
+    assert_int_equal(sl_instance_restore(in, rig->image), SL_OK);
+    put(rig, in, 9000, 1);
+    assert_int_equal(sl_instance_restore(in, rig->image), SL_OK);
+    same_as_image(rig, in);
+    put(rig, in, 9000, 1);
+    assert_int_equal(sl_instance_reload(in, rig->image), SL_OK);
+    same_as_image(rig, in);
+}
+
+static void a_reload_brings_back_everything(void **state) {
+    (void)state;
+    each_way(a_reload_brings_back_everything_with);
+}
+
+/* What the guest has never touched takes no room in an image. */
+static void an_image_has_holes_where_memory_is_zero(void **state) {
+    (void)state;
+    char folder[] = "/tmp/sl-image-XXXXXX", path[600];
+    struct stat st = {.st_size = 0};
+    rig_t rig = {.dirty = SL_DIRTY_AUTO};
+    assert_non_null(mkdtemp(folder));
+    start(&rig, guest);
+    put(&rig, rig.instance, 5 * WASM_PAGE, 7);
+    take(&rig, folder);
+    same_as_image(&rig, rig.instance);
+    DIR *d = opendir(folder);
+    for (struct dirent *e; (e = readdir(d)) != NULL;) {
+        if (e->d_name[0] != '.') {
+            assert_int_equal(fstatat(dirfd(d), e->d_name, &st, 0), 0);
+            snprintf(path, sizeof(path), "%s/%s", folder, e->d_name);
+        }
+    }
+    closedir(d);
+    assert_int_equal(st.st_size, 8 * WASM_PAGE);
+    assert_true((size_t)st.st_blocks * 512 < WASM_PAGE);
+    finish(&rig);
+    unlink(path);
+    rmdir(folder);
+}
+
 static void an_image_of_grown_memory_makes_instances_of_that_size(void **state) {
     (void)state;
     rig_t rig = {.dirty = SL_DIRTY_AUTO};
@@ -566,6 +626,8 @@ int main(void) {
         cmocka_unit_test(memory_that_grew_is_cut_and_what_was_there_is_gone),
         cmocka_unit_test(a_trap_leaves_nothing_behind),
         cmocka_unit_test(an_instance_that_was_not_made_from_it_can_become_the_image),
+        cmocka_unit_test(a_reload_brings_back_everything),
+        cmocka_unit_test(an_image_has_holes_where_memory_is_zero),
         cmocka_unit_test(an_image_of_grown_memory_makes_instances_of_that_size),
         cmocka_unit_test(an_instance_from_an_image_runs_no_start_function),
         cmocka_unit_test(instances_of_one_image_do_not_see_each_other),

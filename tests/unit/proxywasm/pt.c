@@ -463,6 +463,12 @@ void pt_answer(pt_t *t, size_t i, const pw_call_response_t *response) {
     pw_http_call_done(t->calls[i].root, t->calls[i].token, response);
 }
 
+void pt_without_images(pt_t *t) {
+    for (size_t i = 0; i < t->n_modules; i++) {
+        ((sl_module_info_t *)(uintptr_t)sl_module_info(t->modules[i]))->no_image = "it is told so";
+    }
+}
+
 static void op_root_gone(void *worker, pw_root_t *root) {
     assert_non_null(root);
     ((pt_t *)worker)->roots_gone++;

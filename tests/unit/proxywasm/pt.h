@@ -97,6 +97,8 @@ void pt_map(pt_t *t, pw_map_t map, const char *const *keys_and_values); /* NULL-
 const char *pt_value(const pt_t *t, pw_map_t map, const char *key);     /* NULL: none */
 /* The answer of calls[i]. */
 void pt_answer(pt_t *t, size_t i, const pw_call_response_t *response);
+/* Modules made so far: their instances are started again after a trap, not reset. */
+void pt_without_images(pt_t *t);
 bool pt_logged(pt_t *t, const char *part);
 
 /* ---- for the functions that play the guest ---- */

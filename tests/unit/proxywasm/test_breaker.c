@@ -410,6 +410,7 @@ static void a_filter_that_does_not_start_any_more_opens_its_breaker_too(void **s
     sl_filter_opts_t opts = opts_of(SL_FAIL_CLOSED, 2);
     pt_t *t = with(&opts, 1, NULL);
     uint32_t failure;
+    pt_without_images(t);
     trap_often(t, 1);
     t->on[PW_CB_VM_START] = do_trap;
     one(t, &failure);

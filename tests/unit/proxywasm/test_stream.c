@@ -210,6 +210,7 @@ static void a_trap_fails_the_stream_and_the_next_stream_gets_a_new_instance(void
     pt_t *t = pt_new(NULL);
     pw_out_t out;
     pt_filters(t, 1);
+    pt_without_images(t);
     t->on[PW_CB_REQUEST_HEADERS] = do_trap;
     pw_stream_t *s = pw_stream_new(t->worker, t->chain, t);
     assert_int_equal(request(t, s, &out), PW_FAIL);
@@ -260,6 +261,7 @@ static void a_filter_that_does_not_start_again_is_tried_once_a_second(void **sta
     pt_t *t = pt_new(NULL);
     pw_out_t out;
     pt_filters(t, 1);
+    pt_without_images(t);
     t->on[PW_CB_REQUEST_HEADERS] = do_trap;
     t->on[PW_CB_CONFIGURE] = NULL;
     pw_stream_t *s = pw_stream_new(t->worker, t->chain, t);
@@ -397,6 +399,7 @@ static void a_filter_that_traps_between_streams_is_started_again_after_a_second(
     (void)state;
     pt_t *t = pt_new(NULL);
     pt_filters(t, 2); /* of one VM */
+    pt_without_images(t);
     t->on[PW_CB_CONFIGURE] = note_configure;
     trap_on_tick(t);
     assert_in_range(t->alarm_ms, 1000, 1001);
@@ -433,6 +436,7 @@ static void one_that_does_not_start_is_tried_again(void **state) {
     (void)state;
     pt_t *t = pt_new(NULL);
     pt_filters(t, 1);
+    pt_without_images(t);
     t->on[PW_CB_CONFIGURE] = answer_0;
     trap_on_tick(t);
     pass_ms(t, 1000);
