@@ -249,6 +249,9 @@ static void wasm_settings(sl_buf_t *b, const settings_t *s) {
         word(b, settings_get(s, "wasm_trap_dumps"));
         sl_buf_append_cstr(b, ";\n");
     }
+    if (!injects(s, "wasm", "backtraces")) {
+        sl_buf_printf(b, "    backtraces %s;\n", settings_on(s, "wasm_backtraces") ? "on" : "off");
+    }
     if (!injects(s, "wasm", "worker_memory_limit")) {
         sl_buf_printf(b, "    worker_memory_limit %s;\n", settings_get(s, "wasm_worker_memory_limit"));
     }

@@ -62,7 +62,7 @@ static const property_t properties[] = {
     {"wasm", "on", BOOL, NULL, NULL},
     {"wasm_filters_path", NULL, PATH, NULL, NULL},
     {"wasm_filters", "bundled,user", TEXT, NULL, NULL},
-    {"wasm_backtraces", "off", BOOL, NULL, NULL},
+    {"wasm_backtraces", "on", BOOL, NULL, NULL},
     {"wasm_response_order", NULL, ENUM, "forward,reverse", NULL},
     {"wasm_request_body_limit", NULL, SIZE, NULL, NULL},
     {"wasm_response_body_limit", NULL, SIZE, NULL, NULL},

@@ -122,7 +122,7 @@ static void defaults_of_calls(ngx_sluice_conf_t *scf) {
 
 ngx_int_t ngx_sluice_wasm_conf_defaults(ngx_sluice_conf_t *scf) {
     ngx_sluice_settings_merge(&scf->settings, NULL);
-    ngx_conf_init_value(scf->backtraces, 0);
+    ngx_conf_init_value(scf->backtraces, 1);
     ngx_conf_init_size_value(scf->vm_memory_limit, 0);
     ngx_conf_init_size_value(scf->worker_memory_limit, 0);
     ngx_conf_init_value(scf->cache_size, (off_t)1 << 30);
