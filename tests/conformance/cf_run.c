@@ -529,6 +529,7 @@ static bool start(run_t *r, const cf_env_t *env) {
     pw_filter_conf_t conf = {.name = SL_STR("conformance"),
                              .opts.root_id = SL_STR("root"),
                              .opts.vm_id = SL_STR("vm"),
+                             .opts.isolation = env->isolated ? SL_ISOLATION_REQUEST : SL_ISOLATION_SHARED,
                              .vm_config = sl_buf_str(&r->s->program),
                              .config = SL_STR("the plugin configuration"),
                              .module = env->modules[r->c->abi],

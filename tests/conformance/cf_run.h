@@ -38,6 +38,7 @@ typedef struct {
     const char *name; /* "null", "wasmtime" */
     sl_engine_t *engine;
     sl_module_t *modules[CF_ABI_N];
+    bool isolated; /* each request has an instance of its own */
 } cf_env_t;
 
 sl_status_t cf_env_init(cf_env_t *env, const char *engine, sl_err_t *err);
