@@ -7,17 +7,37 @@ static unsigned char lower(unsigned char c) {
     return c >= 'A' && c <= 'Z' ? (unsigned char)(c | 0x20) : c;
 }
 
-bool sl_str_eq_nocase(sl_str_t a, sl_str_t b) {
-    if (a.len != b.len) {
-        return false;
-    }
-    for (size_t i = 0; i < a.len; i++) {
-        unsigned char c = (unsigned char)a.data[i], d = (unsigned char)b.data[i];
-        if (c != d && ((c ^ d) != 0x20 || lower(c) != lower(d))) { /* mostly the case is the same */
+static bool same_letters(const char *a, const char *b, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        unsigned char c = (unsigned char)a[i], d = (unsigned char)b[i];
+        if (c != d && ((c ^ d) != 0x20 || lower(c) != lower(d))) {
             return false;
         }
     }
     return true;
+}
+
+static inline bool same_eight(const char *a, const char *b) {
+    uint64_t x, y;
+    memcpy(&x, a, sizeof(x));
+    memcpy(&y, b, sizeof(y));
+    return x == y || same_letters(a, b, sizeof(x));
+}
+
+/* Mostly the case is the same: eight bytes at once, and only where they differ one after the other. The last eight overlap others. */
+bool sl_str_eq_nocase(sl_str_t a, sl_str_t b) {
+    if (a.len != b.len) {
+        return false;
+    }
+    if (a.len < 8) {
+        return same_letters(a.data, b.data, a.len);
+    }
+    for (size_t i = 0; a.len - i > 8; i += 8) {
+        if (!same_eight(a.data + i, b.data + i)) {
+            return false;
+        }
+    }
+    return same_eight(a.data + a.len - 8, b.data + b.len - 8);
 }
 
 int sl_str_cmp(sl_str_t a, sl_str_t b) {

@@ -56,6 +56,8 @@ typedef struct {
     sl_str_t name;
     sl_extern_kind_t kind;
     char sig[SL_SIG_MAX]; /* functions only */
+    bool idle;            /* an exported callback that does nothing but answer `answer`, where it has an answer */
+    int32_t answer;
 } sl_extern_t;
 
 /* A custom section. */

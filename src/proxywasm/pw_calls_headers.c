@@ -23,9 +23,14 @@ bool pw_header_name_fits(sl_str_t name) {
     if (name.len != 0 && name.data[0] == ':') {
         name = sl_str(name.data + 1, name.len - 1);
     }
+    const unsigned char *c = (const unsigned char *)name.data;
     bool fits = name.len != 0;
-    for (size_t i = 0; i < name.len; i++) {
-        fits &= token[(unsigned char)name.data[i]];
+    size_t i = 0;
+    for (; name.len - i >= 4; i += 4) {
+        fits &= token[c[i]] & token[c[i + 1]] & token[c[i + 2]] & token[c[i + 3]];
+    }
+    for (; i < name.len; i++) {
+        fits &= token[c[i]];
     }
     return fits;
 }
@@ -49,14 +54,16 @@ static bool any_control(const char *data) {
     return ((((w - ones * 0x20) & ~w) | ((del - ones) & ~del)) & high) != 0;
 }
 
+/* The last eight bytes are looked at as a whole, too: some of them twice. */
 bool pw_header_value_fits(sl_str_t value) {
-    size_t i = 0;
-    for (; value.len - i >= 8; i += 8) {
-        if (any_control(value.data + i) && !bytes_fit(value.data + i, 8)) {
-            return false;
-        }
+    if (value.len < 8) {
+        return bytes_fit(value.data, value.len);
     }
-    return bytes_fit(value.data + i, value.len - i);
+    bool any = any_control(value.data + value.len - 8);
+    for (size_t i = 0; value.len - i > 8; i += 8) {
+        any |= any_control(value.data + i);
+    }
+    return !any || bytes_fit(value.data, value.len);
 }
 
 bool pw_status_fits(uint32_t status) {
@@ -64,8 +71,8 @@ bool pw_status_fits(uint32_t status) {
 }
 
 /* A status that ends a message; what is not final would leave the client waiting for another one. Of 101 the proxy knows more. */
-static bool pseudo_fits(sl_str_t name, sl_str_t value) {
-    if (name.len == 0 || name.data[0] != ':' || !sl_str_eq(name, SL_STR(":status"))) {
+static __attribute__((noinline)) bool status_fits(sl_str_t name, sl_str_t value) {
+    if (!sl_str_eq(name, SL_STR(":status"))) {
         return true;
     }
     uint32_t status = 0;
@@ -74,6 +81,10 @@ static bool pseudo_fits(sl_str_t name, sl_str_t value) {
         status = digit > 9 ? 1000 : status * 10 + digit;
     }
     return value.len == 3 && ((status >= 200 && status <= 599) || status == 101);
+}
+
+static inline bool pseudo_fits(sl_str_t name, sl_str_t value) {
+    return name.len == 0 || __builtin_expect(name.data[0] != ':', 1) || status_fits(name, value);
 }
 
 typedef enum {
@@ -112,7 +123,7 @@ static pw_access_t trailers_access(const pw_ctx_t *ctx, pw_dir_t dir) {
     return last ? CREATE : ABSENT;
 }
 
-static pw_access_t access_of(const pw_ctx_t *ctx, uint32_t map) {
+static pw_access_t other_access(const pw_ctx_t *ctx, uint32_t map) {
     if (map == PW_MAP_CALL_RESPONSE_HEADERS || map == PW_MAP_CALL_RESPONSE_TRAILERS) {
         return ctx->root->response != NULL ? READ : ABSENT;
     }
@@ -123,10 +134,6 @@ static pw_access_t access_of(const pw_ctx_t *ctx, uint32_t map) {
         return ABSENT;
     }
     switch (map) {
-    case PW_MAP_REQUEST_HEADERS:
-        return headers_access(ctx, PW_DIR_REQUEST);
-    case PW_MAP_RESPONSE_HEADERS:
-        return headers_access(ctx, PW_DIR_RESPONSE);
     case PW_MAP_REQUEST_TRAILERS:
         return trailers_access(ctx, PW_DIR_REQUEST);
     case PW_MAP_RESPONSE_TRAILERS:
@@ -134,6 +141,13 @@ static pw_access_t access_of(const pw_ctx_t *ctx, uint32_t map) {
     default:
         return ABSENT;
     }
+}
+
+static inline pw_access_t access_of(const pw_ctx_t *ctx, uint32_t map) {
+    if (__builtin_expect(map == PW_MAP_REQUEST_HEADERS || map == PW_MAP_RESPONSE_HEADERS, 1) && ctx->stream != NULL && !ctx->stream->gone) {
+        return headers_access(ctx, map == PW_MAP_REQUEST_HEADERS ? PW_DIR_REQUEST : PW_DIR_RESPONSE);
+    }
+    return other_access(ctx, map);
 }
 
 static bool readable(pw_access_t access) {
@@ -308,7 +322,7 @@ static uint64_t writable(pw_vm_t *vm, const pw_ctx_t *ctx, uint32_t map, bool cr
         return PW_BAD_ARGUMENT;
     }
     *access = access_of(ctx, map);
-    if (*access == WRITE || (*access == CREATE && creates)) {
+    if (__builtin_expect(*access == WRITE, 1) || (*access == CREATE && creates)) {
         return PW_OK;
     }
     if (map == PW_MAP_REQUEST_HEADERS || map == PW_MAP_RESPONSE_HEADERS) {
@@ -361,7 +375,7 @@ static uint64_t edit(pw_vm_t *vm, const sl_raw_t *a, pw_map_op_t op, bool with_v
     if (rc != PW_OK) {
         return rc;
     }
-    if (op != PW_MAP_REMOVE && !pseudo_fits(key, value)) {
+    if (__builtin_expect(pw_ctx_dialect(ctx) == SL_DIALECT_WASMX, 0) && op != PW_MAP_REMOVE && !pseudo_fits(key, value)) {
         return ignored_status(ctx, value);
     }
     sl_status_t done = ctx->stream->worker->ops->map_edit(ctx->stream->host, (pw_map_t)a[0].u32, op, key, value);

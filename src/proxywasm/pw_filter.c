@@ -309,6 +309,26 @@ static bool conf_copy(pw_filter_t *f, const pw_filter_conf_t *conf) {
     return ok;
 }
 
+/*
+ * Of the idle callbacks those whose absence nobody can see. One for headers may be what has the context made, which the guest sees if its
+ * on_context_create does something; in a body callback Continue lets go of headers, if they can be held without it.
+ */
+static uint32_t unneeded(const pw_filter_t *f, const pw_module_facts_t *facts) {
+    static const pw_cb_t flow[2][3] = {{PW_CB_REQUEST_HEADERS, PW_CB_REQUEST_BODY, PW_CB_REQUEST_TRAILERS},
+                                       {PW_CB_RESPONSE_HEADERS, PW_CB_RESPONSE_BODY, PW_CB_RESPONSE_TRAILERS}};
+    const uint32_t ends = PW_CB_BIT(PW_CB_LOG) | PW_CB_BIT(PW_CB_DONE) | PW_CB_BIT(PW_CB_DELETE);
+    uint32_t some = facts->callbacks & ~facts->idle, out = facts->idle & ends;
+    bool any_time = (some & PW_CB_BIT(PW_CB_CONTEXT_CREATE)) == 0;
+    for (size_t dir = 0; dir < 2; dir++) {
+        uint32_t headers = PW_CB_BIT(flow[dir][0]), body = PW_CB_BIT(flow[dir][1]), trailers = PW_CB_BIT(flow[dir][2]);
+        out |= any_time ? facts->idle & headers : 0;
+        if (any_time || (some & headers) != 0) {
+            out |= facts->idle & (f->stop_iteration ? trailers : body | trailers);
+        }
+    }
+    return out;
+}
+
 static sl_status_t filter_facts(pw_filter_t *f, sl_err_t *err) {
     pw_module_facts_t facts;
     sl_status_t rc = pw_module_check(f->conf.module, &f->abi, err);
@@ -325,9 +345,10 @@ static sl_status_t filter_facts(pw_filter_t *f, sl_err_t *err) {
         sl_err_prefix(err, "filter \"%.*s\": ", SL_FMT(f->conf.name));
         return rc;
     }
-    f->callbacks = facts.callbacks;
+    f->of_streams = (facts.callbacks & PW_CB_STREAM) != 0;
     /* Guests of 0.2.100 and later are written for Envoys that are configured so. */
     f->stop_iteration = f->conf.opts.headers_stop_iteration || (f->abi == PW_ABI_0_2_1 && facts.patch >= 100);
+    f->callbacks = facts.callbacks & ~unneeded(f, &facts);
     return SL_OK;
 }
 

@@ -216,7 +216,8 @@ struct pw_filter_s {
     sl_arena_t arena;
     pw_abi_version_t abi;
     bool stop_iteration; /* Pause (1) in a headers callback lets body callbacks run */
-    uint32_t callbacks;  /* PW_CB_BIT of what the module exports */
+    uint32_t callbacks;  /* PW_CB_BIT of what the module exports and does something */
+    bool of_streams;     /* it exports one for the sake of which stream contexts are made */
     pw_root_t *root;
     uint64_t retry_ns; /* monotonic: no new attempt before */
     pw_grants_t grants;
@@ -430,8 +431,9 @@ static inline void pw_worker_trim(pw_worker_t *worker) {
 /* ---- modules ---- */
 typedef struct {
     pw_abi_version_t abi;
-    uint32_t patch; /* of the marker: 100 in proxy_abi_version_0_2_100 */
-    uint32_t callbacks;
+    uint32_t patch;     /* of the marker: 100 in proxy_abi_version_0_2_100 */
+    uint32_t callbacks; /* that it exports */
+    uint32_t idle;      /* those that do nothing, and answer what is taken for the answer where there is none */
     const char *alloc;
 } pw_module_facts_t;
 sl_status_t pw_module_facts(const sl_module_t *module, pw_module_facts_t *facts, sl_err_t *err);

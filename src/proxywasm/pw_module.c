@@ -101,6 +101,17 @@ const char *pw_module_callback(const sl_module_t *module, pw_cb_t cb, pw_abi_ver
     return NULL;
 }
 
+/* Continue, or "yes, done". */
+static bool is_idle(const sl_extern_t *e, pw_cb_t cb) {
+    const uint32_t silent = PW_CB_BIT(PW_CB_CONTEXT_CREATE) | PW_CB_BIT(PW_CB_LOG) | PW_CB_BIT(PW_CB_DELETE);
+    const uint32_t passing = PW_CB_BIT(PW_CB_REQUEST_HEADERS) | PW_CB_BIT(PW_CB_REQUEST_BODY) | PW_CB_BIT(PW_CB_REQUEST_TRAILERS) |
+                             PW_CB_BIT(PW_CB_RESPONSE_HEADERS) | PW_CB_BIT(PW_CB_RESPONSE_BODY) | PW_CB_BIT(PW_CB_RESPONSE_TRAILERS);
+    if (!e->idle) {
+        return false;
+    }
+    return (PW_CB_BIT(cb) & silent) != 0 || ((PW_CB_BIT(cb) & passing) != 0 && e->answer == 0) || (cb == PW_CB_DONE && e->answer != 0);
+}
+
 static sl_status_t find_callbacks(const sl_module_t *module, pw_module_facts_t *facts, sl_err_t *err) {
     for (int cb = 0; cb < PW_CB_N; cb++) {
         const char *sig;
@@ -113,6 +124,7 @@ static sl_status_t find_callbacks(const sl_module_t *module, pw_module_facts_t *
             return sl_err_set(err, SL_INVALID, "its export %s has the type %s, expected %s", name, e->sig, sig);
         }
         facts->callbacks |= PW_CB_BIT(cb);
+        facts->idle |= is_idle(e, (pw_cb_t)cb) ? PW_CB_BIT(cb) : 0;
     }
     return SL_OK;
 }

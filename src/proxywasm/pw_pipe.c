@@ -122,7 +122,8 @@ static bool has_callback(const pw_position_t *at, pw_dir_t dir, pw_cb_t cb) {
 }
 
 static pw_called_t stage_call(pw_stream_t *s, pw_dir_t dir, size_t k, pw_cb_t cb, uint32_t a1, bool a2, uint32_t *action) {
-    pw_position_t *at = &s->at[position(s, dir, k)];
+    size_t i = position(s, dir, k);
+    pw_position_t *at = &s->at[i];
     pw_stage_t *st = &at->stage[dir];
     *action = 0;
     if (!has_callback(at, dir, cb)) {
@@ -130,7 +131,7 @@ static pw_called_t stage_call(pw_stream_t *s, pw_dir_t dir, size_t k, pw_cb_t cb
     }
     sl_raw_t args[3] = {{.u32 = 0}, {.u32 = a1}, {.u32 = a2}};
     bool called = false;
-    if (at->ctx.node.id == 0 && !pw_stream_context_then(s, position(s, dir, k), cb, args, &called)) {
+    if (at->ctx.node.id == 0 && !pw_stream_context_then(s, i, cb, args, &called)) {
         return stage_failed(s, dir, k);
     }
     if (!called && !pw_stream_halted(s)) {
@@ -805,9 +806,15 @@ static pw_verdict_t finish(pw_stream_t *s, pw_dir_t dir, bool resuming) {
     return verdict;
 }
 
+static bool nobody_looks(const pw_stream_t *s, pw_dir_t dir) {
+    const uint32_t looking = PW_CB_BIT(PW_CB_REQUEST_HEADERS) | PW_CB_BIT(PW_CB_REQUEST_BODY) | PW_CB_BIT(PW_CB_REQUEST_TRAILERS);
+    return dir == PW_DIR_REQUEST && (s->chain->callbacks & looking) == 0;
+}
+
 pw_verdict_t pw_pipe_headers(pw_stream_t *s, pw_dir_t dir, bool eos, pw_out_t *out) {
     pw_flow_t *f = &s->flow[dir];
     begin(s, dir, out);
+    f->over |= nobody_looks(s, dir);
     f->input_eos = eos;
     f->seen = true;
     if (f->over) {

@@ -79,7 +79,7 @@ static void enter_again(pw_position_t *at) {
 typedef enum { CONTEXT_DEAD, CONTEXT_NEW, CONTEXT_KNOWN } context_t;
 
 /* NEW: it has an id now, and the guest has still to be told. */
-static context_t context_find(pw_position_t *at) {
+static inline context_t context_find(pw_position_t *at) {
     if (at->ctx.root != NULL && at->ctx.root->vm->failed && at->ctx.node.id == 0) {
         enter_again(at);
     }
@@ -147,7 +147,7 @@ static uint32_t end_call(pw_position_t *at, pw_cb_t cb) {
 /* A filter that would like to log gets a context for that, even if it has seen nothing of the stream. */
 static bool end_context(pw_stream_t *s, size_t i) {
     pw_position_t *at = &s->at[i];
-    return at->ctx.node.id != 0 || (!at->bypassed && (at->filter->callbacks & PW_CB_STREAM) != 0 && pw_stream_context(s, i));
+    return at->ctx.node.id != 0 || (!at->bypassed && at->filter->of_streams && pw_stream_context(s, i));
 }
 
 static bool is_envoy(const pw_position_t *at) {
@@ -173,6 +173,11 @@ static pw_cb_t end_sequence(pw_position_t *at, sl_sequence_t which) {
         context_forget(at);
     }
     return seq.last;
+}
+
+/* Whether there is nothing for it to hear of the end but on_delete. */
+static inline bool says_nothing(const pw_position_t *at) {
+    return at->ctx.node.id != 0 && (at->filter->callbacks & (PW_CB_BIT(PW_CB_LOG) | PW_CB_BIT(PW_CB_DONE))) == 0;
 }
 
 static void leave(pw_position_t *at) {
@@ -201,13 +206,15 @@ static void log_envoy(pw_stream_t *s) {
         log_one(s);
         return;
     }
+    bool more = false;
     for (size_t i = 0; i < s->n; i++) {
-        if (is_envoy(&s->at[i]) && end_context(s, i)) {
+        if (!says_nothing(&s->at[i]) && is_envoy(&s->at[i]) && end_context(s, i)) {
             end_call(&s->at[i], PW_CB_LOG);
+            more = true;
         }
     }
-    for (size_t i = 0; i < s->n; i++) {
-        if (is_envoy(&s->at[i]) && end_context(s, i)) {
+    for (size_t i = 0; i < s->n && more; i++) {
+        if (!says_nothing(&s->at[i]) && is_envoy(&s->at[i]) && end_context(s, i)) {
             leave(&s->at[i]);
         }
     }
@@ -308,8 +315,11 @@ static void position_free(pw_stream_t *s, size_t i) {
     if (at->ctx.node.id != 0) {
         pw_id_map_remove(&root->vm->contexts, &at->ctx.node);
     }
-    sl_buf_deinit(&at->stage[0].buf);
-    sl_buf_deinit(&at->stage[1].buf);
+    for (int dir = 0; dir < 2; dir++) {
+        if (at->stage[dir].buf.data != NULL) {
+            sl_buf_deinit(&at->stage[dir].buf);
+        }
+    }
     if (root == NULL) {
         return;
     }

@@ -68,10 +68,10 @@ void pw_id_map_deinit(pw_id_map_t *map) {
 }
 
 sl_status_t pw_vm_announce(pw_vm_t *vm, pw_ctx_t *ctx) {
-    uint32_t *next = vm->pool != NULL ? pw_pool_next_ctx(vm->pool) : &vm->next_ctx;
+    uint32_t *next = __builtin_expect(vm->pool != NULL, 0) ? pw_pool_next_ctx(vm->pool) : &vm->next_ctx;
     do {
         ++*next;
-    } while (*next == 0 || pw_id_map_find(&vm->contexts, *next) != NULL);
+    } while (__builtin_expect(*next == 0 || pw_id_map_find(&vm->contexts, *next) != NULL, 0));
     ctx->node.id = *next;
     if (!pw_id_map_add(&vm->contexts, &ctx->node)) {
         ctx->node.id = 0;
@@ -227,8 +227,10 @@ static void log_trap(pw_vm_t *vm, const pw_ctx_t *ctx, const char *where, const 
 
 /* ---- calling ---- */
 
-static bool starts(const pw_ctx_t *ctx, pw_cb_t cb) {
-    return cb == PW_CB_CONFIGURE || cb == PW_CB_VM_START || cb == PW_CB_VALIDATE || (cb == PW_CB_CONTEXT_CREATE && ctx->stream == NULL);
+static inline bool starts(const pw_ctx_t *ctx, pw_cb_t cb) {
+    const uint32_t of_roots =
+        PW_CB_BIT(PW_CB_CONFIGURE) | PW_CB_BIT(PW_CB_VM_START) | PW_CB_BIT(PW_CB_VALIDATE) | PW_CB_BIT(PW_CB_CONTEXT_CREATE);
+    return ctx->stream == NULL && (of_roots & PW_CB_BIT(cb)) != 0;
 }
 
 /* CPU time that a callback has; what starts a filter has a budget of its own. */
@@ -317,11 +319,12 @@ void pw_vm_ask_sequence(pw_vm_t *vm) {
 /* Which of its callbacks the guest has. */
 static void sequence_resolve(pw_vm_t *vm, sl_sequence_t which) {
     pw_vm_sequence_t *seq = &vm->sequences[which];
+    size_t n = 0;
     seq->func = sl_instance_sequence(vm->instance, which);
     for (size_t i = 0; i < SEQUENCE_MAX && members[which][i] != PW_CB_N; i++) {
         if (pw_vm_has(vm, members[which][i])) {
             seq->last = members[which][i];
-            seq->more += i != 0;
+            seq->more += n++ != 0;
         }
     }
 }
@@ -506,11 +509,12 @@ static sl_status_t link_instance(pw_vm_t *vm, sl_image_t *image, sl_err_t *err) 
 }
 
 static sl_status_t resolve(pw_vm_t *vm, const pw_module_facts_t *facts, sl_err_t *err) {
+    const uint32_t of_contexts = PW_CB_BIT(PW_CB_CONTEXT_CREATE) | PW_CB_BIT(PW_CB_LOG) | PW_CB_BIT(PW_CB_DONE) | PW_CB_BIT(PW_CB_DELETE);
     sl_status_t rc = sl_instance_func(vm->instance, facts->alloc, "i:i", &vm->alloc, err);
     for (int cb = 0; cb < PW_CB_N && rc == SL_OK; cb++) {
         const char *sig;
         const char *name = pw_module_callback(vm->module, (pw_cb_t)cb, vm->abi, &sig);
-        if (name != NULL) {
+        if (name != NULL && (facts->idle & of_contexts & PW_CB_BIT(cb)) == 0) {
             rc = sl_instance_func(vm->instance, name, sig, &vm->cb[cb], err);
         }
     }

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "module_idle.h"
 #include "module_reader.h"
 #include "module_rewriter.h"
 #include "sl_cpu.h"
@@ -162,6 +163,7 @@ static sl_status_t load_binary(wt_module_t *m, sl_str_t binary, const sl_precomp
         return rc;
     }
     m->memory = find_memory(&m->head);
+    sl_module_find_idle(binary, (sl_extern_t *)m->head.info.exports, m->head.info.n_exports);
     wasm_engine_t *engine = ((wt_engine_t *)m->head.engine)->wasm;
     if (code == NULL) {
         return compile(m, binary, err);

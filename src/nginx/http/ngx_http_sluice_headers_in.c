@@ -18,11 +18,6 @@ ngx_int_t ngx_http_sluice_list_each(const ngx_list_t *list, ngx_http_sluice_each
     return NGX_OK;
 }
 
-ngx_uint_t ngx_http_sluice_key_is(const ngx_table_elt_t *h, sl_str_t key) {
-    return h->key.len == key.len && h->hash != 0 && (key.len == 0 || ((h->key.data[0] ^ (u_char)key.data[0]) & ~0x20) == 0) &&
-           sl_str_eq_nocase(ngx_sluice_str(&h->key), key);
-}
-
 ngx_table_elt_t *ngx_http_sluice_list_find(const ngx_list_t *list, sl_str_t key) {
     for (const ngx_list_part_t *part = &list->part; part != NULL; part = part->next) {
         ngx_table_elt_t *h = part->elts;
@@ -61,18 +56,16 @@ static sl_str_t trimmed(sl_str_t s) {
     return s;
 }
 
-/* key, NUL, value, NUL, and `more` bytes. */
-static ngx_table_elt_t *list_push(ngx_pool_t *pool, ngx_list_t *list, sl_str_t key, sl_str_t value, size_t more) {
-    ngx_table_elt_t *h;
-    u_char *p;
+static inline ngx_uint_t is_blank(char c) {
+    return c == ' ' || c == '\t';
+}
 
-    value = trimmed(value);
-    p = ngx_pnalloc(pool, key.len + value.len + 2 + more);
-    h = p == NULL ? NULL : ngx_list_push(list);
-    if (h == NULL) {
-        return NULL;
-    }
-    ngx_memzero(h, sizeof(ngx_table_elt_t));
+static inline sl_str_t without_blanks(sl_str_t s) {
+    return s.len != 0 && (is_blank(s.data[0]) || is_blank(s.data[s.len - 1])) ? trimmed(s) : s;
+}
+
+/* key, NUL, value, NUL, and `more` bytes. */
+static u_char *copy_pair(ngx_table_elt_t *h, sl_str_t key, sl_str_t value, u_char *p) {
     h->key.len = key.len;
     h->key.data = p;
     p = ngx_cpymem(p, key.data, key.len);
@@ -83,8 +76,34 @@ static ngx_table_elt_t *list_push(ngx_pool_t *pool, ngx_list_t *list, sl_str_t k
         p = ngx_cpymem(p, value.data, value.len);
     }
     *p++ = '\0';
-    h->lowcase_key = p;
+    return p;
+}
+
+static ngx_table_elt_t *list_push(ngx_pool_t *pool, ngx_list_t *list, sl_str_t key, sl_str_t value, size_t more) {
+    ngx_table_elt_t *h;
+    u_char *p;
+
+    value = without_blanks(value);
+    p = ngx_pnalloc(pool, key.len + value.len + 2 + more);
+    h = p == NULL ? NULL : ngx_list_push(list);
+    if (h == NULL) {
+        return NULL;
+    }
+    ngx_memzero(h, sizeof(ngx_table_elt_t));
+    h->lowcase_key = copy_pair(h, key, value, p);
     return h;
+}
+
+ngx_int_t ngx_http_sluice_elt_set(ngx_pool_t *pool, ngx_table_elt_t *h, sl_str_t key, sl_str_t value) {
+    u_char *p;
+
+    value = without_blanks(value);
+    p = ngx_pnalloc(pool, key.len + value.len + 2);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+    copy_pair(h, key, value, p);
+    return NGX_OK;
 }
 
 ngx_table_elt_t *ngx_http_sluice_list_add(ngx_http_request_t *r, ngx_list_t *list, sl_str_t key, sl_str_t value) {

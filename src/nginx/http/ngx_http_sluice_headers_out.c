@@ -15,14 +15,31 @@ typedef struct {
 
 #define POINTER(field) offsetof(ngx_http_headers_out_t, field)
 
-static void list_hide(ngx_http_request_t *r, sl_str_t key) {
+/* All but the first of this name, which it gives; NULL: there is none. */
+static ngx_table_elt_t *list_single(ngx_http_request_t *r, sl_str_t key) {
+    ngx_table_elt_t *first = NULL;
+
     for (ngx_list_part_t *part = &r->headers_out.headers.part; part != NULL; part = part->next) {
         ngx_table_elt_t *h = part->elts;
         for (ngx_uint_t i = 0; i < part->nelts; i++) {
-            if (ngx_http_sluice_key_is(&h[i], key)) {
+            if (h[i].key.len != key.len || !ngx_http_sluice_key_is(&h[i], key)) {
+                continue;
+            }
+            if (first != NULL) {
                 h[i].hash = 0;
+            } else {
+                first = &h[i];
             }
         }
+    }
+    return first;
+}
+
+static void list_hide(ngx_http_request_t *r, sl_str_t key) {
+    ngx_table_elt_t *h = list_single(r, key);
+
+    if (h != NULL) {
+        h->hash = 0;
     }
 }
 
@@ -318,6 +335,7 @@ static const known_t known[] = {
 
 /* Names of one length are a list: most names that filters write have a length that none of these has, or another first letter. */
 static struct {
+    uint32_t letters[KNOWN_MAX + 1]; /* that names of this length begin with: bit 1 is a and A */
     u_char of_length[KNOWN_MAX + 1]; /* place in the table and 1; 0: none */
     u_char next[N_KNOWN];
 } known_index;
@@ -326,15 +344,19 @@ void ngx_http_sluice_out_init(void) {
     ngx_memzero(&known_index, sizeof(known_index));
     for (ngx_uint_t i = N_KNOWN; i > 0; i--) {
         u_char *head = &known_index.of_length[known[i - 1].name.len];
+        known_index.letters[known[i - 1].name.len] |= 1u << (known[i - 1].name.data[0] & 31);
         known_index.next[i - 1] = *head;
         *head = (u_char)i;
     }
 }
 
 static const known_t *known_find(sl_str_t key) {
-    ngx_uint_t i = key.len <= KNOWN_MAX ? known_index.of_length[key.len] : 0;
+    ngx_uint_t i;
 
-    for (; i != 0; i = known_index.next[i - 1]) {
+    if (key.len == 0 || key.len > KNOWN_MAX || (known_index.letters[key.len] & (1u << (key.data[0] & 31))) == 0) {
+        return NULL;
+    }
+    for (i = known_index.of_length[key.len]; i != 0; i = known_index.next[i - 1]) {
         const known_t *k = &known[i - 1];
         if (((k->name.data[0] ^ key.data[0]) & ~0x20) == 0 && sl_str_eq_nocase(key, k->name)) {
             return k;
@@ -387,6 +409,11 @@ static sl_status_t list_append(ngx_http_request_t *r, const known_t *k, sl_str_t
         return multi_push(r, (void *)((u_char *)&r->headers_out + k->multi_offset), h) == NGX_OK ? SL_OK : SL_NO_MEMORY;
     }
     return SL_OK;
+}
+
+/* The first of this name takes the new value, where it stands; the others go. NULL: what nginx knows besides has to be told. */
+static ngx_table_elt_t *replaceable(ngx_http_request_t *r, const known_t *k, sl_str_t key) {
+    return k == NULL ? list_single(r, key) : NULL;
 }
 
 static void remove_key(ngx_http_sluice_ctx_t *ctx, const known_t *k, sl_str_t key) {
@@ -517,7 +544,13 @@ sl_status_t ngx_http_sluice_out_change(ngx_http_sluice_ctx_t *ctx, pw_map_op_t o
         return set_framing(ctx, value);
     }
     if (op == PW_MAP_REPLACE) {
-        remove_key(ctx, k, key);
+        ngx_table_elt_t *h = replaceable(ctx->request, k, key);
+        if (h != NULL) {
+            return ngx_http_sluice_elt_set(ctx->request->pool, h, key, value) == NGX_OK ? SL_OK : SL_NO_MEMORY;
+        }
+        if (k != NULL) {
+            remove_key(ctx, k, key);
+        }
     }
     return list_append(ctx->request, k, key, value);
 }

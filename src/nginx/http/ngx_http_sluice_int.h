@@ -205,11 +205,17 @@ void ngx_http_sluice_clear_content_length(ngx_http_request_t *r);
 /* Lists of ngx_table_elt_t, shared by both. */
 ngx_int_t ngx_http_sluice_list_each(const ngx_list_t *list, ngx_http_sluice_each_pt each, void *ud); /* NGX_DONE: stopped */
 ngx_table_elt_t *ngx_http_sluice_list_find(const ngx_list_t *list, sl_str_t key);
-ngx_uint_t ngx_http_sluice_key_is(const ngx_table_elt_t *h, sl_str_t key); /* and is not hidden */
+/* And is not hidden. */
+static inline ngx_uint_t ngx_http_sluice_key_is(const ngx_table_elt_t *h, sl_str_t key) {
+    return h->key.len == key.len && h->hash != 0 && (key.len == 0 || ((h->key.data[0] ^ (u_char)key.data[0]) & ~0x20) == 0) &&
+           sl_str_eq_nocase(sl_str(h->key.data, h->key.len), key);
+}
 /* Copies key and value into the pool. */
 ngx_table_elt_t *ngx_http_sluice_list_add(ngx_http_request_t *r, ngx_list_t *list, sl_str_t key, sl_str_t value);
 /* The same for a response's, where nginx and its modules fill and read neither lowcase_key nor the hash of a name. */
 ngx_table_elt_t *ngx_http_sluice_list_add_out(ngx_http_request_t *r, ngx_list_t *list, sl_str_t key, sl_str_t value);
+/* Gives an element of a list of responses another name and value, in memory of their own. */
+ngx_int_t ngx_http_sluice_elt_set(ngx_pool_t *pool, ngx_table_elt_t *h, sl_str_t key, sl_str_t value);
 sl_status_t ngx_http_sluice_copy(ngx_pool_t *pool, sl_str_t from, ngx_str_t *to); /* NUL-terminated */
 /* No control character but tab; a name is not empty. */
 ngx_uint_t ngx_http_sluice_header_valid(sl_str_t key, sl_str_t value);
