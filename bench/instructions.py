@@ -64,12 +64,37 @@ def own_counts(path, requests):
     return counts
 
 
-def count(r, case, requests, path="/echo"):
-    """Instructions of one request."""
-    found = re.search(r"^(?:totals|summary): (\d+)", pathlib.Path(run(r, case, requests, path)).read_text(), re.MULTILINE)
+def total(case, file, requests):
+    found = re.search(r"^(?:totals|summary): (\d+)", pathlib.Path(file).read_text(), re.MULTILINE)
     if not found:
         raise rig.BenchError(f"{case.name}: callgrind wrote no count")
     return int(found.group(1)) / requests
+
+
+def count(r, case, requests, path="/echo"):
+    """Instructions of one request."""
+    return total(case, run(r, case, requests, path), requests)
+
+
+SHARES = ("host", "engine", "guest", "nginx")
+
+
+def share_of(where, name):
+    """Whose a function is. Callgrind gives inlined functions of headers no object."""
+    if where.startswith("ngx_http_sluice") or (where == "compiled guest code" and re.match(r"[\w.]+\.(h|c|def):", name)):
+        return "host"
+    if where.startswith(("libwasmtime", "ld-linux")):
+        return "engine"
+    return "guest" if where in ("???", "compiled guest code") else "nginx"
+
+
+def count_shares(r, case, requests):
+    """Instructions of one request, and the shares of SHARES in them."""
+    file = run(r, case, requests)
+    shares = collections.Counter()
+    for (where, name), value in own_counts(file, requests).items():
+        shares[share_of(where, name)] += value
+    return total(case, file, requests), dict(shares)
 
 
 def per_kib(r, case, requests=40):

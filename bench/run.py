@@ -39,8 +39,9 @@ def measure(r, part, cases, args, results):
     can = [c for c in cases if r.why_not(c) is None]
     failed = False
     if part == "instructions":
-        found, failed = instructions.measure(r, cases, lambda c: instructions.count(r, c, args.requests))
-        results["request"] = results.get("request", {}) | found
+        found, failed = instructions.measure(r, cases, lambda c: instructions.count_shares(r, c, args.requests))
+        results["request"] = results.get("request", {}) | {name: n for name, (n, _) in found.items()}
+        results["shares"] = results.get("shares", {}) | {name: shares for name, (_, shares) in found.items()}
     elif part == "bodies":
         results["body_kib"], failed = instructions.measure(r, BODY_CASES, lambda c: instructions.per_kib(r, c))
     elif part == "throughput":
