@@ -104,6 +104,9 @@ CASES = [
     ours("filter-c", "the same by the template in C", "my-c-filter", "greeting"),
     ours("filter-rust", "the same by the template in Rust", "my-rust-filter", "greeting"),
     ours("filter-go", "the same by the template in Go", "my-go-filter", "greeting"),
+    ours("own-c", "C, an instance of the chain's own", "my-c-filter", "greeting", "proxy_wasm_isolation filter;"),
+    ours("own-rust", "Rust, an instance of the chain's own", "my-rust-filter", "greeting", "proxy_wasm_isolation filter;"),
+    ours("own-go", "Go, an instance of the chain's own", "my-go-filter", "greeting", "proxy_wasm_isolation filter;"),
     ours("request-c", "C, an instance as new for each request", "my-c-filter", "greeting", "proxy_wasm_isolation request;"),
     ours("request-rust", "Rust, an instance as new for each request", "my-rust-filter", "greeting", "proxy_wasm_isolation request;"),
     ours("request-go", "Go, an instance as new for each request", "my-go-filter", "greeting", "proxy_wasm_isolation request;"),
@@ -128,12 +131,28 @@ CASES = [
     lua("lua-10-plugins", "one Lua handler that calls ten plugins", LUA_PLUGINS, "chain", http=LUA_PLUGINS_INIT),
 ]
 
-# WasmX is not packaged: its nginx is used when WASMX_NGINX names the binary.
-if os.environ.get("WASMX_NGINX"):
-    wasmx_main = "wasm {{ module my-rust-filter {}/build/filters/my-rust-filter.wasm; }}".format(pathlib.Path(__file__).resolve().parent.parent)
-    for level, what in (("none", "WasmX, its shared level"), ("stream", "WasmX, an instance for each request")):
-        CASES.append(Case(f"wasmx-{level}", f"{what}, the template in Rust", "greeting", main=wasmx_main, shows="x-greeting",
-                          location=f"proxy_wasm_isolation {level}; proxy_wasm my-rust-filter '{GREETING}';", nginx=os.environ["WASMX_NGINX"]))
+# WasmX is not packaged: WASMX names its nginx, or its checkout after `make` there.
+def wasmx_nginx(where):
+    """The binary; SystemExit says what is missing."""
+    path = pathlib.Path(where)
+    for binary in [path] if path.is_file() else [path / "work/buildroot/nginx", path / "work/downloads/nginx/objs/nginx", path / "sbin/nginx"]:
+        if os.access(binary, os.X_OK):
+            return str(binary.resolve())
+    raise SystemExit(f"WASMX={where}: neither an nginx with ngx_wasm_module nor a checkout that has one in work/buildroot/nginx (run `make` in it)")
+
+
+def wasmx(binary):
+    module = f"{pathlib.Path(__file__).resolve().parent.parent}/build/filters/my-rust-filter.wasm"
+    levels = {"none": "WasmX, its shared level", "stream": "WasmX, an instance for each request", "filter": "WasmX, an instance of the filter's own"}
+    return [
+        Case(f"wasmx-{level}", f"{what}, the template in Rust", "greeting", main=f"wasm {{ module my-rust-filter {module}; }}", shows="x-greeting",
+             location=f"proxy_wasm_isolation {level}; proxy_wasm my-rust-filter '{GREETING}';", nginx=binary)
+        for level, what in levels.items()
+    ]
+
+
+if os.environ.get("WASMX"):
+    CASES += wasmx(wasmx_nginx(os.environ["WASMX"]))
 
 
 def body(name, what, mode):
@@ -141,11 +160,17 @@ def body(name, what, mode):
                 location=f"proxy_wasm bench_body {mode};" if mode else "")
 
 
+def lua_body(name, what, statement):
+    return lua(name, what, f"header_filter_by_lua_block {{ ngx.header.content_length = nil }} body_filter_by_lua_block {{ {statement} }}", shows="")
+
+
 # Measured at two lengths of the body.
 BODY_CASES = [
     body("body-plain", "a response body through plain nginx", ""),
     body("body-stream", "shown to a filter in C that passes it on", "stream"),
     body("body-rewrite", "read and written anew by a filter in C", "rewrite"),
+    lua_body("lua-body-stream", "shown to body_filter_by_lua that passes it on", "local piece = ngx.arg[1]"),
+    lua_body("lua-body-rewrite", "read and written anew by body_filter_by_lua", 'if ngx.arg[1] ~= "" then ngx.arg[1] = "X" .. ngx.arg[1]:sub(2) end'),
 ]
 
 

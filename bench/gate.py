@@ -17,14 +17,10 @@ LIMITS = pathlib.Path(__file__).with_name("limits.json")
 UPDATE = "if this is meant, run `python3 bench/gate.py --update` and commit bench/limits.json with the reason; to see where it goes: make bench-profile BENCH_ARGS=%s"
 
 
-# What nginx and the C library do for a request differs by some hundreds from run to run: with how events meet, and how the heap lies.
-NOT_OURS = ("nginx", "libc.so.6")
-
-
 def ours(r, name, requests):
     """Instructions in our module, the engine and the guests."""
     counts = instructions.own_counts(instructions.run(r, by_name(name), requests), requests)
-    return sum(value for (where, _), value in counts.items() if where not in NOT_OURS)
+    return sum(value for (where, _), value in counts.items() if where not in instructions.NOT_OURS)
 
 
 def measure(limits):

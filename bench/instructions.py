@@ -24,6 +24,10 @@ from cases import BODY_CASES, CASES
 CALLGRIND = ["valgrind", "--px-default=allregs-at-mem-access", "--px-file-backed=allregs-at-mem-access", "--tool=callgrind"]
 CALLGRIND += ["--instr-atstart=no", "--log-file=/dev/null"]
 BODY_BYTES = (64 << 10, 320 << 10)
+# What nginx and the C library do for a request differs by some hundreds from run to run: with how events meet, and how the heap lies.
+NOT_OURS = ("nginx", "libc.so.6")
+GUEST = "compiled guest code"
+TOP = 12
 
 
 def control(process, *words):
@@ -52,7 +56,11 @@ LINE = re.compile(r"\s*([\d,]+) \([^)]*\)\s+(.*)$")
 def own_counts(path, requests):
     """{(object, function): instructions of its own, per request} of a file of run()."""
     command = ["callgrind_annotate", "--auto=no", "--inclusive=no", "--threshold=100", path]
-    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return functions(subprocess.run(command, capture_output=True, text=True, check=True).stdout, requests)
+
+
+def functions(text, requests):
+    """Of what callgrind_annotate prints."""
     counts = collections.Counter()
     for line in text.splitlines():
         found = LINE.match(line)
@@ -60,20 +68,22 @@ def own_counts(path, requests):
             continue
         place, _, where = found[2].partition(" [")
         name = place.split(":", 1)[1] if place.startswith("???") else place.rsplit("/", 1)[-1]
-        counts[where.rstrip("]").rsplit("/", 1)[-1] or "compiled guest code", name] += int(found[1].replace(",", "")) / requests
+        where = where.rstrip("]").rsplit("/", 1)[-1]
+        counts[GUEST if not where or where.endswith(".cwasm") else where, name] += int(found[1].replace(",", "")) / requests
     return counts
 
 
-def total(case, file, requests):
-    found = re.search(r"^(?:totals|summary): (\d+)", pathlib.Path(file).read_text(), re.MULTILINE)
+def total(text):
+    """Of a file of run()."""
+    found = re.search(r"^(?:totals|summary): (\d+)", text, re.MULTILINE)
     if not found:
-        raise rig.BenchError(f"{case.name}: callgrind wrote no count")
-    return int(found.group(1)) / requests
+        raise rig.BenchError("callgrind wrote no count")
+    return int(found.group(1))
 
 
 def count(r, case, requests, path="/echo"):
     """Instructions of one request."""
-    return total(case, run(r, case, requests, path), requests)
+    return total(pathlib.Path(run(r, case, requests, path)).read_text()) / requests
 
 
 SHARES = ("host", "engine", "guest", "nginx")
@@ -81,20 +91,22 @@ SHARES = ("host", "engine", "guest", "nginx")
 
 def share_of(where, name):
     """Whose a function is. Callgrind gives inlined functions of headers no object."""
-    if where.startswith("ngx_http_sluice") or (where == "compiled guest code" and re.match(r"[\w.]+\.(h|c|def):", name)):
+    if where.startswith("ngx_http_sluice") or (where == GUEST and re.match(r"[\w.]+\.(h|c|def):", name)):
         return "host"
     if where.startswith(("libwasmtime", "ld-linux")):
         return "engine"
-    return "guest" if where in ("???", "compiled guest code") else "nginx"
+    return "guest" if where in ("???", GUEST) else "nginx"
 
 
-def count_shares(r, case, requests):
-    """Instructions of one request, and the shares of SHARES in them."""
-    file = run(r, case, requests)
+def split(r, case, requests):
+    """{"total": instructions of one request, "shares": {one of SHARES: its own}, "top": [the largest functions but nginx's]}"""
+    path = run(r, case, requests)
+    counts = own_counts(path, requests)
     shares = collections.Counter()
-    for (where, name), value in own_counts(file, requests).items():
+    for (where, name), value in counts.items():
         shares[share_of(where, name)] += value
-    return total(case, file, requests), dict(shares)
+    top = [[f"{name} ({where})", value] for (where, name), value in counts.most_common() if share_of(where, name) != "nginx"][:TOP]
+    return {"total": total(pathlib.Path(path).read_text()) / requests, "shares": dict(shares), "top": top}
 
 
 def per_kib(r, case, requests=40):

@@ -3,8 +3,8 @@
  * stalls cannot make its own figures better by being asked less. HTTP/1.1 over keep-alive connections; a response must have a
  * Content-Length or be chunked and short.
  *
- * usage: open_loop PORT RATE SECONDS CONNECTIONS      prints microseconds as JSON: {"sent": n, "failed": n, "p50": .., "p99": .., "p999":
- * ..}
+ * usage: open_loop PORT RATE SECONDS CONNECTIONS      a rate that nobody can serve makes it RATE * SECONDS requests as fast as they go
+ * prints microseconds as JSON: {"sent": n, "failed": n, "p50": .., "p99": .., "p999": ..}
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -71,6 +71,14 @@ static bool begin(conn_t *c, uint64_t due_ns) {
     return send(c->fd, request, sizeof(request) - 1, MSG_NOSIGNAL) == (ssize_t)(sizeof(request) - 1);
 }
 
+static bool all_busy(const conn_t *conns, size_t n) {
+    size_t i = 0;
+    while (i < n && (conns[i].busy || conns[i].fd < 0)) {
+        i++;
+    }
+    return i == n;
+}
+
 static int by_size(const void *a, const void *b) {
     uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
     return (x > y) - (x < y);
@@ -115,7 +123,8 @@ int main(int argc, char **argv) {
             due = start + (uint64_t)((double)++sent * 1e9 / rate);
         }
         now = now_ns();
-        struct timespec wait = {0, sent < total && due > now ? (long)(due - now) : sent < total ? 0 : 100000000};
+        long wait_ns = sent == total || all_busy(conns, n_conns) ? 100000000 : due > now ? (long)(due - now) : 0;
+        struct timespec wait = {wait_ns / 1000000000, wait_ns % 1000000000};
         if (ppoll(fds, n_conns, &wait, NULL) <= 0) {
             if (sent == total && now_ns() - start > 60000000000u + (uint64_t)(1e9 * (double)total / rate)) {
                 break;

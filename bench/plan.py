@@ -12,6 +12,7 @@ worker    memory of each worker (Pss, MiB) when it serves the plan, and after th
 Usage: bench/plan.py [--routes N,N...] [--seconds S] [--no-nginx]. Run by `make bench-plan`, which builds what it needs.
 """
 import argparse
+import contextlib
 import json
 import pathlib
 import re
@@ -21,6 +22,8 @@ import sys
 import tempfile
 import threading
 import time
+
+import memory
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests/integration"))
@@ -50,7 +53,21 @@ def library(n, folder):
 
 
 def pss_mib(pid):
-    return int(re.search(r"^Pss:\s+(\d+)", pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text(), re.M)[1]) / 1024
+    return memory.held(pid)["pss_kib"] / 1024
+
+
+@contextlib.contextmanager
+def origin(path, port):
+    """Gives its URL."""
+    from gateway_helpers import NGINX
+
+    (path / "origin.conf").write_text(ORIGIN.format(dir=path, port=port))
+    process = subprocess.Popen([NGINX, "-p", path, "-c", path / "origin.conf"], stderr=subprocess.DEVNULL)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait()
 
 
 class Load(threading.Thread):
@@ -91,43 +108,54 @@ def p99_ms(times):
 
 
 def in_nginx(n, seconds):
-    from gateway_helpers import NGINX, Gateway, document, folder, free_port, http1, wait_for
+    from gateway_helpers import Gateway, document, folder, free_port, http1, wait_for
 
-    with folder() as path:
-        port = free_port()
-        (path / "origin.conf").write_text(ORIGIN.format(dir=path, port=port))
-        origin = subprocess.Popen([NGINX, "-p", path, "-c", path / "origin.conf"], stderr=subprocess.DEVNULL)
-        try:
-            routes = [{"name": f"r{i}", "paths": [f"/api/v{i % 7}/item-{i}"]} for i in range(n)]
-            document_file = path / "document.json"
-            document_file.write_text(json.dumps(document({"name": "s", "url": f"http://127.0.0.1:{port}", "routes": routes})))
-            document_file.chmod(0o644)
-            gateway = Gateway(path, workers=2, database="sqlite", declarative_config=None, log_level="notice")
-            done = gateway.run("config", "db_import", document_file)
-            assert done.returncode == 0, done.stderr
-            with gateway.start():
-                wait_for(lambda: gateway.get("/api/v0/item-0").status == 200, "the origin")
-                before = [pss_mib(p) for p in gateway.workers()]
-                paths = [f"/api/v{i % 7}/item-{i}" for i in range(1, n, max(1, n // 500))]
-                quiet = Load.during(gateway.proxy, paths, lambda: time.sleep(seconds))
-                written = []
+    with folder() as path, origin(path, free_port()) as url:
+        routes = [{"name": f"r{i}", "paths": [f"/api/v{i % 7}/item-{i}"]} for i in range(n)]
+        document_file = path / "document.json"
+        document_file.write_text(json.dumps(document({"name": "s", "url": url, "routes": routes})))
+        document_file.chmod(0o644)
+        gateway = Gateway(path, workers=2, database="sqlite", declarative_config=None, log_level="notice")
+        done = gateway.run("config", "db_import", document_file)
+        assert done.returncode == 0, done.stderr
+        with gateway.start():
+            wait_for(lambda: gateway.get("/api/v0/item-0").status == 200, "the origin")
+            before = [pss_mib(p) for p in gateway.workers()]
+            paths = [f"/api/v{i % 7}/item-{i}" for i in range(1, n, max(1, n // 500))]
+            quiet = Load.during(gateway.proxy, paths, lambda: time.sleep(seconds))
+            written = []
 
-                def write():
-                    end, i = time.monotonic() + seconds, 0
-                    while time.monotonic() < end or i < 3:
-                        start = time.perf_counter()
-                        body = json.dumps({"paths": [f"/written-{i}"]}).encode()
-                        answer = http1.request(gateway.admin, "PATCH", "/routes/r0", [("Content-Type", "application/json")], body, timeout=60)
-                        assert answer.status == 200, answer.text
-                        written.append((time.perf_counter() - start) * 1e3)
-                        i += 1
+            def write():
+                end, i = time.monotonic() + seconds, 0
+                while time.monotonic() < end or i < 3:
+                    start = time.perf_counter()
+                    body = json.dumps({"paths": [f"/written-{i}"]}).encode()
+                    answer = http1.request(gateway.admin, "PATCH", "/routes/r0", [("Content-Type", "application/json")], body, timeout=60)
+                    assert answer.status == 200, answer.text
+                    written.append((time.perf_counter() - start) * 1e3)
+                    i += 1
 
-                busy = Load.during(gateway.proxy, paths, write)
-                after = [pss_mib(p) for p in gateway.workers()]
-                return statistics.median(written), p99_ms(quiet), p99_ms(busy) - p99_ms(quiet), before, after
-        finally:
-            origin.terminate()
-            origin.wait()
+            busy = Load.during(gateway.proxy, paths, write)
+            after = [pss_mib(p) for p in gateway.workers()]
+            found = {"written_ms": statistics.median(written), "p99_ms": p99_ms(quiet), "added_ms": p99_ms(busy) - p99_ms(quiet)}
+            return found | {"before_mib": before, "after_mib": after}
+
+
+def measure(sizes, seconds=5, with_nginx=True):
+    """{routes: {"build_ms", "update_ms", "size_bytes", "instructions", and of nginx: "written_ms", ...}}; prints a line for each."""
+    print(f"{'routes':>8} {'build':>9} {'update':>9} {'size':>10} {'match':>7} {'written':>9} {'p99':>7} {'+p99':>7}  worker")
+    rows = {}
+    for n in sizes:
+        with tempfile.TemporaryDirectory() as folder:
+            build, update, size, instructions = library(n, folder)
+        line = f"{n:8} {build:6.1f} ms {update:6.1f} ms {size / 1024:6.0f} KiB {instructions:7.0f}"
+        rows[str(n)] = row = {"build_ms": build, "update_ms": update, "size_bytes": size, "instructions": instructions}
+        if with_nginx:
+            row |= in_nginx(n, seconds)
+            pss = "  ".join(f"{a:.1f} -> {b:.1f} MiB" for a, b in zip(row["before_mib"], row["after_mib"], strict=True))
+            line += f" {row['written_ms']:6.1f} ms {row['p99_ms']:7.2f} {row['added_ms']:7.2f}  {pss}"
+        print(line, flush=True)
+    return rows
 
 
 def main():
@@ -136,16 +164,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--no-nginx", action="store_true")
     args = parser.parse_args()
-    print(f"{'routes':>8} {'build':>9} {'update':>9} {'size':>10} {'match':>7} {'written':>9} {'p99':>7} {'+p99':>7}  worker")
-    for n in map(int, args.routes.split(",")):
-        with tempfile.TemporaryDirectory() as folder:
-            build, update, size, instructions = library(n, folder)
-        line = f"{n:8} {build:6.1f} ms {update:6.1f} ms {size / 1024:6.0f} KiB {instructions:7.0f}"
-        if not args.no_nginx:
-            written, quiet, added, before, after = in_nginx(n, args.seconds)
-            memory = "  ".join(f"{a:.1f} -> {b:.1f} MiB" for a, b in zip(before, after, strict=True))
-            line += f" {written:6.1f} ms {quiet:7.2f} {added:7.2f}  {memory}"
-        print(line, flush=True)
+    measure(map(int, args.routes.split(",")), args.seconds, not args.no_nginx)
 
 
 if __name__ == "__main__":

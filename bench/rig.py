@@ -147,6 +147,8 @@ class Rig:
     def __init__(self, module=None, nginx=None):
         self.module = str(module or BUILD / "modules" / "ngx_http_sluice_module.so")
         self.nginx = nginx or find_nginx()
+        # Compiled modules stay: under valgrind a large one takes minutes, and its code is not what the CPU itself would get.
+        self.cache = BUILD / "bench" / "cache"
         with socket.create_server(("127.0.0.1", 0)) as s:
             self.port = s.getsockname()[1]
         with socket.create_server(("127.0.0.1", 0)) as s:
@@ -173,13 +175,6 @@ class Rig:
         (folder / str(size)).write_bytes(b"0123456789abcdef" * (size // 16))
         return f"/file/{size}"
 
-    @staticmethod
-    def cache():
-        """Compiled modules stay: under valgrind a large one takes minutes, and its code is not what the CPU itself would get."""
-        folder = BUILD / "bench" / "cache"
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
-
     def why_not(self, case):
         """Why a case cannot run here, or None."""
         missing = [f for f in case.modules if not pathlib.Path(self.so(f)).exists()]
@@ -196,7 +191,8 @@ class Rig:
         main = case.main
         if case.filters and "sluice" in case.modules:
             main += "wasm { " + " ".join(f"module {f} {BUILD}/filters/{f}.wasm;" for f in case.filters) + " @cache@ " + case.wasm + " }"
-            main = main.replace("@cache@", f"cache_dir {self.cache()};")
+            self.cache.mkdir(parents=True, exist_ok=True)
+            main = main.replace("@cache@", f"cache_dir {self.cache};")
         for name, text in case.files.items():
             pathlib.Path(self.folder, name).write_text(text.replace("@upstream_port@", str(self.upstream_port)))
         fields = {"dir": self.folder, "temp": temp_paths(self.folder), "load": load, "main": main}

@@ -1,72 +1,88 @@
 #!/usr/bin/env python3
-"""All measurements of a request, side by side: instructions, requests per second, latency, bodies, memory, start.
+"""All measurements of a request, side by side: instructions, requests per second, latency, bodies, memory, start, switch of plans.
 
-Prints tables, writes build/bench/results.json, docs/performance.md and its plots. A part that was not asked for keeps what the last run
-has found.
+Prints tables; keeps what it found in docs/performance/results.json and makes docs/performance.md and its plots of it. A part or a case
+that was not asked for keeps what an earlier run has found. The parts scale and growth take long and run when they are asked for.
 
-Usage: bench/run.py [--part PART]... [--case NAME]... [--requests N] [--rounds N] [--rate N] [--nginx BIN] [--module SO]
-WASMX_NGINX=/path/to/nginx (with ngx_wasm_module in it) adds WasmX.
+Usage: bench/run.py [--part PART]... [--case NAME]... [--requests N] [--rounds N] [--rate N] [--served N] [--size KEY]... [--nginx BIN]
+                    [--module SO]
+WASMX in the environment, its nginx or its checkout, adds WasmX.
 """
 import argparse
-import json
 import sys
 
+import growth
 import instructions
 import load
 import page
+import plan
+import results
 import rig
+import scale
 import workers
 from cases import BODY_CASES, CASES
 
-RESULTS = rig.BUILD / "bench" / "results.json"
-PARTS = ("instructions", "bodies", "throughput", "latency", "workers")
+PARTS = ("instructions", "bodies", "throughput", "latency", "workers", "sharing", "plan")
+LONG = ("scale", "growth")
+OWN_FILES = ("--nginx", "--module")
 
 
 def arguments():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    p.add_argument("--part", action="append", choices=PARTS)
+    p.add_argument("--part", action="append", choices=PARTS + LONG)
     p.add_argument("--case", action="append", choices=[c.name for c in CASES])
     p.add_argument("--requests", type=int, default=2000, help="that are counted, for each case")
     p.add_argument("--rounds", type=int, default=5)
     p.add_argument("--rate", type=int, default=2000, help="requests a second for latency")
+    p.add_argument("--served", type=int, default=1000000, help="requests of the part growth, for each language and level")
+    p.add_argument("--size", action="append", choices=[scale.key(s) for s in scale.sizes()], help="of the part scale: routes/chains/filters/workers")
     p.add_argument("--nginx")
     p.add_argument("--module")
     return p.parse_args()
 
 
-def measure(r, part, cases, args, results):
-    """One part, into results; whether a case of it failed."""
+def measure(r, part, cases, args):
+    """{part of the results: what was found}, and whether something failed."""
     can = [c for c in cases if r.why_not(c) is None]
-    failed = False
     if part == "instructions":
-        found, failed = instructions.measure(r, cases, lambda c: instructions.count_shares(r, c, args.requests))
-        results["request"] = results.get("request", {}) | {name: n for name, (n, _) in found.items()}
-        results["shares"] = results.get("shares", {}) | {name: shares for name, (_, shares) in found.items()}
-    elif part == "bodies":
-        results["body_kib"], failed = instructions.measure(r, BODY_CASES, lambda c: instructions.per_kib(r, c))
-    elif part == "throughput":
-        results[part] = load.throughput(r, can, args.rounds)
-    elif part == "latency":
-        results[part] = load.latency(r, can, args.rate)
-    else:
-        results[part] = workers.measure(r)
-    return failed
+        found, failed = instructions.measure(r, cases, lambda c: instructions.split(r, c, args.requests))
+        return {"request": found}, failed
+    if part == "bodies":
+        found, failed = instructions.measure(r, BODY_CASES, lambda c: instructions.per_kib(r, c))
+        return {"body_kib": found}, failed
+    if part == "throughput":
+        return {part: load.throughput(r, can, args.rounds)}, False
+    if part == "latency":
+        return {part: load.latency(r, can, args.rate, args.rounds)}, False
+    if part == "workers":
+        return {part: workers.measure(r)}, False
+    if part == "sharing":
+        return {part: scale.sharing()}, False
+    if part == "plan":
+        return {part: plan.measure((10, 1000, 100000))}, False
+    if part == "scale":
+        return {part: scale.measure(args.size)}, False
+    found, complaints = growth.part(r, args.served)
+    print("\n".join(complaints), file=sys.stderr)
+    return {part: found}, bool(complaints)
+
+
+def command(words):
+    """As make takes it; --nginx and --module name files of this machine and are left out."""
+    words = [w for i, w in enumerate(words) if w not in OWN_FILES and (i == 0 or words[i - 1] not in OWN_FILES)]
+    return 'make bench BENCH_ARGS="' + " ".join(words) + '"' if words else "make bench"
 
 
 def main():
     args = arguments()
-    parts = args.part or PARTS
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    results |= {"rate": args.rate, "command": " ".join(["bench/run.py", *(a for a in sys.argv[1:] if "/" not in a and a != "--module")])}
     failed = False
     with rig.Rig(args.module, args.nginx) as r:
         cases = [c for c in CASES if (not args.case or c.name in args.case or c.name == "plain")]
-        for part in PARTS:
-            if part in parts:
-                failed |= measure(r, part, cases, args, results)
-                RESULTS.parent.mkdir(parents=True, exist_ok=True)
-                RESULTS.write_text(json.dumps(results, indent=2) + "\n")
-    page.write(results)
+        for part in args.part or PARTS:
+            found, bad = measure(r, part, cases, args)
+            failed |= bad
+            for name, value in found.items():
+                results.keep(name, value, command(sys.argv[1:]))
     print("\n" + page.PAGE.read_text())
     return 1 if failed else 0
 

@@ -1,51 +1,60 @@
-"""What a worker holds and how long nginx takes to start, with more and more filters."""
+"""What a worker holds and how long nginx takes to start, with more and more filters, at each level of isolation."""
 import dataclasses
 import pathlib
 import time
 
+import memory
 import rig
 from cases import Case, GREETING
 
+LEVELS = ("shared", "filter", "request")
+FILTERS = {"C": "my-c-filter", "Rust": "my-rust-filter", "Go": "my-go-filter"}
 
-def with_filters(filter_name, n, own_vms):
-    """n routes with a filter each; they share an instance unless each has a vm_id of its own."""
-    locations = []
-    for i in range(n):
-        vm = f" vm_id={i}" if own_vms else ""
-        locations.append(f"location /r{i} {{ proxy_wasm {filter_name} '{GREETING}'{vm}; return 204; }}")
-    case = Case(f"{filter_name}-{n}", "", modules=("sluice",), filters=(filter_name,))
+
+def with_filters(filter_name, n, level):
+    """n routes with a filter each, all with the same module."""
+    locations = [f"location = /r{i} {{ proxy_wasm {filter_name} '{GREETING}'; return 200 hello; }}" for i in range(n)]
+    case = Case(f"{filter_name}-{n}", "", modules=("sluice",), filters=(filter_name,), http=f"proxy_wasm_isolation {level};")
     return dataclasses.replace(case, location="} " + "\n".join(locations) + " location /last {")
 
 
-def children(pid):
-    return pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+def ask(s, case, n):
+    """Once of each route: from here on each has what it needs for requests."""
+    for i in range(n):
+        head = rig.Client(s, f"/r{i}").get()
+        if b"x-greeting" not in head.lower():
+            raise rig.BenchError(f"{case.name}: no answer of the filter: {head.decode()}")
 
 
-def pss_kib(pid):
-    for line in pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1])
-    raise rig.BenchError("the kernel shows no Pss")
-
-
-def one(r, case):
+def one(r, case, n=0):
     began = time.monotonic()
-    with r.gateway(case, master=True) as (process, sock):
-        with rig.connect(sock, process, 10) as s:
-            rig.check(case, rig.Client(s).get())
-            took = time.monotonic() - began
-            return {"pss_kib": pss_kib(children(process.pid)[0]), "start_ms": took * 1000}
+    with r.gateway(case, master=True) as (process, sock), rig.connect(sock, process, 10) as s:
+        rig.check(case, rig.Client(s).get())
+        took = time.monotonic() - began
+        ask(s, case, n)
+        return memory.held(memory.children(process.pid)[0]) | {"start_ms": took * 1000}
 
 
-def measure(r, filters=("my-c-filter", "my-rust-filter", "my-go-filter"), counts=(1, 10, 100)):
-    """{"filter, shared instance": {n: {"pss_kib", "start_ms"}}}; 0 is nginx with the module and no filter."""
-    out = {"plain nginx": {"0": one(r, Case("plain", ""))}}
-    for name in filters:
-        if r.why_not(with_filters(name, 1, False)):
+def cold_ms(r, filter_name):
+    """A start that finds no compiled code."""
+    kept, r.cache = r.cache, pathlib.Path(r.folder, f"cold-{filter_name}")
+    try:
+        return one(r, with_filters(filter_name, 1, "shared"), 1)["start_ms"]
+    finally:
+        r.cache = kept
+
+
+def measure(r, counts=(1, 10, 100)):
+    """[{"language", "level", "filters", "rss_kib", "pss_kib", "private_kib", "start_ms", "cold_ms"}]; the first is nginx alone."""
+    rows = [{"language": "plain nginx", "level": "", "filters": 0} | one(r, Case("plain", ""))]
+    for language, name in FILTERS.items():
+        if r.why_not(with_filters(name, 1, "shared")):
+            print(f"{name}: left out, {r.why_not(with_filters(name, 1, 'shared'))}")
             continue
-        one(r, with_filters(name, 1, False))  # the compiled module is in the cache from here on
-        for own_vms in (False, True):
-            title = f"{name}, {'an instance each' if own_vms else 'one instance'}"
-            print(f"memory and start, {title} ...", flush=True)
-            out[title] = {str(n): one(r, with_filters(name, n, own_vms)) for n in counts}
-    return out
+        cold = cold_ms(r, name)
+        one(r, with_filters(name, 1, "shared"))  # the compiled module is in the cache from here on
+        for level in LEVELS:
+            print(f"memory and start, {language}, {level} ...", flush=True)
+            for n in counts:
+                rows.append({"language": language, "level": level, "filters": n, "cold_ms": cold} | one(r, with_filters(name, n, level), n))
+    return rows
