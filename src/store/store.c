@@ -82,6 +82,10 @@ static sl_status_t check_handle(st_store_t *store, sl_err_t *err) {
                           : sl_err_set(err, SL_FAILED, "the store was opened by process %ld: open it after the fork", (long)store->pid);
 }
 
+bool st_store_moved(const st_store_t *store) {
+    return store->ops->moved(store);
+}
+
 sl_status_t st_store_revision(st_store_t *store, uint64_t *revision, sl_err_t *err) {
     sl_status_t rc = check_handle(store, err);
     return rc == SL_OK ? store->ops->revision(store, revision, err) : rc;

@@ -28,6 +28,7 @@ typedef struct {
     uint32_t busy_timeout_ms; /* how long to wait for other writers; 0: 5000 */
     bool read_only;           /* creates and changes nothing; write transactions are refused */
     bool unchecked;           /* skips the integrity check of the whole file: another handle has just made it */
+    bool existing;            /* creates nothing: without a file it is SL_IO, as it was there before */
 } st_conf_t;
 
 /*
@@ -40,6 +41,12 @@ typedef struct {
  */
 sl_status_t st_store_open(const st_conf_t *conf, st_store_t **out, sl_err_t *err);
 void st_store_close(st_store_t *store); /* rolls an open transaction back; NULL is fine; in a forked child it does nothing */
+
+/*
+ * Whether the file at the path is another one than that of this handle, or none: somebody moved it away while it was in use. Transactions
+ * of such a handle are refused, as what they write would be gone with the handle; open another.
+ */
+bool st_store_moved(const st_store_t *store);
 
 /* Grows by one with every transaction that changed something. Cheap: for watching what other processes do. */
 sl_status_t st_store_revision(st_store_t *store, uint64_t *revision, sl_err_t *err);

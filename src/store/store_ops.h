@@ -75,6 +75,7 @@ struct st_ops_s {
     const char *name;
     sl_status_t (*open)(const st_conf_t *conf, st_store_t **out, sl_err_t *err);
     void (*close)(st_store_t *store);
+    bool (*moved)(const st_store_t *store);
     sl_status_t (*revision)(st_store_t *store, uint64_t *revision, sl_err_t *err);
 
     sl_status_t (*begin)(st_store_t *store, bool writes, uint64_t *revision, sl_err_t *err);

@@ -14,7 +14,6 @@
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "store_sqlite_schema.h"
@@ -23,8 +22,18 @@
 
 /* ---- opening ---------------------------------------------------------------------------------------------------------------- */
 
+static bool has_moved(const st_store_t *store) {
+    const sq_store_t *s = (const sq_store_t *)store;
+    struct stat now;
+    return s->file.st_ino != 0 && (stat(sq_file(s), &now) != 0 || now.st_ino != s->file.st_ino || now.st_dev != s->file.st_dev);
+}
+
+/* The last one who closes a database deletes its log, by name: that may be the log of another by now. */
 static void close_db(st_store_t *store) {
     sq_store_t *s = sq_of(store);
+    if (has_moved(store)) {
+        sq_keep_log(s);
+    }
     sq_disconnect(s);
     free(s->path);
     free(s);
@@ -198,6 +207,9 @@ static sl_status_t ensure_file(sq_store_t *s, const st_conf_t *conf, sl_err_t *e
         if (conf->read_only) {
             return sl_err_set(err, SL_NOT_FOUND, "%s: there is no database", s->path);
         }
+        if (conf->existing) {
+            return sq_moved(s, err);
+        }
         return has_log ? sq_damaged(s, "there is its -wal file, but not the database itself", err) : create(s, conf, err);
     }
     if (!S_ISREG(st.st_mode)) {
@@ -224,6 +236,9 @@ static sl_status_t open_file(sq_store_t *s, const st_conf_t *conf, sl_err_t *err
         rc = use_log(s, err);
     }
     rc = rc == SL_OK && !conf->unchecked ? check_whole(s, err) : rc;
+    if (rc == SL_OK && stat(sq_file(s), &s->file) != 0) {
+        return sq_moved(s, err);
+    }
     return rc == SL_OK && format < ST_SQLITE_FORMAT ? migrate(s, err) : rc;
 }
 
@@ -277,6 +292,7 @@ static void rollback(st_store_t *store) {
 /* The first read takes the snapshot. */
 static sl_status_t begin(st_store_t *store, bool writes, uint64_t *revision, sl_err_t *err) {
     sl_status_t rc = sq_run_plain(sq_of(store), writes ? SQL_BEGIN_IMMEDIATE : SQL_BEGIN, err);
+    rc = rc == SL_OK && has_moved(store) ? sq_moved(sq_of(store), err) : rc;
     rc = rc == SL_OK ? read_revision(store, revision, err) : rc;
     if (rc != SL_OK) {
         rollback(store);
@@ -323,8 +339,8 @@ static sl_status_t commit(st_store_t *store, bool changed, uint64_t revision, sl
 }
 
 #define OPERATIONS                                                                                                                         \
-    .close = close_db, .revision = read_revision, .begin = begin, .commit = commit, .rollback = rollback, .put = sq_entity_put,            \
-    .erase = sq_entity_erase, .clear = sq_entity_clear, .read = sq_entity_read, .read_gone = sq_entity_read_gone,                          \
+    .close = close_db, .moved = has_moved, .revision = read_revision, .begin = begin, .commit = commit, .rollback = rollback,              \
+    .put = sq_entity_put, .erase = sq_entity_erase, .clear = sq_entity_clear, .read = sq_entity_read, .read_gone = sq_entity_read_gone,    \
     .module_put = sq_module_put, .module_activate = sq_module_activate, .module_erase = sq_module_erase, .module_each = sq_module_each,    \
     .module_read = sq_module_read
 

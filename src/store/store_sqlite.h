@@ -5,6 +5,8 @@
 #ifndef ST_STORE_SQLITE_H
 #define ST_STORE_SQLITE_H
 
+#include <sys/stat.h>
+
 #include "store_ops.h"
 
 /* The statements; their texts are in store_sqlite_db.c. */
@@ -60,7 +62,8 @@ typedef struct {
     struct sqlite3 *db;
     char *path; /* for texts */
     uint32_t busy_timeout_ms;
-    int system; /* errno of the last call of SQLite; 0: it had no trouble with the system */
+    struct stat file; /* when it was opened; of st_ino 0: there is none */
+    int system;       /* errno of the last call of SQLite; 0: it had no trouble with the system */
     struct sqlite3_stmt *stmts[N_SQL];
 } sq_store_t;
 
@@ -70,6 +73,7 @@ sq_store_t *sq_of(st_store_t *store);
 
 sl_status_t sq_fault(sq_store_t *s, st_fault_kind_t kind);
 sl_status_t sq_damaged(sq_store_t *s, const char *what, sl_err_t *err);
+sl_status_t sq_moved(sq_store_t *s, sl_err_t *err); /* nothing is at the path any more, or something else */
 sl_status_t sq_not_writable(sq_store_t *s, const char *what, int system, sl_err_t *err); /* system: errno, or 0 */
 
 /* ---- the connection --------------------------------------------------------------------------------------------------------- */
@@ -78,6 +82,8 @@ typedef enum { SQ_READ_ONLY, SQ_READ_WRITE, SQ_IN_MEMORY } sq_mode_t;
 
 sl_status_t sq_connect(sq_store_t *s, const char *file, sq_mode_t mode, sl_err_t *err);
 void sq_disconnect(sq_store_t *s);
+void sq_keep_log(sq_store_t *s);                /* sq_disconnect() will leave the files beside the database alone */
+const char *sq_file(const sq_store_t *s);       /* the absolute path of the database; NULL or "": in memory */
 bool sq_is_read_only(const sq_store_t *s);      /* the file may not be written, whatever was asked for */
 bool sq_in_transaction(const sq_store_t *s);    /* some failures roll back by themselves */
 bool sq_is_missing_parent(const sq_store_t *s); /* the last call failed at a foreign key */

@@ -92,6 +92,13 @@ sl_status_t sq_damaged(sq_store_t *s, const char *what, sl_err_t *err) {
                       s->path, what);
 }
 
+sl_status_t sq_moved(sq_store_t *s, sl_err_t *err) {
+    return sl_err_set(err, sq_fault(s, ST_FAULT_DAMAGED),
+                      "%s: the database was moved away or deleted while it was in use. Put it back together with its -wal and -shm files, "
+                      "import an exported configuration, or restart to begin with an empty one",
+                      s->path);
+}
+
 sl_status_t sq_not_writable(sq_store_t *s, const char *what, int system, sl_err_t *err) {
     return sl_err_set(err, sq_fault(s, ST_FAULT_READ_ONLY),
                       "%s: %s%s%s. The database and its folder must be readable and writable for the user of the gateway", s->path, what,
@@ -168,11 +175,19 @@ sl_status_t sq_connect(sq_store_t *s, const char *file, sq_mode_t mode, sl_err_t
                    err);
 }
 
+void sq_keep_log(sq_store_t *s) {
+    sqlite3_db_config(s->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+}
+
 void sq_disconnect(sq_store_t *s) {
     for (size_t i = 0; i < N_SQL; i++) {
         sqlite3_finalize(s->stmts[i]);
     }
     sqlite3_close_v2(s->db);
+}
+
+const char *sq_file(const sq_store_t *s) {
+    return sqlite3_db_filename(s->db, "main");
 }
 
 bool sq_is_read_only(const sq_store_t *s) {

@@ -705,6 +705,30 @@ def test_a_damaged_store_leaves_the_last_good_plan(home, origin):
     gateway.process = None
 
 
+def test_a_store_that_is_moved_away_takes_no_writes_until_one_is_put_back(home, origin):
+    gateway = with_store(home)
+    gateway.allowed.append("cannot be published")
+    gateway.allowed.append("moved away or deleted")
+    api = Api(gateway)
+    state = gateway.prefix / "state"
+    with gateway.start():
+        api.ok(201, "POST", "/services", {"name": "s", "url": origin.url})
+        api.ok(201, "POST", "/services/s/routes", {"name": "r", "paths": ["/"]})
+        for path in state.glob("sluice.db*"):
+            path.rename(home / path.name)
+        assert "moved away or deleted" in api.error(500, "POST", "/services", {"name": "lost", "url": origin.url})["reason"]
+        assert not (state / "sluice.db").exists()
+        assert gateway.get("/x").status == 200
+        for name in ("sluice.db-wal", "sluice.db-shm", "sluice.db"):
+            if (home / name).exists():
+                (home / name).rename(state / name)
+        api.ok(201, "POST", "/services", {"name": "kept", "url": origin.url})
+        assert gateway.get("/x").status == 200
+    with gateway.start():
+        assert [s["name"] for s in api.ok(200, "GET", "/services")["data"] if s["name"] != "s"] == ["kept"]
+        assert gateway.get("/x").status == 200
+
+
 @pytest.fixture
 def small_disk(home):
     """A file system of 3 MB where the gateway keeps its state."""

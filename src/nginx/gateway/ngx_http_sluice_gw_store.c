@@ -60,8 +60,13 @@ sl_status_t ngx_http_sluice_gw_store_take(st_store_t **out, sl_err_t *err) {
         store = idle.handles[--idle.n];
     }
     pthread_mutex_unlock(&idle.mutex);
+    if (store != NULL && st_store_moved(store)) { /* a backup was put in its place */
+        st_store_close(store);
+        store = NULL;
+    }
     *out = store;
-    st_conf_t conf = {.path = idle.path, .busy_timeout_ms = BUSY_TIMEOUT_MS, .unchecked = true};
+    /* Nothing is created here: an empty database in place of one that was moved away would take all routes away. */
+    st_conf_t conf = {.path = idle.path, .busy_timeout_ms = BUSY_TIMEOUT_MS, .unchecked = true, .existing = true};
     return store != NULL ? SL_OK : st_store_open(&conf, out, err);
 }
 

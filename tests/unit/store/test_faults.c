@@ -529,6 +529,47 @@ static void a_log_without_its_database_is_not_overwritten(void **state) {
     assert_int_not_equal(access(db_path(), F_OK), 0);
 }
 
+static void expect_moved(st_store_t *store) {
+    st_tx_t *tx;
+    assert_true(st_store_moved(store));
+    assert_int_equal(st_tx_begin(store, ST_WRITE, ST_ANY_REVISION, &tx, &test_err), SL_IO);
+    assert_int_equal(st_store_fault(store)->kind, ST_FAULT_DAMAGED);
+    assert_non_null(strstr(test_err.text, "moved away or deleted"));
+    assert_int_equal(st_tx_begin(store, ST_READ, ST_ANY_REVISION, &tx, &test_err), SL_IO);
+}
+
+static void a_database_that_is_deleted_under_a_handle_takes_no_more_writes(void **state) {
+    (void)state;
+    st_store_t *store = test_open(), *other;
+    st_conf_t conf = {.path = db_path(), .existing = true};
+    add_service(store, 1, "a", 1);
+    assert_false(st_store_moved(store));
+    unlink(db_path());
+    expect_moved(store);
+    st_store_close(store);
+    unlink(in_folder("sluice.db-wal"));
+    assert_int_equal(st_store_open(&conf, &other, &test_err), SL_IO);
+    assert_non_null(strstr(test_err.text, "moved away or deleted"));
+    assert_int_equal(access(db_path(), F_OK), -1);
+}
+
+static void a_database_that_is_put_in_the_place_of_another_is_another(void **state) {
+    (void)state;
+    st_store_t *old = test_open(), *new;
+    add_service(old, 1, "a", 1);
+    assert_int_equal(rename(db_path(), in_folder("away.db")), 0);
+    unlink(in_folder("sluice.db-wal"));
+    unlink(in_folder("sluice.db-shm"));
+    new = test_open();
+    add_service(new, 1, "a", 2);
+    expect_moved(old);
+    assert_false(st_store_moved(new));
+    assert_int_equal(port_of(new, 1), 2);
+    st_store_close(old);
+    assert_int_equal(access(in_folder("sluice.db-wal"), F_OK), 0); /* the new one's: it holds what was written */
+    st_store_close(new);
+}
+
 static void what_is_no_database_of_ours_is_left_alone(void **state) {
     (void)state;
     st_store_t *store;
@@ -786,6 +827,8 @@ int main(void) {
         IN_FOLDER(rows_that_say_something_else_than_their_key_are_noticed),
         IN_FOLDER(an_empty_file_is_not_taken_for_a_new_one),
         IN_FOLDER(a_log_without_its_database_is_not_overwritten),
+        IN_FOLDER(a_database_that_is_deleted_under_a_handle_takes_no_more_writes),
+        IN_FOLDER(a_database_that_is_put_in_the_place_of_another_is_another),
         IN_FOLDER(what_is_no_database_of_ours_is_left_alone),
         IN_FOLDER(a_file_of_a_newer_sluice_is_refused),
         IN_FOLDER(an_older_format_is_brought_up_to_date_when_it_may_be_written),
