@@ -15,6 +15,13 @@
  */
 typedef pw_result_t (*pw_foreign_fn_t)(pw_vm_t *vm, pw_ctx_t *ctx, sl_str_t args, sl_buf_t *out);
 
+/*
+ * Whether the callback that asked is over its CPU budget. Functions whose work grows with their arguments ask every now and then (a guest
+ * is stopped in its own code only), and give up then: the trap follows as soon as they have returned. since_ns: sl_watch_cpu_ns as the
+ * function began, from when a sliced callback has its budget once more. vm NULL: there is no budget.
+ */
+bool pw_foreign_late(const pw_vm_t *vm, uint64_t since_ns);
+
 #define PW_FOREIGN(name, whose, fn) pw_result_t fn(pw_vm_t *vm, pw_ctx_t *ctx, sl_str_t args, sl_buf_t *out);
 #include "pw_foreign.def"
 #undef PW_FOREIGN

@@ -1,6 +1,7 @@
 /* Foreign functions: signatures. */
 #include "pw_foreign.h"
 
+#include <openssl/core_names.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
@@ -9,7 +10,9 @@
 #include "pw_proto.h"
 
 #define KEY_BYTES_MAX (16 * 1024)
-#define KEY_BITS_MAX 8192 /* larger ones take the event loop too long */
+/* Larger ones take the event loop too long: a signature cannot be stopped in the middle. */
+#define PRIVATE_KEY_BITS_MAX 4096
+#define PUBLIC_KEY_BITS_MAX 8192
 
 /* ---- keys ---- */
 
@@ -22,8 +25,53 @@ static int no_passphrase(char *to, int size, int writing, void *ud) {
     return -1;
 }
 
-static EVP_PKEY *checked(EVP_PKEY *key) {
-    if (key != NULL && EVP_PKEY_bits(key) > KEY_BITS_MAX) {
+/* Absent is fine. */
+static bool number_fits(const EVP_PKEY *key, const char *name, int bits_max) {
+    BIGNUM *n = NULL;
+    bool fits = EVP_PKEY_get_bn_param(key, name, &n) != 1 || BN_num_bits(n) <= bits_max;
+    BN_clear_free(n);
+    return fits;
+}
+
+/* The exponents of a key that was made to be slow may be many times as long as its modulus. */
+static bool rsa_is_sound(const EVP_PKEY *key) {
+    static const char *const exponents[] = {OSSL_PKEY_PARAM_RSA_E, OSSL_PKEY_PARAM_RSA_D, OSSL_PKEY_PARAM_RSA_EXPONENT1,
+                                            OSSL_PKEY_PARAM_RSA_EXPONENT2, OSSL_PKEY_PARAM_RSA_EXPONENT3};
+    for (size_t i = 0; i < sizeof(exponents) / sizeof(exponents[0]); i++) {
+        if (!number_fits(key, exponents[i], EVP_PKEY_bits(key))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Curves of somebody's own making are as slow as he likes. */
+static bool curve_is_named(const EVP_PKEY *key) {
+    char name[80];
+    size_t len;
+    return EVP_PKEY_get_group_name(key, name, sizeof(name), &len) == 1;
+}
+
+static bool is_usable(const EVP_PKEY *key, int bits_max) {
+    if (EVP_PKEY_bits(key) > bits_max) {
+        return false;
+    }
+    switch (EVP_PKEY_base_id(key)) {
+    case EVP_PKEY_RSA:
+    case EVP_PKEY_RSA_PSS:
+        return rsa_is_sound(key);
+    case EVP_PKEY_EC:
+        return curve_is_named(key);
+    case EVP_PKEY_ED25519:
+    case EVP_PKEY_ED448:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static EVP_PKEY *checked(EVP_PKEY *key, bool is_private) {
+    if (key != NULL && !is_usable(key, is_private ? PRIVATE_KEY_BITS_MAX : PUBLIC_KEY_BITS_MAX)) {
         EVP_PKEY_free(key);
         return NULL;
     }
@@ -37,12 +85,12 @@ static EVP_PKEY *read_pem(sl_str_t pem, bool is_private) {
         key = is_private ? PEM_read_bio_PrivateKey(bio, NULL, no_passphrase, NULL) : PEM_read_bio_PUBKEY(bio, NULL, no_passphrase, NULL);
     }
     BIO_free(bio);
-    return checked(key);
+    return checked(key, is_private);
 }
 
 static EVP_PKEY *read_der(sl_str_t der, bool is_private) {
     const unsigned char *at = (const unsigned char *)der.data;
-    return checked(is_private ? d2i_AutoPrivateKey(NULL, &at, (long)der.len) : d2i_PUBKEY(NULL, &at, (long)der.len));
+    return checked(is_private ? d2i_AutoPrivateKey(NULL, &at, (long)der.len) : d2i_PUBKEY(NULL, &at, (long)der.len), is_private);
 }
 
 /* Text wins where both are given. */

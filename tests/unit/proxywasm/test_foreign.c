@@ -9,6 +9,7 @@
 #include "pt.h"
 #include "pw_foreign.h"
 #include "pw_proto.h"
+#include "sl_watch.h"
 
 #include "fail_alloc.h"
 
@@ -182,6 +183,68 @@ static void keys_that_are_locked_or_no_keys_are_refused(void **state) {
     keys_free(&k);
 }
 
+/* ---- keys that are made to be slow ---- */
+
+/* A number of DER: `bits` ones. */
+static void put_number(sl_buf_t *to, size_t bits) {
+    size_t len = bits / 8 + 1;
+    const char head[] = {2, (char)0x82, (char)(len >> 8), (char)len, (char)((1 << bits % 8) - 1)};
+    sl_buf_append(to, head, sizeof(head));
+    for (size_t i = 0; i < bits / 8; i++) {
+        sl_buf_append_char(to, (char)0xff);
+    }
+}
+
+/* An RSA key (PKCS #1) whose modulus has 1024 bits, and whose private exponents have as many as asked for. */
+static sl_str_t odd_rsa_key(sl_buf_t *to, size_t d_bits, size_t crt_bits) {
+    sl_buf_t numbers;
+    const size_t sizes[] = {0, 1024, 17, d_bits, 512, 512, crt_bits, crt_bits, 2};
+    sl_buf_init(&numbers, 1 << 16);
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        put_number(&numbers, sizes[i]);
+    }
+    const char head[] = {0x30, (char)0x82, (char)(numbers.len >> 8), (char)numbers.len};
+    sl_buf_reset(to);
+    sl_buf_append(to, head, sizeof(head));
+    sl_buf_append_str(to, sl_buf_str(&numbers));
+    sl_buf_deinit(&numbers);
+    return sl_buf_str(to);
+}
+
+static bool key_is_read(sl_str_t der) {
+    keys_t k = {.private_key = der};
+    sl_buf_t signature;
+    sl_buf_init(&signature, 1 << 16);
+    bool read = !sl_str_eq(sign_with(&k, false, "sha256", "t", &signature).error, SL_STR("the key cannot be read"));
+    sl_buf_deinit(&signature);
+    return read;
+}
+
+static void rsa_keys_with_exponents_longer_than_their_modulus_are_refused(void **state) {
+    (void)state;
+    sl_buf_t der;
+    begin();
+    sl_buf_init(&der, 1 << 16);
+    assert_true(key_is_read(odd_rsa_key(&der, 1020, 510)));
+    assert_false(key_is_read(odd_rsa_key(&der, 100000, 510)));
+    assert_false(key_is_read(odd_rsa_key(&der, 1020, 50000)));
+    sl_buf_deinit(&der);
+    end();
+}
+
+static void keys_of_other_kinds_are_refused(void **state) {
+    (void)state;
+    static const char *const kinds[] = {"ED448", "X25519"};
+    begin();
+    for (size_t i = 0; i < 2; i++) {
+        keys_t k;
+        keys_make(&k, EVP_PKEY_Q_keygen(NULL, NULL, kinds[i]));
+        assert_int_equal(key_is_read(k.private_key), i == 0);
+        keys_free(&k);
+    }
+    end();
+}
+
 /* ---- zlib ---- */
 
 static void what_is_compressed_comes_back(void **state) {
@@ -223,6 +286,24 @@ static void a_bomb_is_refused_at_the_ceiling(void **state) {
     free(zeros);
 }
 
+/* A guest is stopped in its own code only, so that long work for it has to stop by itself. */
+static void what_takes_longer_than_the_cpu_budget_is_given_up(void **state) {
+    (void)state;
+    size_t size = 1 << 20;
+    char *text = calloc(size, 1);
+    sl_watch_t watch = {.budget_ms = 1, .expired = true};
+    pw_worker_t worker = {.watch = &watch};
+    pw_vm_t vm = {.worker = &worker};
+    begin();
+    assert_int_equal(pw_foreign_compress(&vm, NULL, sl_str(text, size), &out), PW_INTERNAL_FAILURE);
+    assert_int_equal(pw_foreign_uncompress(&vm, NULL, sl_str(text, size), &out), PW_INTERNAL_FAILURE);
+    watch.expired = false;
+    sl_buf_reset(&out);
+    assert_int_equal(pw_foreign_compress(&vm, NULL, sl_str(text, size), &out), PW_OK);
+    end();
+    free(text);
+}
+
 static void missing_memory_is_a_status(void **state) {
     (void)state;
     begin();
@@ -238,7 +319,10 @@ int main(void) {
         cmocka_unit_test(signatures_of_elliptic_curves_are_made_and_verified),
         cmocka_unit_test(a_signature_by_another_key_or_hash_is_none),
         cmocka_unit_test(keys_that_are_locked_or_no_keys_are_refused),
+        cmocka_unit_test(rsa_keys_with_exponents_longer_than_their_modulus_are_refused),
+        cmocka_unit_test(keys_of_other_kinds_are_refused),
         cmocka_unit_test(what_is_compressed_comes_back),
+        cmocka_unit_test(what_takes_longer_than_the_cpu_budget_is_given_up),
         cmocka_unit_test(a_bomb_is_refused_at_the_ceiling),
         cmocka_unit_test(missing_memory_is_a_status),
     };
