@@ -29,7 +29,8 @@ typedef struct {
     sl_watch_t *watch;
     sl_instance_t *instance;
     sl_err_t err;
-    int polls_in_host; /* slices that ended while the host was on the stack */
+    int host_calls;
+    bool in_host; /* it is on the stack */
 } rig_t;
 
 static sl_func_t *func(rig_t *rig, sl_instance_t *in, const char *name, const char *sig) {
@@ -41,8 +42,10 @@ static sl_func_t *func(rig_t *rig, sl_instance_t *in, const char *name, const ch
 
 static sl_status_t ask(sl_instance_t *in, sl_raw_t *args) {
     rig_t *rig = in->user;
+    rig->host_calls++;
+    rig->in_host = true;
     sl_status_t rc = sl_instance_call(in, func(rig, in, "slow", "i:i"), args, &rig->err);
-    rig->polls_in_host++;
+    rig->in_host = false;
     return rc;
 }
 static const sl_import_t imports[] = {{"env", "ask", "i:i", ask}};
@@ -101,10 +104,14 @@ static int64_t sum(int64_t n) {
 
 static void a_long_call_stops_many_times_and_its_result_is_right(void **state) {
     rig_t *rig = *state;
-    sl_raw_t args[1] = {{.i64 = 50000000}};
-    assert_int_equal(sl_instance_call_begin(rig->instance, func(rig, rig->instance, "work", "I:I"), args, 0, &rig->err), SL_OK);
-    assert_true(polls(rig, rig->instance, SL_OK) >= 5);
-    assert_int_equal(args[0].i64, sum(50000000));
+    int64_t n = 50000000;
+    for (int stops = 0; stops < 5; n *= 2) { /* more work where the machine's timers are late */
+        sl_raw_t args[1] = {{.i64 = n}};
+        assert_true(n <= 1600000000);
+        assert_int_equal(sl_instance_call_begin(rig->instance, func(rig, rig->instance, "work", "I:I"), args, 0, &rig->err), SL_OK);
+        stops = polls(rig, rig->instance, SL_OK);
+        assert_int_equal(args[0].i64, sum(n));
+    }
 }
 
 static void a_short_call_does_not_stop(void **state) {
@@ -129,29 +136,28 @@ static void calls_without_results_end_as_well(void **state) {
 
 static void other_instances_run_while_one_has_stopped(void **state) {
     rig_t *rig = *state;
-    sl_instance_t *other = instance(rig, rig->watch);
-    sl_raw_t a[1] = {{.i64 = 30000000}}, b[1] = {{.i64 = 20000000}};
+    sl_instance_t *other = instance(rig, rig->watch), *third = instance(rig, rig->watch);
+    sl_raw_t a[1] = {{.i64 = 30000000}}, b[1], c[1] = {{.i64 = 9}};
     assert_int_equal(sl_instance_call_begin(rig->instance, func(rig, rig->instance, "work", "I:I"), a, 0, &rig->err), SL_OK);
-    assert_int_equal(sl_instance_call_begin(other, func(rig, other, "work", "I:I"), b, 0, &rig->err), SL_OK);
-    sl_status_t ra = SL_AGAIN, rb = SL_AGAIN;
-    int both = 0;
-    while (ra == SL_AGAIN || rb == SL_AGAIN) {
-        ra = ra == SL_AGAIN ? sl_instance_call_poll(rig->instance, &rig->err) : ra;
-        rb = rb == SL_AGAIN ? sl_instance_call_poll(other, &rig->err) : rb;
-        both += ra == SL_AGAIN && rb == SL_AGAIN;
-        sl_raw_t c[1] = {{.i64 = 9}};
-        sl_instance_t *third = both == 2 ? instance(rig, rig->watch) : NULL;
-        if (third != NULL) { /* one that does not stop, meanwhile */
+    assert_int_equal(sl_instance_call_begin(other, func(rig, other, "spin", ":"), b, 0, &rig->err), SL_OK);
+    sl_status_t rc;
+    int n = 0;
+    while ((rc = sl_instance_call_poll(rig->instance, &rig->err)) == SL_AGAIN || n < 2) {
+        assert_int_equal(sl_instance_call_poll(other, &rig->err), SL_AGAIN);
+        if (++n == 2) { /* one that does not stop, meanwhile */
             assert_int_equal(sl_instance_call(third, func(rig, third, "work", "I:I"), c, &rig->err), SL_OK);
             assert_int_equal(c[0].i64, sum(9));
-            sl_instance_free(third);
+        }
+        if (rc == SL_OK) { /* the timers are late here: once more */
+            assert_int_equal(a[0].i64, sum(30000000));
+            a[0].i64 = 30000000;
+            assert_int_equal(sl_instance_call_begin(rig->instance, func(rig, rig->instance, "work", "I:I"), a, 0, &rig->err), SL_OK);
         }
     }
-    assert_true(both >= 2);
-    assert_int_equal(ra, SL_OK);
-    assert_int_equal(rb, SL_OK);
+    assert_int_equal(rc, SL_OK);
     assert_int_equal(a[0].i64, sum(30000000));
-    assert_int_equal(b[0].i64, sum(20000000));
+    assert_int_equal(sl_instance_call_drop(other, &rig->err), SL_TRAP);
+    sl_instance_free(third);
     sl_instance_free(other);
 }
 
@@ -161,11 +167,11 @@ static void what_the_host_calls_in_turn_does_not_stop(void **state) {
     assert_int_equal(sl_instance_call_begin(rig->instance, func(rig, rig->instance, "ask_host", "i:i"), args, 0, &rig->err), SL_OK);
     sl_status_t rc;
     while ((rc = sl_instance_call_poll(rig->instance, &rig->err)) == SL_AGAIN) {
-        assert_int_not_equal(rig->polls_in_host, 0); /* it may stop on its way out, but not below the host */
+        assert_false(rig->in_host); /* on a loaded machine it may stop on its way in and out, but never below the host */
     }
     assert_int_equal(rc, SL_OK);
     assert_int_equal(args[0].i32, 5);
-    assert_int_equal(rig->polls_in_host, 1);
+    assert_int_equal(rig->host_calls, 1);
 }
 
 static void the_budget_counts_all_slices(void **state) {

@@ -416,6 +416,10 @@ static void op_wake(void *stream, pw_dir_t dir) {
     ((pt_t *)stream)->wakes[dir]++;
 }
 
+static void op_soon(void *worker) {
+    ((pt_t *)worker)->soon++;
+}
+
 static void text_of(char *out, size_t size, sl_str_t s) {
     snprintf(out, size, "%.*s", SL_FMT(s));
 }
@@ -487,6 +491,7 @@ static const pw_host_ops_t ops = {
     .property_get = op_property_get,
     .property_set = op_property_set,
     .wake = op_wake,
+    .soon = op_soon,
     .http_call = op_http_call,
     .http_call_cancel = op_http_call_cancel,
     .http_call_detach = op_http_call_detach,

@@ -51,6 +51,7 @@ struct pt_s {
     sl_buf_t log;
     uint32_t log_level;
     uint32_t wakes[2];
+    uint32_t soon; /* times that the core asked for pw_worker_run */
     uint64_t now_ns;
     uint32_t tick_ms, alarm_ms;
     uint32_t roots_gone;
