@@ -55,9 +55,12 @@ def complaint(row):
     return f"{row['language']}, {row['level']}: a worker has {grown} KiB more after {served} requests more ({grown * 1024 / served:.1f} bytes each)"
 
 
+def key(row):
+    return f"{row['language']}, {row['level']}"
+
+
 def measure(r, requests, languages=tuple(FILTERS), levels=LEVELS, connections=CONNECTIONS):
-    """[{"language", "level", "from", "to"}]"""
-    rows = []
+    """Gives {"language", "level", "from", "to"} of each."""
     for language in languages:
         for level in levels:
             case = case_of(FILTERS[language], level)
@@ -65,11 +68,4 @@ def measure(r, requests, languages=tuple(FILTERS), levels=LEVELS, connections=CO
                 print(f"{case.name}: left out, {r.why_not(case)}")
                 continue
             print(f"memory over {requests} requests, {language}, {level} ...", flush=True)
-            rows.append({"language": language, "level": level} | one(r, case, requests, connections))
-    return rows
-
-
-def part(r, requests):
-    """The rows by name, and the complaints."""
-    rows = measure(r, requests)
-    return {f"{row['language']}, {row['level']}": row for row in rows}, [c for c in map(complaint, rows) if c]
+            yield {"language": language, "level": level} | one(r, case, requests, connections)

@@ -105,7 +105,7 @@ def split(r, case, requests):
     shares = collections.Counter()
     for (where, name), value in counts.items():
         shares[share_of(where, name)] += value
-    top = [[f"{name} ({where})", value] for (where, name), value in counts.most_common() if share_of(where, name) != "nginx"][:TOP]
+    top = [[f"{name} ({share_of(where, name)})", value] for (where, name), value in counts.most_common() if share_of(where, name) != "nginx"][:TOP]
     return {"total": total(pathlib.Path(path).read_text()) / requests, "shares": dict(shares), "top": top}
 
 

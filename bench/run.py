@@ -42,29 +42,32 @@ def arguments():
 
 
 def measure(r, part, cases, args):
-    """{part of the results: what was found}, and whether something failed."""
+    """Gives {part of the results: what was found}, and whether something failed; long parts give what they have as they go."""
     can = [c for c in cases if r.why_not(c) is None]
     if part == "instructions":
-        found, failed = instructions.measure(r, cases, lambda c: instructions.split(r, c, args.requests))
-        return {"request": found}, failed
-    if part == "bodies":
+        for case in cases:
+            found, failed = instructions.measure(r, [case], lambda c: instructions.split(r, c, args.requests))
+            yield {"request": found}, failed
+    elif part == "bodies":
         found, failed = instructions.measure(r, BODY_CASES, lambda c: instructions.per_kib(r, c))
-        return {"body_kib": found}, failed
-    if part == "throughput":
-        return {part: load.throughput(r, can, args.rounds)}, False
-    if part == "latency":
-        return {part: load.latency(r, can, args.rate, args.rounds)}, False
-    if part == "workers":
-        return {part: workers.measure(r)}, False
-    if part == "sharing":
-        return {part: scale.sharing()}, False
-    if part == "plan":
-        return {part: plan.measure((10, 1000, 100000))}, False
-    if part == "scale":
-        return {part: scale.measure(args.size)}, False
-    found, complaints = growth.part(r, args.served)
-    print("\n".join(complaints), file=sys.stderr)
-    return {part: found}, bool(complaints)
+        yield {"body_kib": found}, failed
+    elif part == "throughput":
+        yield {part: load.throughput(r, can, args.rounds)}, False
+    elif part == "latency":
+        yield {part: load.latency(r, can, args.rate, args.rounds)}, False
+    elif part == "workers":
+        yield {part: workers.measure(r)}, False
+    elif part == "sharing":
+        yield {part: scale.sharing()}, False
+    elif part == "plan":
+        yield {part: plan.measure((10, 1000, 100000))}, False
+    elif part == "scale":
+        yield from (({part: row}, False) for row in scale.measure(args.size))
+    else:
+        for row in growth.measure(r, args.served):
+            complaint = growth.complaint(row)
+            print(complaint or "flat", flush=True)
+            yield {part: {growth.key(row): row}}, complaint is not None
 
 
 def command(words):
@@ -79,10 +82,10 @@ def main():
     with rig.Rig(args.module, args.nginx) as r:
         cases = [c for c in CASES if (not args.case or c.name in args.case or c.name == "plain")]
         for part in args.part or PARTS:
-            found, bad = measure(r, part, cases, args)
-            failed |= bad
-            for name, value in found.items():
-                results.keep(name, value, command(sys.argv[1:]))
+            for found, bad in measure(r, part, cases, args):
+                failed |= bad
+                for name, value in found.items():
+                    results.keep(name, value, command(sys.argv[1:]))
     print("\n" + page.PAGE.read_text())
     return 1 if failed else 0
 

@@ -145,13 +145,12 @@ def curve(rows, axis):
     return sorted(points, key=lambda row: row["size"][axis])
 
 
-def measure(only=()):
-    """{key: {"size", ...}} of the sizes, or of those whose keys are named."""
-    rows = {}
+def measure(only=None):
+    """Gives {key: {"size", ...}} of each size, or of those whose keys are named."""
     for size in sizes():
         if only and key(size) not in only:
             continue
         print("scale, " + ", ".join(f"{n} {axis}" for axis, n in size.items()) + " ...", flush=True)
-        rows[key(size)] = {"size": size} | one(size)
-        print(f"    start {rows[key(size)]['start_ms']:.0f} ms, switch {rows[key(size)]['switch_ms']:.0f} ms, all {rows[key(size)]['total_kib'] / 1024:.0f} MiB", flush=True)
-    return rows
+        row = {"size": size} | one(size)
+        print(f"    start {row['start_ms']:.0f} ms, switch {row['switch_ms']:.0f} ms, all {row['total_kib'] / 1024:.0f} MiB", flush=True)
+        yield {key(size): row}
