@@ -473,9 +473,10 @@ static void put_winner(explain_t *x, json_t *out, const gw_match_t *m, char id[3
     }
     put(x, out, "service",
         route.has_service ? json_pack("{s:o,s:o}", "id", text_or_null(service.id), "name", text_or_null(service.name)) : json_null());
-    put(x, out, "answer", own_answer(x, &route));
+    json_t *answer = own_answer(x, &route);
     put(x, out, "upstream", upstream_of(x, &route, m));
-    put(x, out, "filters", filters_of(x, &route));
+    put(x, out, "filters", json_is_null(answer) ? filters_of(x, &route) : json_array()); /* filters come after the gateway's own answer */
+    put(x, out, "answer", answer);
     verdict_free(&v);
     json_decref(entity);
 }

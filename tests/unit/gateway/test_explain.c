@@ -113,9 +113,11 @@ static void test_answers_of_the_gateway_itself_are_told(void **state) {
     (void)state;
     json_t *a = explain("GET", "http://t.test/s", NULL);
     assert_int_equal(json_integer_value(json_object_get(json_object_get(a, "answer"), "status")), 301);
+    assert_int_equal(json_array_size(json_object_get(a, "filters")), 0); /* none of them sees it */
     json_decref(a);
     a = explain("GET", "https://t.test/s", NULL);
     assert_true(json_is_null(json_object_get(a, "answer")));
+    assert_int_equal(json_array_size(json_object_get(a, "filters")), 1);
     json_decref(a);
     a = explain("GET", "/l", NULL);
     assert_int_equal(json_integer_value(json_object_get(json_object_get(a, "answer"), "status")), 503);
