@@ -123,9 +123,11 @@ struct pw_worker_s {
     pw_job_t *idle_jobs;
     uint32_t n_idle_jobs;
     bool timed;                         /* callbacks of streams are timed */
+    pw_id_map_t known_queues;           /* by id: who has found it by its name */
     sl_buf_t sizes, bytes, value, line; /* scratch of one host call; `line` of one log line */
     pw_pair_t pairs[2][PW_PAIRS_MAX];   /* decoded pairs of one host call */
 };
+void pw_worker_forget_queues(pw_worker_t *worker); /* known_queues */
 /* A guest has had the thread for so long, at a stretch. */
 void pw_worker_held(const pw_worker_t *worker, uint64_t cpu_ns);
 /* SL_FAILED: the kernel gives no timer. */

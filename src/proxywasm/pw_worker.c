@@ -68,6 +68,7 @@ void pw_worker_free(pw_worker_t *w) {
     sl_buf_deinit(&w->line);
     sl_watch_free(w->watch);
     pw_numbers_free_all(w);
+    pw_worker_forget_queues(w);
     free(w);
 }
 

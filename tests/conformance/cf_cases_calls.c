@@ -285,6 +285,9 @@ const cf_case_t cf_cases_calls[] = {
      "QUEUE 3; never; host run; expect queue 'q' 0"},
     {"proxy_enqueue_shared_queue", "answers NotFound for a token that does not exist", 0,
      "call proxy_enqueue_shared_queue 9 'a' = 1; call proxy_enqueue_shared_queue 0 'a' = 1"},
+    {"proxy_enqueue_shared_queue", "answers NotFound for a token that nobody of this vm_id has asked for", 0,
+     "call proxy_enqueue_shared_queue 1 'a' = 1; call proxy_register_shared_queue 'q' &t; u32 t = 1; call proxy_enqueue_shared_queue 1 "
+     "'a'"},
     {"proxy_enqueue_shared_queue", "takes an empty item", 0,
      "call proxy_register_shared_queue 'q' &t; call proxy_enqueue_shared_queue 1 null; call proxy_dequeue_shared_queue 1 &p &n; u32 p = 0; "
      "u32 n = 0"},

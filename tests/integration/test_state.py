@@ -332,6 +332,20 @@ def test_a_full_queue_is_a_status(start):
     assert run(nginx, "queue_resolve \\e small", "dequeue x-i", f"enqueue {item}", "status").get("x-status") == "0"
 
 
+def test_a_queue_of_others_is_not_reached_by_guessing_its_id(nginx):
+    nginx.workers = 1
+    inside = "".join(
+        f"location /{vm} {{ proxy_wasm_vm_id {vm}; {probe.use(*lines, probe.EXEC)} return 200 ok; }}\n"
+        for vm, lines in (("a", ("configure: queue_register q",)), ("b", ()))
+    )
+    nginx.start(f"server {{ listen 127.0.0.1:@PORT@; {inside} }}", wasm=probe.module())
+    run(nginx, "queue_resolve \\e q", "enqueue item", path="/a")
+    for token in range(1, 6):
+        assert run(nginx, f"dequeue@{token}", "status", path="/b").get("x-status") == "1"
+        assert run(nginx, f"enqueue@{token} x", "status", path="/b").get("x-status") == "1"
+    assert run(nginx, "queue_resolve a q", "dequeue x-item", path="/b").get("x-item") == "item"
+
+
 def test_a_listener_may_push_to_its_own_queue(start):
     lines = ("configure: queue_register q", "queue_ready: dequeue", "queue_ready: if $value again enqueue more")
     nginx = start(*lines)
