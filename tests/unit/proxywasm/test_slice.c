@@ -268,8 +268,8 @@ static const char spinning_guest[] =
 
 static void a_budget_counts_all_slices_together(void **state) {
     (void)state;
-    sl_engine_t *engine;
-    sl_module_t *module;
+    sl_engine_t *engine = NULL;
+    sl_module_t *module = NULL;
     sl_err_t err;
     if (sl_engine_new(NULL, &engine, &err) != SL_OK || sl_module_compile(engine, SL_STR(spinning_guest), &module, &err) != SL_OK) {
         fail_msg("%s", err.text);
