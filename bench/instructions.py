@@ -10,9 +10,11 @@ Needs valgrind. Cases that need what is not there are left out, and the output s
 import argparse
 import collections
 import json
+import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -28,12 +30,21 @@ BODY_BYTES = (64 << 10, 320 << 10)
 NOT_OURS = ("nginx", "libc.so.6")
 GUEST = "compiled guest code"
 TOP = 12
+PATIENCE_S = 120
 
 
 def control(process, *words):
-    done = subprocess.run(["callgrind_control", *words, str(process.pid)], stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    if done.returncode != 0 or "Error" in done.stdout:
-        raise rig.BenchError(f"callgrind_control: {done.stdout}{done.stderr}")
+    """valgrind does not always hear what it is told: a case is then given up, not waited for."""
+    command = ["callgrind_control", *words, str(process.pid)]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True) as told:
+        try:
+            said, _ = told.communicate(timeout=PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(told.pid, signal.SIGKILL)
+            process.kill()
+            raise rig.BenchError(f"callgrind_control {' '.join(words)}: no answer in {PATIENCE_S} s") from None
+    if told.returncode != 0 or "Error" in said:
+        raise rig.BenchError(f"callgrind_control: {said}")
 
 
 def run(r, case, requests, path="/echo"):

@@ -116,6 +116,12 @@ class Client:
 
     def get(self):
         """One exchange; the response's head."""
+        try:
+            return self.exchange()
+        except OSError as e:
+            raise BenchError(f"the server gave no answer: {e}") from None
+
+    def exchange(self):
         self.sock.sendall(self.request)
         head = self.head()
         length = re.search(rb"(?i)\r\ncontent-length: (\d+)", head)
