@@ -254,6 +254,16 @@ def bar_plots(results, plots):
         (plots / "memory.svg").write_text(bars("Private memory of a worker, MiB", held, 200))
 
 
+def times(results):
+    said = [printed(results, part) for part in ("throughput", "latency") if results.get(part)]
+    return "Times: " + " ".join(said) if said else "Times are left out: no run on a quiet machine yet."
+
+
+def not_counted(results):
+    names = [f"`{c.name}`" for c in CASES if c.name not in results["request"]]
+    return f"Not counted, since valgrind did not answer or something was missing: {', '.join(names)}. " if names else ""
+
+
 def instructions_text(results):
     missed = missed_part(results)
     text = f"""## Targets
@@ -262,7 +272,7 @@ def instructions_text(results):
 ## A request
 
 {requests_part(results)}
-{printed(results, "request")} Times: {printed(results, "throughput")} {printed(results, "latency")}
+{printed(results, "request")} {not_counted(results)}{times(results)}
 
 ![instructions over plain nginx](performance/over-plain.svg)
 
