@@ -71,7 +71,7 @@ def test_the_memory_budget_ends_growth_inside_the_guest(nginx, upstream):
 def test_the_example_of_the_documents_loads(nginx):
     text = (ROOT / "docs/reference/directives.md").read_text()
     example = re.search(r"^```nginx\n(location / \{\n    proxy_wasm_dialect.*?)^```$", text, re.M | re.S).group(1)
-    modules = f"module first {filter_path('minimal')}; module second {filter_path('minimal')};"
+    modules = "".join(f"module {name} {filter_path('minimal')};" for name in ("first", "second", "third"))
     nginx.write(f"server {{ listen 127.0.0.1:@PORT@; {example} }}", wasm=modules)
     assert nginx.check().returncode == 0
 
@@ -122,7 +122,8 @@ REFUSED = {
     "proxy_wasm probe x fail=maybe;": 'invalid value "maybe" of proxy_wasm_fail',
     "proxy_wasm probe x nosuch=1;": 'invalid option "nosuch=1"',
     "proxy_wasm probe x fail=open fail=open;": 'duplicate option "fail=open"',
-    "proxy_wasm probe x y;": "invalid number of arguments",
+    "proxy_wasm probe x y;": 'invalid number of arguments: "y" is no option',
+    'proxy_wasm probe x grants="log metrics";': '"metrics"" is no option (several words are written "grants=log metrics")',
 }
 
 

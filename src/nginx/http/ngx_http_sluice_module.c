@@ -172,6 +172,20 @@ static void exit_process(ngx_cycle_t *cycle) {
 
 /* ---- directives --------------------------------------------------------------------------------------------------------------------- */
 
+/* WasmX' words first. A quote inside of a word does not hold what follows: what stands there is what is shown. */
+static char *no_option(ngx_conf_t *cf, const ngx_str_t *word) {
+    static const char form[] =
+        "has an invalid number of arguments: \"%V\" is no option (several words are written \"grants=log metrics\")%Z";
+    size_t size = sizeof(form) + word->len;
+    u_char *text = ngx_pnalloc(cf->pool, size);
+
+    if (text == NULL) {
+        return NGX_CONF_ERROR;
+    }
+    ngx_snprintf(text, size, form, word);
+    return (char *)text;
+}
+
 /* What follows the configuration; WasmX has at most that. */
 static char *line_options(ngx_conf_t *cf, sl_filter_opts_t *opts) {
     ngx_str_t *value = cf->args->elts;
@@ -180,7 +194,7 @@ static char *line_options(ngx_conf_t *cf, sl_filter_opts_t *opts) {
     for (ngx_uint_t i = 3; i < cf->args->nelts; i++) {
         ngx_int_t rc = ngx_sluice_opt_pair(cf, opts, &value[i]);
         if (rc != NGX_OK) {
-            return rc == NGX_DECLINED ? "has an invalid number of arguments" : NGX_CONF_ERROR;
+            return rc == NGX_DECLINED ? no_option(cf, &value[i]) : NGX_CONF_ERROR;
         }
     }
     return NGX_CONF_OK;
