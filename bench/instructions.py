@@ -110,14 +110,14 @@ def share_of(where, name):
 
 
 def split(r, case, requests):
-    """{"total": instructions of one request, "shares": {one of SHARES: its own}, "top": [the largest functions but nginx's]}"""
+    """{"requests": counted, "total": instructions of one of them, "shares": {one of SHARES: its own}, "top": [the largest functions but nginx's]}"""
     path = run(r, case, requests)
     counts = own_counts(path, requests)
     shares = collections.Counter()
     for (where, name), value in counts.items():
         shares[share_of(where, name)] += value
     top = [[f"{name} ({share_of(where, name)})", value] for (where, name), value in counts.most_common() if share_of(where, name) != "nginx"][:TOP]
-    return {"total": total(pathlib.Path(path).read_text()) / requests, "shares": dict(shares), "top": top}
+    return {"requests": requests, "total": total(pathlib.Path(path).read_text()) / requests, "shares": dict(shares), "top": top}
 
 
 def per_kib(r, case, requests=40):

@@ -163,10 +163,11 @@ def requests_part(results):
             continue
         n, l, s = counts.get(case.name), load.get(case.name), slow.get(case.name)
         cells = [f"`{case.name}`", case.what, f"{n:,.0f}" if n else "", f"{figures[case.name]:+,.0f}" if case.name in figures else ""]
+        cells.append(str(results["request"][case.name].get("requests", "")) if n else "")
         cells.append(f"{l['ratio']:.2f} ({l['low']:.2f} to {l['high']:.2f})" if l else "")
         cells.append(f"{s['p50']:.0f} / {s['p99']:.0f} / {s['p999']:.0f}" if s else "")
         rows.append(cells)
-    head = ["case", "what", "instructions", "over plain", "requests per second, to plain (spread)", "p50 / p99 / p99.9 (us)"]
+    head = ["case", "what", "instructions", "over plain", "requests counted", "requests per second, to plain (spread)", "p50 / p99 / p99.9 (us)"]
     return grid(head, rows)
 
 
