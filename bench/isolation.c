@@ -40,7 +40,7 @@
 #include "pw_internal.h"
 #include "sl_file.h"
 
-enum { WINDOW = 50, KINDS = 4, MANY = 40, BODY = 65536, LEVELS = 3, COUNTED = 200, COUNTED_FRESH = 10 };
+enum { WINDOW = 50, KINDS = 4, MANY = 40, BODY = 65536, LEVELS = 3, COUNTED = 200, COUNTED_FRESH = 10, COUNTING_S = 900 };
 
 typedef struct {
     double best_ns[KINDS], sum_ns[KINDS];
@@ -503,6 +503,7 @@ static int run_callgrind(const char *folder, const char *path) {
     snprintf(out, sizeof(out), "--callgrind-out-file=%s/out", folder);
     pid_t pid = fork();
     if (pid == 0) {
+        alarm(COUNTING_S); /* stays over the exec */
         execlp("valgrind", "valgrind", "--px-default=allregs-at-mem-access", "--px-file-backed=allregs-at-mem-access", "--tool=callgrind",
                "--instr-atstart=no", "--collect-atstart=no", "--log-file=/dev/null", out, self, "--count", path, (char *)NULL);
         _exit(127);
@@ -517,6 +518,7 @@ static void count_under_callgrind(const char *name, const char *path, uint64_t *
     if (mkdtemp(folder) == NULL) {
         die(name, "no folder for counts");
     }
+    fprintf(stderr, "%s: counting under callgrind, where a large module takes minutes to compile\n", name);
     int status = run_callgrind(folder, path);
     uint64_t other = dumped(folder, 1) / COUNTED;
     for (int i = 0; i < LEVELS; i++) {
