@@ -317,8 +317,9 @@ static memory_t instance_memory(rig_t *rig) {
     for (int i = 0; i < MANY; i++) {
         const uint8_t *base = in[i]->mem;
         mh_stream_free(all[i].stream);
-        m.written += kept ? (double)sl_linear_restored_pages(sl_linear_at(base)) / MANY : 0;
+        m.written += kept ? sl_linear_restored_pages(sl_linear_at(base)) : 0;
     }
+    m.written /= MANY; /* at the end: a sum of fractions is a little less */
     return m;
 }
 
