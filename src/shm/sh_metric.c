@@ -165,10 +165,55 @@ static uint32_t cells_used(const sh_metrics_t *ms) {
     return d != NULL ? d->cell + cells_of(d->type) : 0;
 }
 
+/* What an owner's definitions take, or all of them, or what there is for them. */
+typedef struct {
+    uint64_t defs, names, cells;
+} room_t;
+
+/* An eighth of the room stays for others, whatever they have taken of it: no owner leaves the others without metrics. */
+static bool leaves_an_eighth(uint64_t own, uint64_t others, uint64_t all) {
+    return own <= (all - others) / 8 * 7;
+}
+
+static bool fits(room_t own, room_t others, room_t all) {
+    return leaves_an_eighth(own.defs, others.defs, all.defs) && leaves_an_eighth(own.names, others.names, all.names) &&
+           leaves_an_eighth(own.cells, others.cells, all.cells);
+}
+
+static room_t taken_by(const sh_metrics_t *ms, sl_str_t owner) {
+    room_t own = {0};
+    for (uint32_t id = 1; id <= ms->head->n_defs; id++) {
+        const def_t *d = def(ms, id);
+        if (sl_str_eq(owner_of(ms, d), owner)) {
+            own.defs++;
+            own.names += d->owner_len + d->name_len;
+            own.cells += cells_of(d->type);
+        }
+    }
+    return own;
+}
+
+/* Definitions are looked through only when the region is nearly full: before that nobody can have too much of it. */
+static bool has_room(const sh_metrics_t *ms, uint32_t type, sl_str_t owner, sl_str_t name) {
+    const head_t *h = ms->head;
+    const room_t all = {.defs = h->max_defs, .names = h->max_names, .cells = h->n_cells};
+    room_t used = {.defs = h->n_defs + 1u, .names = names_used(ms) + owner.len + name.len, .cells = cells_used(ms) + cells_of(type)};
+    if (used.defs > all.defs || used.names > all.names || used.cells > all.cells) {
+        return false;
+    }
+    if (fits(used, (room_t){0}, all)) {
+        return true;
+    }
+    room_t own = taken_by(ms, owner);
+    own.defs++;
+    own.names += owner.len + name.len;
+    own.cells += cells_of(type);
+    return fits(own, (room_t){.defs = used.defs - own.defs, .names = used.names - own.names, .cells = used.cells - own.cells}, all);
+}
+
 static uint32_t make(sh_metrics_t *ms, uint32_t type, uint32_t hash, sl_str_t owner, sl_str_t name) {
     head_t *h = ms->head;
-    uint32_t room = h->max_names - names_used(ms);
-    if (h->n_defs == h->max_defs || owner.len > room || name.len > room - owner.len || cells_of(type) > h->n_cells - cells_used(ms)) {
+    if (!has_room(ms, type, owner, name)) {
         return 0;
     }
     uint32_t id = h->n_defs + 1;

@@ -40,7 +40,10 @@ typedef struct {
 sl_status_t sh_metrics_open(sh_metrics_t *ms, void *mem, size_t size_bytes, bool fresh, uint64_t seed, uint32_t n_slots);
 void sh_metrics_slot(sh_metrics_t *ms, uint32_t slot);
 
-/* The same type, owner and name have the same id. SL_NO_MEMORY: no room for another. Ids are never 0. */
+/*
+ * The same type, owner and name have the same id. SL_NO_MEMORY: no room for another, or the owner has seven eighths of what the others
+ * have left to it. Ids are never 0.
+ */
 sl_status_t sh_metric_define(sh_metrics_t *ms, sh_metric_type_t type, sl_str_t owner, sl_str_t name, uint32_t *id);
 
 /* SL_NOT_FOUND: no such id; SL_INVALID: not for this type, or a counter and delta <= 0. */

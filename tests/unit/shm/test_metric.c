@@ -171,6 +171,36 @@ static void definitions_beyond_the_room_are_refused_and_the_others_go_on(void **
     assert_int_equal(value(first), 1);
 }
 
+static unsigned define_all(sl_str_t owner) {
+    char name[32];
+    uint32_t id;
+    unsigned n = 0;
+    do {
+        snprintf(name, sizeof(name), "%u", n++);
+    } while (sh_metric_define(&ms, SH_COUNTER, owner, sl_cstr(name), &id) == SL_OK);
+    return n - 1;
+}
+
+static void an_owner_leaves_room_for_the_others(void **state) {
+    (void)state;
+    unsigned greedy = define_all(ME), second = define_all(SL_STR("second")), third = define_all(SL_STR("third"));
+    assert_in_range(second, greedy / 10, greedy / 7);
+    assert_in_range(third, second / 10, second / 6);
+    assert_int_equal(define_all(ME), greedy); /* what it has is still found */
+}
+
+static void an_owner_beside_many_small_ones_has_what_they_leave(void **state) {
+    (void)state;
+    char owner[32];
+    uint32_t id;
+    for (unsigned i = 0; i < 300; i++) {
+        snprintf(owner, sizeof(owner), "o%u", i);
+        assert_int_equal(sh_metric_define(&ms, SH_COUNTER, sl_cstr(owner), SL_STR("n"), &id), SL_OK);
+    }
+    assert_in_range(define_all(ME), 50, 1000);
+    assert_int_equal(sh_metric_define(&ms, SH_COUNTER, SL_STR("late"), SL_STR("n"), &id), SL_OK);
+}
+
 static void a_region_of_any_size_is_used_within_its_bounds_or_refused(void **state) {
     (void)state;
     uint8_t *small = st_memory(32768);
@@ -317,6 +347,8 @@ int main(void) {
         T(values_are_summed_over_the_slots),
         T(metrics_survive_a_new_view_of_the_region),
         T(definitions_beyond_the_room_are_refused_and_the_others_go_on),
+        T(an_owner_leaves_room_for_the_others),
+        T(an_owner_beside_many_small_ones_has_what_they_leave),
         T(a_region_of_any_size_is_used_within_its_bounds_or_refused),
         T(totals_over_several_processes_are_exact),
         T(metrics_of_killed_processes_stay),
