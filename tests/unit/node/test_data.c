@@ -197,15 +197,20 @@ static bool share(void *ud, sl_str_t image, uint64_t generation, uint64_t revisi
     return s->answer;
 }
 
+/* There is something to publish, which goes to `share`. */
+static void share_a_service(sharing_t *s) {
+    snprintf(s->path, sizeof(s->path), "%s/plan", dir);
+    node.plan_path = s->path;
+    node.share = share;
+    node.share_ud = s;
+    assert_int_equal(call("POST", "/services", "{\"name\":\"s\",\"host\":\"h\"}"), 201);
+}
+
 static void a_plan_of_the_store_is_shared_before_its_file_is_written(void **state) {
     (void)state;
     sharing_t s = {.answer = true};
     nd_publication_t p = {.generation = 7};
-    snprintf(s.path, sizeof(s.path), "%s/plan", dir);
-    node.plan_path = s.path;
-    node.share = share;
-    node.share_ud = &s;
-    assert_int_equal(call("POST", "/services", "{\"name\":\"s\",\"host\":\"h\"}"), 201);
+    share_a_service(&s);
     assert_int_equal(nd_publish(&node, store, NULL, &p, &err), SL_OK);
     assert_int_equal(s.times, 1);
     assert_false(s.file_was_there);
@@ -219,11 +224,7 @@ static void a_shared_plan_whose_file_cannot_be_written_is_served_and_noted(void 
     (void)state;
     sharing_t s = {.answer = true};
     nd_publication_t p = {.generation = 7};
-    snprintf(s.path, sizeof(s.path), "%s/plan", dir);
-    node.plan_path = s.path;
-    node.share = share;
-    node.share_ud = &s;
-    assert_int_equal(call("POST", "/services", "{\"name\":\"s\",\"host\":\"h\"}"), 201);
+    share_a_service(&s);
     assert_int_equal(mkdir(s.path, 0700), 0);
     assert_int_equal(nd_publish(&node, store, NULL, &p, &err), SL_OK);
     assert_true(p.written);

@@ -559,6 +559,14 @@ void pt_filters(pt_t *t, size_t n) {
     pt_chain(t, NULL);
 }
 
+pw_stream_t *pt_begin(pt_t *t, pw_verdict_t expected) {
+    pw_out_t out;
+    pw_stream_t *s = pw_stream_new(t->worker, t->chain, t);
+    assert_non_null(s);
+    assert_int_equal(pw_stream_headers(s, PW_DIR_REQUEST, true, &out), expected);
+    return s;
+}
+
 void pt_map(pt_t *t, pw_map_t map, const char *const *kv) {
     pt_map_t *m = &t->maps[map];
     map_remove(m, SL_STR_NULL);

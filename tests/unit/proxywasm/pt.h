@@ -94,6 +94,8 @@ void pt_chain(pt_t *t, const pw_chain_conf_t *conf);
 size_t pt_index(const pt_t *t, uint32_t ctx);
 void pt_trace(pt_t *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
+/* A stream of the chain whose request headers, without a body, have this verdict. */
+pw_stream_t *pt_begin(pt_t *t, pw_verdict_t expected);
 void pt_map(pt_t *t, pw_map_t map, const char *const *keys_and_values); /* NULL-terminated; makes it present */
 const char *pt_value(const pt_t *t, pw_map_t map, const char *key);     /* NULL: none */
 /* The answer of calls[i]. */

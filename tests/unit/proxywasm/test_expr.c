@@ -61,14 +61,6 @@ static pt_t *filter(pt_fn_t on_configure, pt_fn_t on_request, sl_isolation_t iso
     return t;
 }
 
-static pw_stream_t *begin(pt_t *t) {
-    pw_out_t out;
-    pw_stream_t *s = pw_stream_new(t->worker, t->chain, t);
-    assert_non_null(s);
-    assert_int_equal(pw_stream_headers(s, PW_DIR_REQUEST, true, &out), PW_CONTINUE);
-    return s;
-}
-
 static uint32_t make_two(pt_t *t, uint32_t ctx, uint32_t a1, uint32_t a2) {
     (void)ctx, (void)a1, (void)a2;
     assert_int_equal(create(t, "size(request.headers) == 3"), 1);
@@ -92,10 +84,10 @@ static uint32_t use_and_delete(pt_t *t, uint32_t ctx, uint32_t a1, uint32_t a2) 
 static void an_isolated_request_deletes_for_itself_alone(void **state) {
     (void)state;
     pt_t *t = filter(make_two, use_and_delete, SL_ISOLATION_REQUEST);
-    pw_stream_t *s[2] = {begin(t), begin(t)}; /* at the same time: two instances */
+    pw_stream_t *s[2] = {pt_begin(t, PW_CONTINUE), pt_begin(t, PW_CONTINUE)}; /* at the same time: two instances */
     pw_stream_free(s[0]);
     pw_stream_free(s[1]);
-    pw_stream_free(begin(t)); /* and one that was restored */
+    pw_stream_free(pt_begin(t, PW_CONTINUE)); /* and one that was restored */
     assert_string_equal(t->trace, "1 1 3:0 1 101 101;1 1 3:0 1 101 101;1 1 3:0 1 101 101;");
     pt_free(t);
 }
@@ -103,8 +95,8 @@ static void an_isolated_request_deletes_for_itself_alone(void **state) {
 static void requests_that_share_an_instance_share_its_expressions(void **state) {
     (void)state;
     pt_t *t = filter(make_two, use_and_delete, SL_ISOLATION_SHARED);
-    pw_stream_free(begin(t));
-    pw_stream_free(begin(t));
+    pw_stream_free(pt_begin(t, PW_CONTINUE));
+    pw_stream_free(pt_begin(t, PW_CONTINUE));
     assert_string_equal(t->trace, "1 1 3:0 1 101 101;1 101 4:0 1 101 101;");
     pt_free(t);
 }
@@ -115,7 +107,7 @@ static void expressions_of_another_filter_are_unknown(void **state) {
     t->on[PW_CB_REQUEST_HEADERS] = use_and_delete;
     pt_filters(t, 2); /* in one VM */
     pt_map(t, PW_MAP_REQUEST_HEADERS, get);
-    pw_stream_free(begin(t));
+    pw_stream_free(pt_begin(t, PW_CONTINUE));
     assert_string_equal(t->trace, "101 101 1:0 101 101 101;101 101 1:0 101 101 101;");
     pt_free(t);
 }

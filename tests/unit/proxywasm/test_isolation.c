@@ -51,14 +51,6 @@ static pt_t *isolated(const pw_limits_t *limits, sl_isolation_t isolation) {
     return t;
 }
 
-static pw_stream_t *begin(pt_t *t, pw_verdict_t expected) {
-    pw_out_t out;
-    pw_stream_t *s = pw_stream_new(t->worker, t->chain, t);
-    assert_non_null(s);
-    assert_int_equal(pw_stream_headers(s, PW_DIR_REQUEST, true, &out), expected);
-    return s;
-}
-
 static pw_verdict_t answer(pw_stream_t *s) {
     pw_out_t out;
     return pw_stream_headers(s, PW_DIR_RESPONSE, true, &out);
@@ -68,7 +60,7 @@ static void each_request_sees_the_state_after_configure(void **state) {
     (void)state;
     pt_t *t = isolated(NULL, SL_ISOLATION_REQUEST);
     for (int i = 0; i < 3; i++) {
-        pw_stream_t *s = begin(t, PW_CONTINUE);
+        pw_stream_t *s = pt_begin(t, PW_CONTINUE);
         assert_int_equal(answer(s), PW_CONTINUE);
         pw_stream_free(s);
     }
@@ -82,8 +74,8 @@ static void each_request_sees_the_state_after_configure(void **state) {
 static void without_isolation_they_see_what_the_last_one_left(void **state) {
     (void)state;
     pt_t *t = isolated(NULL, SL_ISOLATION_SHARED);
-    pw_stream_free(begin(t, PW_CONTINUE));
-    pw_stream_free(begin(t, PW_CONTINUE));
+    pw_stream_free(pt_begin(t, PW_CONTINUE));
+    pw_stream_free(pt_begin(t, PW_CONTINUE));
     assert_string_equal(t->trace, "0:77 2:77 ");
     pt_free(t);
 }
@@ -96,7 +88,7 @@ static void requests_that_overlap_never_see_each_others_memory(void **state) {
     for (int round = 0; round < 3; round++) {
         t->trace[0] = '\0';
         for (int i = 0; i < N; i++) {
-            s[i] = begin(t, PW_CONTINUE);
+            s[i] = pt_begin(t, PW_CONTINUE);
         }
         for (int i = 0; i < N; i++) {
             assert_int_equal(answer(s[(i * 7) % N]), PW_CONTINUE);
@@ -118,7 +110,7 @@ static void the_same_filter_twice_in_a_chain_is_two_instances(void **state) {
     pt_t *t = isolated(NULL, SL_ISOLATION_REQUEST);
     pw_chain_unref(t->chain);
     t->chain = pw_chain_new(t->worker, (pw_filter_t *const[]){t->filters[0], t->filters[0]}, 2, NULL);
-    pw_stream_t *s = begin(t, PW_CONTINUE);
+    pw_stream_t *s = pt_begin(t, PW_CONTINUE);
     assert_int_equal(answer(s), PW_CONTINUE);
     assert_string_equal(t->trace, "0:77 0:77 mine mine ");
     pw_stream_free(s);
@@ -128,7 +120,7 @@ static void the_same_filter_twice_in_a_chain_is_two_instances(void **state) {
 static void context_ids_of_requests_differ_while_they_overlap(void **state) {
     (void)state;
     pt_t *t = isolated(NULL, SL_ISOLATION_REQUEST);
-    pw_stream_t *a = begin(t, PW_CONTINUE), *b = begin(t, PW_CONTINUE);
+    pw_stream_t *a = pt_begin(t, PW_CONTINUE), *b = pt_begin(t, PW_CONTINUE);
     assert_int_not_equal(a->at[0].ctx.node.id, b->at[0].ctx.node.id);
     assert_int_equal(t->parent[a->at[0].ctx.node.id], 1);
     assert_int_equal(t->parent[b->at[0].ctx.node.id], 1);
@@ -149,12 +141,12 @@ static void a_trap_is_noticed_by_nobody_else(void **state) {
     (void)state;
     pt_t *t = isolated(NULL, SL_ISOLATION_REQUEST);
     t->on[PW_CB_REQUEST_HEADERS] = trap_the_second;
-    pw_stream_t *a = begin(t, PW_CONTINUE);
-    pw_stream_t *b = begin(t, PW_FAIL);
+    pw_stream_t *a = pt_begin(t, PW_CONTINUE);
+    pw_stream_t *b = pt_begin(t, PW_FAIL);
     assert_true(pt_logged(t, "boom"));
     assert_int_equal(answer(a), PW_CONTINUE);
     pw_stream_free(b);
-    pw_stream_t *c = begin(t, PW_CONTINUE);
+    pw_stream_t *c = pt_begin(t, PW_CONTINUE);
     assert_string_equal(t->trace, "0:77 0:77 mine 0:77 ");
     assert_int_equal(pw_worker_stats(t->worker).instances_created, 2); /* the one that trapped serves again */
     pw_stream_free(a);
@@ -172,11 +164,11 @@ static void requests_go_on_while_the_plugins_own_instance_does_not(void **state)
     (void)state;
     pt_t *t = isolated(NULL, SL_ISOLATION_REQUEST);
     t->on[PW_CB_TICK] = trap;
-    pw_stream_t *a = begin(t, PW_CONTINUE);
+    pw_stream_t *a = pt_begin(t, PW_CONTINUE);
     pw_root_tick(t->filters[0]->root);
     assert_true(pt_logged(t, "trap in proxy_on_tick"));
     t->on[PW_CB_CONFIGURE] = trap; /* it cannot come back */
-    pw_stream_t *b = begin(t, PW_CONTINUE);
+    pw_stream_t *b = pt_begin(t, PW_CONTINUE);
     assert_int_equal(answer(a), PW_CONTINUE);
     assert_int_equal(answer(b), PW_CONTINUE);
     pw_stream_free(a);
@@ -205,7 +197,7 @@ static void ticks_have_a_state_of_their_own_that_lasts(void **state) {
     t->on[PW_CB_TICK] = tick;
     t->on[PW_CB_REQUEST_HEADERS] = set_tick;
     pw_root_tick(t->filters[0]->root);
-    pw_stream_t *s = begin(t, PW_CONTINUE);
+    pw_stream_t *s = pt_begin(t, PW_CONTINUE);
     assert_int_equal(t->tick_ms, 250); /* the plugin's timer, also when a request sets it */
     pw_root_tick(t->filters[0]->root);
     pw_stream_free(s);
@@ -241,7 +233,7 @@ static void an_answer_comes_to_the_instance_that_asked(void **state) {
     pw_out_t out;
     t->on[PW_CB_REQUEST_HEADERS] = call_and_wait;
     t->on[PW_CB_HTTP_CALL_RESPONSE] = on_response;
-    pw_stream_t *a = begin(t, PW_WAIT), *b = begin(t, PW_WAIT);
+    pw_stream_t *a = pt_begin(t, PW_WAIT), *b = pt_begin(t, PW_WAIT);
     t->trace[0] = '\0';
     pt_answer(t, 1, &(pw_call_response_t){.failed = true});
     assert_string_equal(t->trace, "answer(1) for 3 ");
@@ -261,10 +253,10 @@ static void an_instance_waits_for_its_calls(void **state) {
     t->detach = true;
     t->on[PW_CB_REQUEST_HEADERS] = call_and_wait;
     t->on[PW_CB_HTTP_CALL_RESPONSE] = on_response;
-    pw_stream_free(begin(t, PW_WAIT));
+    pw_stream_free(pt_begin(t, PW_WAIT));
     assert_int_equal(pw_worker_stats(t->worker).instances_restored, 0);
     t->on[PW_CB_REQUEST_HEADERS] = plant;
-    pw_stream_t *other = begin(t, PW_CONTINUE);
+    pw_stream_t *other = pt_begin(t, PW_CONTINUE);
     assert_int_equal(pw_worker_stats(t->worker).instances_created, 2);
     t->trace[0] = '\0';
     pt_answer(t, 0, &(pw_call_response_t){.failed = true});
@@ -280,7 +272,7 @@ static void calls_that_outlive_everything_are_cancelled(void **state) {
     t->detach = false;
     t->on[PW_CB_REQUEST_HEADERS] = call_and_wait;
     t->on[PW_CB_HTTP_CALL_RESPONSE] = on_response;
-    pw_stream_free(begin(t, PW_WAIT));
+    pw_stream_free(pt_begin(t, PW_WAIT));
     assert_int_equal(t->cancelled, 1);
     assert_int_equal(pw_worker_stats(t->worker).instances_restored, 1);
     pt_free(t);
@@ -291,12 +283,12 @@ static void calls_that_outlive_everything_are_cancelled(void **state) {
 static void there_is_a_ceiling(void **state) {
     (void)state;
     pt_t *t = isolated(&(pw_limits_t){.instances_per_filter = 2}, SL_ISOLATION_REQUEST);
-    pw_stream_t *a = begin(t, PW_CONTINUE), *b = begin(t, PW_CONTINUE);
-    pw_stream_t *c = begin(t, PW_FAIL);
+    pw_stream_t *a = pt_begin(t, PW_CONTINUE), *b = pt_begin(t, PW_CONTINUE);
+    pw_stream_t *c = pt_begin(t, PW_FAIL);
     assert_true(pt_logged(t, "too many requests at once"));
     pw_stream_free(c);
     pw_stream_free(a);
-    c = begin(t, PW_CONTINUE);
+    c = pt_begin(t, PW_CONTINUE);
     pw_stream_free(b);
     pw_stream_free(c);
     pt_free(t);
@@ -305,7 +297,7 @@ static void there_is_a_ceiling(void **state) {
 static void streams_outlive_their_filter(void **state) {
     (void)state;
     pt_t *t = isolated(NULL, SL_ISOLATION_REQUEST);
-    pw_stream_t *s = begin(t, PW_CONTINUE);
+    pw_stream_t *s = pt_begin(t, PW_CONTINUE);
     pw_chain_unref(t->chain);
     t->chain = NULL;
     pw_filter_unref(t->filters[0]);
@@ -354,8 +346,8 @@ static void a_guest_that_wants_to_is_told_of_each_reset(void **state) {
     assert_int_equal(pt_filter(t, &conf, &err), SL_OK);
     pt_chain(t, NULL);
     pt_map(t, PW_MAP_REQUEST_HEADERS, get);
-    pw_stream_free(begin(t, PW_CONTINUE));
-    pw_stream_free(begin(t, PW_CONTINUE));
+    pw_stream_free(pt_begin(t, PW_CONTINUE));
+    pw_stream_free(pt_begin(t, PW_CONTINUE));
     assert_string_equal(t->trace, "1:0 1:0 ");
     pt_free(t);
 }
@@ -363,7 +355,7 @@ static void a_guest_that_wants_to_is_told_of_each_reset(void **state) {
 static void without_memory_a_request_fails_and_nothing_else(void **state) {
     (void)state;
     pt_t *t = isolated(NULL, SL_ISOLATION_REQUEST);
-    pw_stream_t *first = begin(t, PW_CONTINUE);
+    pw_stream_t *first = pt_begin(t, PW_CONTINUE);
     bool failed = false;
     for (unsigned nth = 1;; nth++) {
         pw_out_t out;

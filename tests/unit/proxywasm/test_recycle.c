@@ -69,15 +69,8 @@ static pt_t *set_up(uint64_t recycle, size_t n) {
     return t;
 }
 
-static pw_stream_t *begin(pt_t *t) {
-    pw_out_t out;
-    pw_stream_t *s = pw_stream_new(t->worker, t->chain, t);
-    assert_int_equal(pw_stream_headers(s, PW_DIR_REQUEST, true, &out), PW_CONTINUE);
-    return s;
-}
-
 static void request(pt_t *t) {
-    pw_stream_free(begin(t));
+    pw_stream_free(pt_begin(t, PW_CONTINUE));
 }
 
 static uint64_t recycled(const pt_t *t, const char *filter) {
@@ -88,7 +81,7 @@ static void a_large_instance_is_replaced_when_its_request_is_over(void **state) 
     (void)state;
     pt_t *t = set_up(LIMIT, 1);
     pw_vm_t *before = t->worker->vms;
-    pw_stream_t *s = begin(t);
+    pw_stream_t *s = pt_begin(t, PW_CONTINUE);
     assert_true(pw_worker_memory(t->worker).used > GROWTH);
     assert_ptr_equal(t->worker->vms, before);
     pw_stream_free(s);
@@ -109,7 +102,7 @@ static void a_large_instance_is_replaced_when_its_request_is_over(void **state) 
 static void it_is_not_replaced_while_another_request_is_in_it(void **state) {
     (void)state;
     pt_t *t = set_up(LIMIT, 1);
-    pw_stream_t *other = begin(t);
+    pw_stream_t *other = pt_begin(t, PW_CONTINUE);
     request(t);
     assert_int_equal(recycled(t, "one"), 0);
     pw_stream_free(other);
@@ -121,7 +114,7 @@ static void it_is_not_replaced_while_a_call_is_in_flight(void **state) {
     (void)state;
     pt_t *t = set_up(LIMIT, 1);
     t->detach = true;
-    pw_stream_t *s = begin(t);
+    pw_stream_t *s = pt_begin(t, PW_CONTINUE);
     t->in = t->worker->vms->instance;
     t->worker->vms->current = &t->filters[0]->root->ctx; /* the root context asks */
     uint32_t token;

@@ -55,22 +55,14 @@ static pt_t *with(size_t n) {
     return t;
 }
 
-static pw_stream_t *begin(pt_t *t, pw_verdict_t expected) {
-    pw_out_t out;
-    pw_stream_t *s = pw_stream_new(t->worker, t->chain, t);
-    assert_non_null(s);
-    assert_int_equal(pw_stream_headers(s, PW_DIR_REQUEST, true, &out), expected);
-    return s;
-}
-
 static void one(pt_t *t) {
-    pw_stream_free(begin(t, PW_CONTINUE));
+    pw_stream_free(pt_begin(t, PW_CONTINUE));
 }
 
 static void one_traps(pt_t *t) {
     pt_fn_t before = t->on[PW_CB_REQUEST_HEADERS];
     t->on[PW_CB_REQUEST_HEADERS] = do_trap;
-    pw_stream_free(begin(t, PW_FAIL));
+    pw_stream_free(pt_begin(t, PW_FAIL));
     t->on[PW_CB_REQUEST_HEADERS] = before;
 }
 
@@ -126,7 +118,7 @@ static void contexts_that_were_in_the_instance_are_gone_all_the_same(void **stat
     pt_t *t = with(1);
     pw_out_t out;
     t->on[PW_CB_REQUEST_HEADERS] = pause_all;
-    pw_stream_t *waiting = begin(t, PW_WAIT);
+    pw_stream_t *waiting = pt_begin(t, PW_WAIT);
     one_traps(t);
     t->on[PW_CB_REQUEST_HEADERS] = mark;
     one(t); /* the instance is back, and serves */
@@ -372,7 +364,7 @@ static void a_queue_that_has_another_id_now_is_found_by_another_start(void **sta
     pt_t *t = with_queue();
     one_traps(t);
     queue.id = 6;
-    pw_stream_free(begin(t, PW_FAIL));
+    pw_stream_free(pt_begin(t, PW_FAIL));
     t->now_ns += 1100000000u;
     forget(t);
     one(t);
@@ -422,7 +414,7 @@ static void who_cannot_bear_a_reset_is_started_again(void **state) {
     one(t);
     one_traps(t);
     reset_traps = true;
-    pw_stream_free(begin(t, PW_FAIL));
+    pw_stream_free(pt_begin(t, PW_FAIL));
     t->now_ns += 1100000000u;
     forget(t);
     one(t);

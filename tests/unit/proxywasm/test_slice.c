@@ -78,14 +78,6 @@ static pt_t *sliced(sl_isolation_t isolation, pt_fn_t on_request_headers) {
     return t;
 }
 
-static pw_stream_t *begin(pt_t *t, pw_verdict_t expected) {
-    pw_out_t out;
-    pw_stream_t *s = pw_stream_new(t->worker, t->chain, t);
-    assert_non_null(s);
-    assert_int_equal(pw_stream_headers(s, PW_DIR_REQUEST, true, &out), expected);
-    return s;
-}
-
 static void run_all(pt_t *t) {
     for (int i = 0; i < 10000 && pw_worker_run(t->worker); i++) {
     }
@@ -105,7 +97,7 @@ static void end(pt_t *t, pw_stream_t *s) {
 static void a_callback_goes_on_where_it_stopped_and_the_proxy_is_woken_at_its_end(void **state) {
     (void)state;
     pt_t *t = sliced(SL_ISOLATION_SHARED, three_slices);
-    pw_stream_t *s = begin(t, PW_WAIT);
+    pw_stream_t *s = pt_begin(t, PW_WAIT);
     assert_string_equal(t->trace, "2a ");
     assert_true(t->soon != 0);
     assert_true(pw_worker_run(t->worker));
@@ -126,7 +118,7 @@ static void a_callback_goes_on_where_it_stopped_and_the_proxy_is_woken_at_its_en
 static void a_shared_instance_is_never_entered_in_the_middle_of_a_callback(void **state) {
     (void)state;
     pt_t *t = sliced(SL_ISOLATION_SHARED, three_slices);
-    pw_stream_t *a = begin(t, PW_WAIT), *b = begin(t, PW_WAIT);
+    pw_stream_t *a = pt_begin(t, PW_WAIT), *b = pt_begin(t, PW_WAIT);
     run_all(t);
     assert_string_equal(t->trace, "2a 2b 2c 3a 3b 3c ");
     assert_int_equal(resume(a), PW_CONTINUE);
@@ -139,7 +131,7 @@ static void a_shared_instance_is_never_entered_in_the_middle_of_a_callback(void 
 static void isolated_requests_take_turns(void **state) {
     (void)state;
     pt_t *t = sliced(SL_ISOLATION_REQUEST, three_slices);
-    pw_stream_t *a = begin(t, PW_WAIT), *b = begin(t, PW_WAIT);
+    pw_stream_t *a = pt_begin(t, PW_WAIT), *b = pt_begin(t, PW_WAIT);
     run_all(t);
     static const char letters[] = "aabbcc"; /* whose they are is said by the ids; both take part in each round */
     for (size_t i = 0; i < sizeof(letters) - 1; i++) {
@@ -156,14 +148,14 @@ static void isolated_requests_take_turns(void **state) {
 static void when_the_client_goes_a_shared_instance_ends_its_callback_first(void **state) {
     (void)state;
     pt_t *t = sliced(SL_ISOLATION_SHARED, three_slices);
-    pw_stream_t *s = begin(t, PW_WAIT);
+    pw_stream_t *s = pt_begin(t, PW_WAIT);
     pw_stream_log(s);
     pw_stream_free(s);
     assert_string_equal(t->trace, "2a ");
     run_all(t);
     assert_string_equal(t->trace, "2a 2b 2c 2-log 2-delete ");
     assert_int_equal(t->wakes[PW_DIR_REQUEST], 0); /* there is nobody to be woken */
-    s = begin(t, PW_WAIT);                         /* others find it whole */
+    s = pt_begin(t, PW_WAIT);                      /* others find it whole */
     run_all(t);
     assert_int_equal(resume(s), PW_CONTINUE);
     end(t, s);
@@ -174,13 +166,13 @@ static void when_the_client_goes_a_shared_instance_ends_its_callback_first(void 
 static void when_the_client_goes_an_instance_of_its_own_is_ended_at_once(void **state) {
     (void)state;
     pt_t *t = sliced(SL_ISOLATION_REQUEST, three_slices);
-    pw_stream_t *s = begin(t, PW_WAIT);
+    pw_stream_t *s = pt_begin(t, PW_WAIT);
     pw_stream_log(s);
     assert_non_null(strstr(t->trace, "-dropped "));
     assert_null(strchr(t->trace, 'b'));
     pw_stream_free(s);
     run_all(t);
-    s = begin(t, PW_WAIT);
+    s = pt_begin(t, PW_WAIT);
     run_all(t);
     assert_int_equal(resume(s), PW_CONTINUE);
     end(t, s);
@@ -190,7 +182,7 @@ static void when_the_client_goes_an_instance_of_its_own_is_ended_at_once(void **
 static void who_waits_for_an_instance_and_goes_never_enters_it(void **state) {
     (void)state;
     pt_t *t = sliced(SL_ISOLATION_SHARED, three_slices);
-    pw_stream_t *a = begin(t, PW_WAIT), *b = begin(t, PW_WAIT);
+    pw_stream_t *a = pt_begin(t, PW_WAIT), *b = pt_begin(t, PW_WAIT);
     pw_stream_log(b);
     pw_stream_free(b);
     run_all(t);
@@ -203,7 +195,7 @@ static void who_waits_for_an_instance_and_goes_never_enters_it(void **state) {
 static void a_trap_in_a_later_slice_fails_its_request_and_those_that_wait_for_the_instance(void **state) {
     (void)state;
     pt_t *t = sliced(SL_ISOLATION_SHARED, traps_in_its_second_slice);
-    pw_stream_t *a = begin(t, PW_WAIT), *b = begin(t, PW_WAIT);
+    pw_stream_t *a = pt_begin(t, PW_WAIT), *b = pt_begin(t, PW_WAIT);
     run_all(t);
     assert_int_equal(resume(a), PW_FAIL);
     assert_int_equal(resume(b), PW_FAIL);
@@ -211,7 +203,7 @@ static void a_trap_in_a_later_slice_fails_its_request_and_those_that_wait_for_th
     end(t, a);
     end(t, b);
     t->on[PW_CB_REQUEST_HEADERS] = three_slices;
-    pw_stream_t *c = begin(t, PW_WAIT); /* the next one has a healthy instance */
+    pw_stream_t *c = pt_begin(t, PW_WAIT); /* the next one has a healthy instance */
     run_all(t);
     assert_int_equal(resume(c), PW_CONTINUE);
     end(t, c);
@@ -221,9 +213,9 @@ static void a_trap_in_a_later_slice_fails_its_request_and_those_that_wait_for_th
 static void a_trap_in_a_later_slice_is_its_own_request_s_alone_where_requests_are_isolated(void **state) {
     (void)state;
     pt_t *t = sliced(SL_ISOLATION_REQUEST, traps_in_its_second_slice);
-    pw_stream_t *a = begin(t, PW_WAIT);
+    pw_stream_t *a = pt_begin(t, PW_WAIT);
     t->on[PW_CB_REQUEST_HEADERS] = three_slices;
-    pw_stream_t *b = begin(t, PW_WAIT);
+    pw_stream_t *b = pt_begin(t, PW_WAIT);
     run_all(t);
     assert_int_equal(resume(a), PW_FAIL);
     assert_int_equal(resume(b), PW_CONTINUE);
@@ -235,7 +227,7 @@ static void a_trap_in_a_later_slice_is_its_own_request_s_alone_where_requests_ar
 static void a_worker_that_goes_ends_what_has_stopped(void **state) {
     (void)state;
     pt_t *t = sliced(SL_ISOLATION_SHARED, three_slices);
-    pw_stream_t *a = begin(t, PW_WAIT), *b = begin(t, PW_WAIT);
+    pw_stream_t *a = pt_begin(t, PW_WAIT), *b = pt_begin(t, PW_WAIT);
     pw_stream_log(a);
     pw_stream_free(a);
     pw_stream_log(b);
@@ -249,7 +241,7 @@ static void a_tick_that_stops_goes_on_and_requests_wait_for_it(void **state) {
     t->on[PW_CB_TICK] = three_slices;
     pw_root_tick(t->filters[0]->root);
     assert_string_equal(t->trace, "1a ");
-    pw_stream_t *s = begin(t, PW_WAIT);
+    pw_stream_t *s = pt_begin(t, PW_WAIT);
     run_all(t);
     assert_string_equal(t->trace, "1a 1b 1c ");
     assert_int_equal(resume(s), PW_CONTINUE);
@@ -275,7 +267,7 @@ static void a_budget_counts_all_slices_together(void **state) {
         fail_msg("%s", err.text);
     }
     pt_t *t = sliced_with(SL_ISOLATION_SHARED, module, 20);
-    pw_stream_t *s = begin(t, PW_WAIT);
+    pw_stream_t *s = pt_begin(t, PW_WAIT);
     int slices = 1;
     while (pw_worker_run(t->worker)) {
         slices++;
