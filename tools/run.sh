@@ -8,7 +8,14 @@ cd "$ROOT"
 filter=${RUN_FILTER:?}
 nginx=${RUN_NGINX:-debian}
 run=$BUILD/run
-upstream='' gateway=''
+upstream='' gateway='' away=''
+
+# Workers of root's gateway run as nobody, and root may have cloned into a folder that is closed to others, such as its home.
+if [ "$(id -u)" = 0 ] && ! setpriv --reuid=nobody --regid=nogroup --clear-groups test -x "$BUILD"; then
+    run=$(mktemp -d /tmp/sluice-run.XXXXXX)
+    chmod 755 "$run"
+    away=$run
+fi
 
 # Settings of the caller's own gateway are not meant for this one.
 while IFS= read -r name; do
@@ -16,14 +23,16 @@ while IFS= read -r name; do
 done < <(compgen -e | grep -E '^(KONG|SLUICE)_' || true)
 
 stop() {
+    local status=$?
     trap - EXIT INT TERM
     [ -z "$gateway" ] || kill -TERM "$gateway" 2>/dev/null || true
     [ -z "$gateway" ] || wait "$gateway" 2>/dev/null || true
     [ -z "$upstream" ] || kill -TERM "$upstream" 2>/dev/null || true
     [ -z "$upstream" ] || wait "$upstream" 2>/dev/null || true
+    [ -z "$away" ] || [ $status != 0 ] || rm -rf "$away"
 }
 trap stop EXIT
-trap 'stop; exit 0' INT TERM
+trap 'true; stop; exit 0' INT TERM
 
 # Binding is the one sure test; SO_REUSEADDR as servers do, so that old connections do not count.
 check_port() { # variable default
@@ -68,8 +77,8 @@ gateway=$!
 url=http://127.0.0.1:$PROXY_PORT/echo
 for ((i = 0; ; i++)); do
     curl -s -o /dev/null --max-time 5 "$url" && break
-    kill -0 "$gateway" 2>/dev/null || { gateway='' && die "the gateway has ended; its log is in build/run/prefix/logs"; }
-    [ $i -lt 600 ] || die "the gateway does not answer at $url; its log is in build/run/prefix/logs"
+    kill -0 "$gateway" 2>/dev/null || { gateway='' && die "the gateway has ended; its log is in $run/prefix/logs"; }
+    [ $i -lt 600 ] || die "the gateway does not answer at $url; its log is in $run/prefix/logs"
     sleep 0.1
 done
 
@@ -78,7 +87,7 @@ head=$(curl -s --max-time 10 -o /dev/null -D - "$url" | tr -d '\r')
 printf '%s\n\n' "$head"
 status=0
 grep -q '^HTTP/1.1 200' <<<"$head" && grep -qi '^X-Greeting: ' <<<"$head" || status=1
-[ $status = 0 ] || say "this is not the answer that the example should give; see build/run/prefix/logs/error.log"
+[ $status = 0 ] || say "this is not the answer that the example should give; see $run/prefix/logs/error.log"
 
 [ -z "${ONCE-}" ] || exit $status
 say "serving until Ctrl-C"

@@ -3,9 +3,11 @@
 #include <dirent.h>
 #include <errno.h>
 #include <jansson.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "nd_meta.h"
 #include "sl_arena.h"
@@ -109,7 +111,12 @@ static sl_status_t list_folder(nd_filters_t *f, const char *dir, sl_err_t *err) 
     DIR *d = opendir(dir);
     if (d == NULL) {
         if (errno == EACCES) {
-            return sl_err_set(err, SL_IO, "wasm_filters_path '%s': no permission to read it for this user", dir);
+            const struct passwd *user = getpwuid(geteuid());
+            return sl_err_set(
+                err, SL_IO,
+                "wasm_filters_path '%s': the user '%s' has no permission to read it, or to pass through a folder above it (with "
+                "root's rights workers run as the user of SLUICE_NGINX_USER, else nobody)",
+                dir, user != NULL ? user->pw_name : "of this process");
         }
         return sl_err_set(err, SL_IO, "wasm_filters_path '%s' is not a valid directory", dir);
     }
