@@ -407,7 +407,8 @@ static bool all_fit(const pw_pair_t *pairs, size_t n) {
     return true;
 }
 
-/* Everything is checked before anything is changed. A malformed list is an empty one, and so clears the map. */
+/* Everything is checked before anything is changed. A malformed list is an empty one, and so clears the map; one that is too large does
+ * not. */
 uint64_t pw_call_set_header_map_pairs(pw_vm_t *vm, const sl_raw_t *a) {
     const pw_ctx_t *ctx = pw_vm_ctx(vm);
     sl_dialect_t dialect = pw_ctx_dialect(ctx);
@@ -419,6 +420,9 @@ uint64_t pw_call_set_header_map_pairs(pw_vm_t *vm, const sl_raw_t *a) {
     }
     if (!pw_guest_in(vm, a[1].u32, a[2].u32, &bytes)) {
         return PW_INVALID_MEMORY_ACCESS;
+    }
+    if (pw_pairs_too_large(bytes)) {
+        return PW_BAD_ARGUMENT;
     }
     uint64_t no = writable(vm, ctx, a[0].u32, true, &access);
     if (no != PW_OK || vm->trapped) {

@@ -159,7 +159,7 @@ uint64_t pw_call_send_local_response(pw_vm_t *vm, const sl_raw_t *a) {
     if (s == NULL || s->logging) {
         return s == NULL ? PW_OK : pw_vm_misuse(vm, PW_OK, "response already sent");
     }
-    if (!pw_status_fits(args.status)) {
+    if (!pw_status_fits(args.status) || pw_pairs_too_large(args.headers)) {
         return PW_BAD_ARGUMENT;
     }
     if (s->reply_new) {

@@ -53,6 +53,14 @@ size_t pw_pairs_decode(sl_str_t bytes, pw_pair_t *out, size_t max, bool *malform
     return ok ? n : 0;
 }
 
+bool pw_pairs_too_large(sl_str_t bytes) {
+    if (bytes.len < 4 || bytes.len > PW_PAIRS_BYTES_MAX) {
+        return bytes.len > PW_PAIRS_BYTES_MAX;
+    }
+    uint32_t n = get_u32(bytes.data);
+    return n > PW_PAIRS_MAX && n <= (bytes.len - 4) / 8;
+}
+
 void pw_pairs_begin(pw_pairs_writer_t *w, sl_buf_t *sizes, sl_buf_t *bytes) {
     sl_buf_reset(sizes);
     sl_buf_reset(bytes);

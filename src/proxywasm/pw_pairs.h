@@ -12,6 +12,8 @@
  * than 1 MiB or max pairs) is an empty list, as in Envoy; *malformed, which may be NULL, tells it from an empty one.
  */
 size_t pw_pairs_decode(sl_str_t bytes, pw_pair_t *out, size_t max, bool *malformed);
+/* A list that may well be whole, but is larger than what is taken: more than 1 MiB, or PW_PAIRS_MAX pairs. Its writer wants to know. */
+bool pw_pairs_too_large(sl_str_t bytes);
 
 /* Writes a list whose pairs come one after another: sizes and bytes are collected apart and joined in the guest. */
 typedef struct {

@@ -263,6 +263,11 @@ static void set_pairs(pt_t *t) {
     uint32_t bad = guest_put(t, evil, sizeof(evil));
     assert_int_equal(guest_call(t, "proxy_set_header_map_pairs", 0, bad, sizeof(evil)), PW_BAD_ARGUMENT);
     assert_int_equal(t->maps[0].n, 2);
+    static char many[4 + 1025 * 10] = {1, 4};
+    uint32_t too_many = guest_put(t, many, sizeof(many));
+    assert_int_equal(guest_call(t, "proxy_set_header_map_pairs", 0, too_many, sizeof(many)), PW_BAD_ARGUMENT);
+    assert_int_equal(guest_call(t, "proxy_send_local_response", 403, 0, 0, 0, 0, too_many, sizeof(many), UINT32_MAX), PW_BAD_ARGUMENT);
+    assert_int_equal(t->maps[0].n, 2);
     assert_int_equal(guest_call(t, "proxy_set_header_map_pairs", 0, at, sizeof(good) - 1), PW_OK); /* malformed: clears */
     assert_int_equal(t->maps[0].n, 0);
     assert_int_equal(guest_call(t, "proxy_set_header_map_pairs", 2, at, sizeof(good)), PW_BAD_ARGUMENT);

@@ -88,7 +88,18 @@ static void more_pairs_than_fit_are_refused(void **state) {
         bool bad;
         assert_int_equal(pw_pairs_decode(sl_str(many, 4 + (size_t)n * 10), out, PW_PAIRS_MAX, &bad), n == 1024 ? 1024 : 0);
         assert_int_equal(bad, n != 1024);
+        assert_int_equal(pw_pairs_too_large(sl_str(many, 4 + (size_t)n * 10)), n != 1024);
     }
+}
+
+static void a_count_that_the_bytes_cannot_hold_is_not_a_large_list(void **state) {
+    (void)state;
+    static uint8_t mib[(1 << 20) + 1];
+    assert_false(pw_pairs_too_large(sl_str("\xff\xff\xff\xff", 4)));
+    assert_false(pw_pairs_too_large(sl_str(mib, 1 << 20)));
+    assert_true(pw_pairs_too_large(sl_str(mib, sizeof(mib))));
+    assert_false(pw_pairs_too_large(SL_STR_NULL));
+    assert_false(pw_pairs_too_large(sl_str("\0\0\0", 3)));
 }
 
 static void nothing_is_read_past_the_end(void **state) {
@@ -114,6 +125,7 @@ int main(void) {
         cmocka_unit_test(a_missing_terminator_makes_it_empty),
         cmocka_unit_test(sizes_that_lie_are_refused),
         cmocka_unit_test(more_pairs_than_fit_are_refused),
+        cmocka_unit_test(a_count_that_the_bytes_cannot_hold_is_not_a_large_list),
         cmocka_unit_test(nothing_is_read_past_the_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
