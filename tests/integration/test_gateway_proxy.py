@@ -529,6 +529,15 @@ def test_localhost_needs_no_name_server(gateway, origin):
     assert path_seen(gateway, "/x") == "/base/x"
 
 
+@pytest.mark.parametrize("text", [None, "", "127.0.0.1 elsewhere\n", "127.0.0.2 localhost\n"])
+def test_localhost_is_known_without_a_hosts_file_that_says_so(home, origin, text):
+    if text is not None:
+        (home / "hosts").write_text(text)
+    doc = document({"name": "s", "url": f"http://localhost:{origin.port}/base", "retries": 0, "routes": [{"name": "r", "paths": ["/"]}]})
+    with Gateway(home, doc, dns_hostsfile=home / "hosts").start() as gateway:
+        assert gateway.get("/x").status == (502 if text and "localhost" in text else 200)
+
+
 @pytest.mark.parametrize("broken, retries, status", [(0, 0, 200), (1, 0, 502), (2, 2, 200), (3, 2, 502), (5, 5, 200)])
 def test_a_service_is_tried_again_as_often_as_it_says(gateway, broken, retries, status):
     fresh = Origin()  # nginx tries once more, for nothing, when a kept connection turns out to be gone

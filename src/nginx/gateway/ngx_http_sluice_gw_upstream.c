@@ -47,13 +47,24 @@ static char *add_host(ngx_conf_t *cf, ngx_http_sluice_gw_main_conf_t *mcf, const
     return NGX_CONF_OK;
 }
 
+/* Names of this machine never go to a name server (RFC 6761, 6.3), and small containers have no hosts file. */
+static char *add_localhost(ngx_conf_t *cf, ngx_http_sluice_gw_main_conf_t *mcf) {
+    const host_t *h = mcf->hosts.elts;
+    for (ngx_uint_t i = 0; i < mcf->hosts.nelts; i++) {
+        if (h[i].name.len == 9 && ngx_strncmp(h[i].name.data, "localhost", 9) == 0) {
+            return NGX_CONF_OK;
+        }
+    }
+    return add_host(cf, mcf, "127.0.0.1", "localhost");
+}
+
 char *ngx_http_sluice_gw_read_hosts(ngx_conf_t *cf, ngx_http_sluice_gw_main_conf_t *mcf, const char *path) {
     if (ngx_array_init(&mcf->hosts, cf->pool, 8, sizeof(host_t)) != NGX_OK) {
         return NGX_CONF_ERROR;
     }
     FILE *f = fopen(path, "re");
     if (f == NULL) {
-        return NGX_CONF_OK;
+        return add_localhost(cf, mcf);
     }
     char line[1024];
     char *rc = NGX_CONF_OK;
@@ -67,7 +78,7 @@ char *ngx_http_sluice_gw_read_hosts(ngx_conf_t *cf, ngx_http_sluice_gw_main_conf
         }
     }
     fclose(f);
-    return rc;
+    return rc == NGX_CONF_OK ? add_localhost(cf, mcf) : rc;
 }
 
 /* ---- resolving ------------------------------------------------------------------------------------------------------------- */
