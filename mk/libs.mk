@@ -41,9 +41,10 @@ TEST_RPATH := -Wl,-rpath,$(ROOT)/$(WASMTIME)/lib
 
 compile_flags = $(WARN) $(CPPFLAGS_COMMON) $(call includes_of,$(2)) $(EXTRA_INCLUDES_$(2)) $(CFLAGS_$(1))
 
-# A file whose time changes only when its content does: objects depend on their flags, archives on their list of members.
+# A file whose time changes only when its content does: objects depend on their flags, archives on their list of members. What is compared is
+# stripped: GNU make 4.3 leaves the line feed at the end of a file of some lengths.
 same = $(and $(findstring x$(1)x,x$(2)x),$(findstring x$(2)x,x$(1)x))
-remember = $(if $(call same,$(if $(wildcard $(1)),$(file <$(1))),$(2)),,$(shell mkdir -p $(dir $(1)))$(file >$(1),$(2)))
+remember = $(if $(call same,$(strip $(if $(wildcard $(1)),$(file <$(1)))),$(strip $(2))),,$(shell mkdir -p $(dir $(1)))$(file >$(1),$(2)))
 
 # Only after a clean in the same call, since it is written while the makefiles are read.
 $(B)/%.flags $(B)/%.members:
