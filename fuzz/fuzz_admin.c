@@ -37,7 +37,7 @@ static gw_plan_t *open_plan(void) {
     static sl_buf_t image;
     json_t *doc, *entities, *fields;
     gw_plan_t *plan;
-    gw_plan_conf_t conf = {.config_hash = SL_STR("00000000000000000000000000000000"), .config_text = SL_STR("x: 1\n")};
+    gw_plan_conf_t conf = {.config_hash = SL_STR("00000000000000000000000000000000")};
     sl_buf_init(&image, 1 << 22);
     check(gw_document_parse(SL_STR(running), GW_TEXT_YAML, NULL, &doc, NULL) == SL_OK);
     check(gw_config_validate(doc, &env, &entities, &fields) == SL_OK);
@@ -85,7 +85,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     gw_admin_replace_t replace = {.entities = NULL};
     sl_buf_init(&resp.body, (size_t)64 << 20);
     sl_buf_init(&resp.headers, 65536 * 2);
-    sl_buf_init(&replace.config_text, (size_t)64 << 20);
     gw_admin_next_t next = gw_admin_handle(&req, &admin, &resp, &replace);
     if (next == GW_ADMIN_REPLACE) {
         check(replace.entities != NULL && strlen(replace.config_hash) == 32);
@@ -93,7 +92,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     }
     check_answer(&resp);
     json_decref(replace.entities);
-    sl_buf_deinit(&replace.config_text);
     sl_buf_deinit(&resp.body);
     sl_buf_deinit(&resp.headers);
     return 0;

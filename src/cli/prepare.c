@@ -422,14 +422,9 @@ static sl_status_t build_plan(const nd_node_t *node, const char *name, sl_str_t 
     }
     char hash[33];
     uint64_t generation = 1;
-    sl_buf_t yaml;
-    sl_buf_init(&yaml, DECLARATIVE_MAX_BYTES * 4);
     snprintf(hash, sizeof(hash), "%032d", 0);
     rc = sl_str_eq(text, SL_STR(NO_CONFIGURATION)) ? SL_OK : sl_md5_hex(text, hash);
-    rc = rc == SL_OK ? gw_config_export(entities, &yaml) : rc;
-    rc = rc == SL_OK ? nd_plan_write(node, entities, sl_str(hash, 32), sl_buf_str(&yaml), &generation, err)
-                     : sl_err_set(err, rc, "%s: out of memory", name);
-    sl_buf_deinit(&yaml);
+    rc = rc == SL_OK ? nd_plan_write(node, entities, sl_str(hash, 32), &generation, err) : sl_err_set(err, rc, "%s: out of memory", name);
     json_decref(entities);
     return rc;
 }

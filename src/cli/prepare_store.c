@@ -34,10 +34,11 @@ static bool has_plan(const char *path) {
     return true;
 }
 
-static sl_status_t load(st_store_t *store, json_t **entities, sl_err_t *err) {
+static sl_status_t load(st_store_t *store, json_t **entities, uint64_t *revision, sl_err_t *err) {
     st_tx_t *tx;
     sl_status_t rc = st_tx_begin(store, ST_READ, ST_ANY_REVISION, &tx, err);
     if (rc == SL_OK) {
+        *revision = st_tx_revision(tx);
         rc = st_tx_load(tx, entities, err);
         st_tx_rollback(tx);
     }
@@ -46,11 +47,12 @@ static sl_status_t load(st_store_t *store, json_t **entities, sl_err_t *err) {
 
 sl_status_t prepare_load_store(const prepared_t *p, json_t **entities, sl_err_t *err) {
     char path[4200];
+    uint64_t revision;
     st_store_t *store = NULL;
     snprintf(path, sizeof(path), "%s/" PREPARE_STORE, p->prefix);
     st_conf_t conf = {.path = path, .busy_timeout_ms = 30000};
     sl_status_t rc = st_store_open(&conf, &store, err);
-    rc = rc == SL_OK ? load(store, entities, err) : rc;
+    rc = rc == SL_OK ? load(store, entities, &revision, err) : rc;
     st_store_close(store);
     return rc;
 }
@@ -62,13 +64,14 @@ static sl_status_t publish(nd_node_t *node, const char *path, bool *broken, sl_e
     json_t *entities = NULL;
     nd_publication_t p = {.have = ND_NO_REVISION, .generation = 1};
     sl_status_t rc = st_store_open(&conf, &store, err);
-    rc = rc == SL_OK ? load(store, &entities, err) : rc;
+    rc = rc == SL_OK ? load(store, &entities, &p.loaded_revision, err) : rc;
     rc = rc == SL_OK ? prepare_node_uploads(node, store, err) : rc;
     *broken = rc != SL_OK;
     rc = rc == SL_OK ? nd_config_try(node, entities, err) : rc;
+    p.loaded = entities;
     rc = rc == SL_OK ? nd_publish(node, store, NULL, &p, err) : rc;
-    json_decref(entities);
     st_store_close(store);
+    json_decref(entities);
     return rc;
 }
 

@@ -77,7 +77,6 @@ typedef struct {
 typedef struct {
     json_t *entities;
     char config_hash[33];
-    sl_buf_t config_text; /* YAML for GET /config; the caller deinits */
 } gw_admin_replace_t;
 
 gw_admin_next_t gw_admin_handle(const gw_admin_request_t *req, const gw_admin_env_t *env, gw_admin_response_t *resp,

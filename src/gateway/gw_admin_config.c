@@ -11,8 +11,14 @@ typedef struct {
 } document_t;
 
 void gw_admin_config_get(gw_admin_t *a) {
-    sl_str_t text = gw_plan_config_text(a->env->plan);
-    gw_admin_json(a, 200, json_pack("{s:s%}", "config", text.data ? text.data : "", text.len));
+    sl_buf_t yaml;
+    sl_buf_init(&yaml, a->resp->body.max);
+    if (gw_config_export_plan(a->env->plan, &yaml) == SL_OK) {
+        gw_admin_json(a, 200, json_pack("{s:s%}", "config", yaml.data, yaml.len));
+    } else {
+        a->failed = true;
+    }
+    sl_buf_deinit(&yaml);
 }
 
 static bool is_on(const gw_arg_t *arg) {
@@ -70,9 +76,6 @@ static bool parse_document(gw_admin_t *a, document_t *doc) {
 static void load(gw_admin_t *a, const json_t *tree) {
     json_t *fields;
     sl_status_t rc = gw_config_validate(tree, &a->env->validate, &a->replace->entities, &fields);
-    if (rc == SL_OK) {
-        rc = gw_config_export(a->replace->entities, &a->replace->config_text);
-    }
     if (rc == SL_OK) {
         a->next = GW_ADMIN_REPLACE;
         return;

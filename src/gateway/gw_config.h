@@ -10,6 +10,7 @@
 
 #include <jansson.h>
 
+#include "gw_plan.h"
 #include "sl_buf.h"
 
 /* What validation must ask its surroundings. */
@@ -63,6 +64,9 @@ sl_status_t gw_config_validate(const json_t *doc, const gw_validate_env_t *env, 
 /* Canonical entities as a declarative YAML document: _format_version '3.0', _transform false, top-level collections, all fields: what
  * GET /config shows. */
 sl_status_t gw_config_export(const json_t *entities, sl_buf_t *yaml);
+
+/* The same of all entities of a plan: collections in the order of their tables, entities in that of their ids. */
+sl_status_t gw_config_export_plan(const gw_plan_t *plan, sl_buf_t *yaml);
 
 /* The error object of code 14 from an error tree: {"code":14,"name":...,"message":...,"fields":...}, with "flattened_errors"
  * when `flatten_doc` (the document the errors are about) is given. New reference. NULL only without memory. */

@@ -228,7 +228,7 @@ static bool root_ok(uint32_t root, uint32_t count) {
 
 static sl_status_t verify_header_refs(const gw_image_t *img, sl_err_t *err) {
     const gw_img_header_t *h = img->header;
-    if (!text_ok(img, h->config_hash) || !text_ok(img, h->config_text)) {
+    if (!text_ok(img, h->config_hash)) {
         return damaged(err, "the header's texts");
     }
     uint32_t hosts = img->n[GW_SEC_HOST_NODES];
@@ -506,10 +506,6 @@ uint64_t gw_plan_generation(const gw_plan_t *plan) {
 
 sl_str_t gw_plan_config_hash(const gw_plan_t *plan) {
     return gw_img_str(&plan->img, plan->img.header->config_hash);
-}
-
-sl_str_t gw_plan_config_text(const gw_plan_t *plan) {
-    return gw_img_str(&plan->img, plan->img.header->config_text);
 }
 
 /* ---- what a request needs -------------------------------------------------------------------------------------------------- */

@@ -28,7 +28,6 @@ typedef struct gw_plan_s gw_plan_t;
  */
 typedef struct {
     sl_str_t config_hash; /* MD5 of the text as 32 hex digits, for /status and check_hash; 32 zeros when empty */
-    sl_str_t config_text; /* what GET /config shows: YAML */
     bool traditional;     /* router flavor `traditional` instead of `traditional_compatible` */
     uint64_t generation;
     uint64_t store_revision; /* of the store that the entities come from; 0: they come from a document */
@@ -75,7 +74,6 @@ uint64_t gw_plan_generation(const gw_plan_t *plan);
 uint64_t gw_plan_store_revision(const gw_plan_t *plan);
 const uint8_t *gw_plan_modules(const gw_plan_t *plan); /* 32 bytes: what gw_plan_conf_t said */
 sl_str_t gw_plan_config_hash(const gw_plan_t *plan);
-sl_str_t gw_plan_config_text(const gw_plan_t *plan);
 
 /* ---- what a request needs ------------------------------------------------------------------------------------------- */
 

@@ -214,7 +214,6 @@ static void add_header(gw_build_t *b, const gw_plan_conf_t *conf) {
     b->w.header.traditional = conf->traditional;
     memcpy(b->w.header.modules, conf->modules, sizeof(conf->modules));
     b->w.header.config_hash = gw_writer_str(&b->w, conf->config_hash.len ? conf->config_hash : SL_STR(zeros));
-    b->w.header.config_text = gw_writer_str(&b->w, conf->config_text);
 }
 
 /* What is taken over whole: gw_plan_parts.h says why. */

@@ -32,7 +32,7 @@
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "plan images are little-endian and read in place");
 
 #define GW_IMG_MAGIC "SLPLAN\r\n"
-#define GW_IMG_FORMAT 4u
+#define GW_IMG_FORMAT 5u
 #define GW_NONE UINT32_MAX /* an index that refers to nothing */
 
 typedef enum {
@@ -82,7 +82,6 @@ typedef struct {
     uint64_t generation;
     uint64_t store_revision;
     gw_ref_t config_hash;
-    gw_ref_t config_text;
     uint32_t traditional; /* 0 or 1 */
     /* the router's entrances, each GW_NONE when unused */
     uint32_t host_exact, host_prefix, host_suffix; /* host nodes */

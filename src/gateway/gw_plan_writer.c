@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "gw_json_text.h"
 #include "sl_digest.h"
 
 void gw_writer_init(gw_writer_t *w, size_t max_bytes) {
@@ -46,23 +47,32 @@ sl_str_t gw_writer_text(const gw_writer_t *w, gw_ref_t r) {
     return r.off == 0 ? SL_STR_NULL : sl_str(w->sec[GW_SEC_STRINGS].data + (r.off - sizeof(gw_img_header_t)), r.len);
 }
 
-static gw_ref_t *find_slot(const gw_writer_t *w, gw_ref_t *slots, size_t n_slots, sl_str_t s) {
-    size_t i = sl_hash(s, 0) & (n_slots - 1);
-    while (slots[i].off != 0 && !sl_str_eq(gw_writer_text(w, slots[i]), s)) {
+static gw_slot_t *find_slot(const gw_writer_t *w, uint64_t hash, sl_str_t s) {
+    size_t i = hash & (w->n_slots - 1);
+    while (w->slots[i].ref.off != 0 && (w->slots[i].hash != hash || !sl_str_eq(gw_writer_text(w, w->slots[i].ref), s))) {
+        i = (i + 1) & (w->n_slots - 1);
+    }
+    return &w->slots[i];
+}
+
+/* All of them differ, so that a free place is all that each needs. */
+static void move_slot(gw_slot_t *slots, size_t n_slots, const gw_slot_t *slot) {
+    size_t i = slot->hash & (n_slots - 1);
+    while (slots[i].ref.off != 0) {
         i = (i + 1) & (n_slots - 1);
     }
-    return &slots[i];
+    slots[i] = *slot;
 }
 
 static bool grow_slots(gw_writer_t *w) {
     size_t n = w->n_slots == 0 ? 1024 : w->n_slots * 2;
-    gw_ref_t *slots = calloc(n, sizeof(*slots));
+    gw_slot_t *slots = calloc(n, sizeof(*slots));
     if (slots == NULL) {
         return false;
     }
     for (size_t i = 0; i < w->n_slots; i++) {
-        if (w->slots[i].off != 0) {
-            *find_slot(w, slots, n, gw_writer_text(w, w->slots[i])) = w->slots[i];
+        if (w->slots[i].ref.off != 0) {
+            move_slot(slots, n, &w->slots[i]);
         }
     }
     free(w->slots);
@@ -88,14 +98,15 @@ gw_ref_t gw_writer_str(gw_writer_t *w, sl_str_t s) {
         w->failed = true;
         return (gw_ref_t){0, 0};
     }
-    gw_ref_t *slot = find_slot(w, w->slots, w->n_slots, s);
-    if (slot->off == 0) {
+    uint64_t hash = sl_hash(s, 0);
+    gw_slot_t *slot = find_slot(w, hash, s);
+    if (slot->ref.off == 0) {
         size_t start = w->sec[GW_SEC_STRINGS].len;
         sl_buf_append_str(&w->sec[GW_SEC_STRINGS], s);
-        *slot = ref_since(w, start);
+        *slot = (gw_slot_t){.ref = ref_since(w, start), .hash = hash};
         w->n_strings++;
     }
-    return *slot;
+    return slot->ref;
 }
 
 gw_ref_t gw_writer_lower(gw_writer_t *w, sl_str_t s) {
@@ -110,19 +121,6 @@ gw_ref_t gw_writer_lower(gw_writer_t *w, sl_str_t s) {
     gw_ref_t ref = gw_writer_str(w, sl_str(text, s.len));
     free(text);
     return ref;
-}
-
-static int dump_to_buf(const char *data, size_t len, void *ud) {
-    return sl_buf_append(ud, data, len) == SL_OK ? 0 : -1;
-}
-
-sl_status_t gw_json_compact(const json_t *value, sl_buf_t *out) {
-    /* 16 digits: 0.1 stays 0.1, and times with milliseconds are exact. */
-    int rc = json_dump_callback(value, dump_to_buf, out, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(16));
-    if (rc != 0) {
-        out->failed = true;
-    }
-    return rc == 0 ? SL_OK : SL_NO_MEMORY;
 }
 
 gw_ref_t gw_writer_json(gw_writer_t *w, const json_t *value) {

@@ -10,10 +10,16 @@
 #include "gw_plan_image.h"
 #include "sl_buf.h"
 
+/* A string that is kept; its hash with it, so that a larger table is filled without reading all strings again. */
+typedef struct {
+    gw_ref_t ref; /* off 0: free */
+    uint64_t hash;
+} gw_slot_t;
+
 typedef struct {
     sl_buf_t sec[GW_SEC_COUNT];
     gw_img_header_t header; /* filled by the stages; sections, size and digest at the end */
-    gw_ref_t *slots;        /* open addressing: every string kept so far */
+    gw_slot_t *slots;       /* open addressing: every string kept so far */
     size_t n_slots, n_strings;
     bool failed;
 } gw_writer_t;
@@ -33,9 +39,6 @@ gw_ref_t gw_writer_lower(gw_writer_t *w, sl_str_t s);
 gw_ref_t gw_writer_json(gw_writer_t *w, const json_t *value);
 /* The bytes of a reference; they move with the next string. */
 sl_str_t gw_writer_text(const gw_writer_t *w, gw_ref_t r);
-
-/* Compact JSON text appended to a buffer, as entities and filter configurations print it. */
-sl_status_t gw_json_compact(const json_t *value, sl_buf_t *out);
 
 /* Sections and digest into one image. */
 sl_status_t gw_writer_finish(gw_writer_t *w, sl_buf_t *image, sl_err_t *err);

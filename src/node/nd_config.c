@@ -675,9 +675,8 @@ static sl_status_t write_plan(const nd_node_t *node, material_t *m, uint64_t *ge
     return rc;
 }
 
-sl_status_t nd_plan_write(const nd_node_t *node, const json_t *entities, sl_str_t config_hash, sl_str_t config_text, uint64_t *generation,
-                          sl_err_t *err) {
-    material_t m = {.entities = entities, .conf = {.config_hash = config_hash, .config_text = config_text}};
+sl_status_t nd_plan_write(const nd_node_t *node, const json_t *entities, sl_str_t config_hash, uint64_t *generation, sl_err_t *err) {
+    material_t m = {.entities = entities, .conf = {.config_hash = config_hash}};
     return write_plan(node, &m, generation, err);
 }
 

@@ -67,10 +67,9 @@ sl_status_t nd_config_try_filter(const nd_node_t *node, const json_t *entities, 
  * Builds the plan and writes it (old or new, never a mix). *generation: the least that it may be; what it became, which is above that of
  * the plan that was there. Processes may do it at the same time: a lock beside the plan makes them wait for each other.
  */
-sl_status_t nd_plan_write(const nd_node_t *node, const json_t *entities, sl_str_t config_hash, sl_str_t config_text, uint64_t *generation,
-                          sl_err_t *err);
+sl_status_t nd_plan_write(const nd_node_t *node, const json_t *entities, sl_str_t config_hash, uint64_t *generation, sl_err_t *err);
 /*
- * The same for entities of a store, which has no text, at a revision. `base`: the plan of before, `entities` and `gone` are what has
+ * The same for entities of a store, at a revision. `base`: the plan of before, `entities` and `gone` are what has
  * changed since (gw_plan_update(), whose SL_CONFLICT is passed on); NULL: they are all. `installed`: what nd_filters_fingerprint() said of
  * the installed filters. The store can be asked again: this does not wait for the disk.
  */

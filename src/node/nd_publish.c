@@ -132,6 +132,10 @@ static sl_status_t load(publishing_t *x, st_tx_t *tx, bool all) {
     json_decref(x->entities);
     json_decref(x->gone);
     x->entities = x->gone = NULL;
+    if (!update && x->p->loaded != NULL && x->p->loaded_revision == st_tx_revision(tx)) {
+        x->entities = json_incref((json_t *)(uintptr_t)x->p->loaded);
+        return SL_OK;
+    }
     return update ? st_tx_changes(tx, gw_plan_store_revision(x->plan), &x->entities, &x->gone, x->err)
                   : st_tx_load(tx, &x->entities, x->err);
 }

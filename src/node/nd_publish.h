@@ -15,6 +15,8 @@
 #define ND_NO_REVISION UINT64_MAX
 
 typedef struct {
+    const json_t *loaded; /* all that the store has at `loaded_revision`, if somebody has read it already; NULL: nobody has */
+    uint64_t loaded_revision;
     uint64_t have;       /* the revision that the plan there is was built from; ND_NO_REVISION: build in any case */
     uint64_t generation; /* the least that it may be; out: what it became, as nd_plan_write() says */
     uint64_t revision;   /* out: what the plan there is now was built from */

@@ -339,18 +339,14 @@ static sl_status_t scan_filters(exchange_t *x, sl_err_t *err) {
 static void run_replace(exchange_t *x) {
     sl_err_t err = {.text = ""};
     gw_admin_replace_t replace = {.entities = NULL};
-    sl_buf_init(&replace.config_text, MAX_ANSWER);
     sl_status_t rc = scan_filters(x, &err);
     if (gw_admin_handle(&x->request, &x->env, &x->response, &replace) == GW_ADMIN_REPLACE) {
         rc = nd_config_try(&x->node, replace.entities, &err);
-        rc = rc == SL_OK ? nd_plan_write(&x->node, replace.entities, sl_str(replace.config_hash, 32), sl_buf_str(&replace.config_text),
-                                         &x->generation, &err)
-                         : rc;
+        rc = rc == SL_OK ? nd_plan_write(&x->node, replace.entities, sl_str(replace.config_hash, 32), &x->generation, &err) : rc;
         x->written = rc == SL_OK;
         gw_admin_replaced(&replace, rc, &err, &x->response);
     }
     json_decref(replace.entities);
-    sl_buf_deinit(&replace.config_text);
 }
 
 static void finish(exchange_t *x) {
@@ -569,9 +565,13 @@ static void busy(exchange_t *x) {
     gw_admin_replaced(&nothing, SL_AGAIN, NULL, &x->response);
 }
 
-static unsigned is_config_write(const exchange_t *x) {
+static unsigned is_config(const exchange_t *x) {
     sl_str_t p = x->request.path;
-    return sl_str_eq(x->request.method, SL_STR("POST")) && (sl_str_eq(p, SL_STR("/config")) || sl_str_eq(p, SL_STR("/config/")));
+    return sl_str_eq(p, SL_STR("/config")) || sl_str_eq(p, SL_STR("/config/"));
+}
+
+static unsigned is_config_write(const exchange_t *x) {
+    return is_config(x) && sl_str_eq(x->request.method, SL_STR("POST"));
 }
 
 /* ---- the handler --------------------------------------------------------------------------------------------------------------------- */
@@ -694,7 +694,7 @@ static void handle(ngx_http_request_t *r) {
         if (start_thread(r, x, &looks) == NGX_OK) {
             return;
         }
-    } else if (sl_str_eq(x->request.path, SL_STR("/plan"))) {
+    } else if (sl_str_eq(x->request.path, SL_STR("/plan")) || (is_config(x) && !is_config_write(x))) {
         if (start_thread(r, x, &reads) == NGX_OK) {
             return;
         }

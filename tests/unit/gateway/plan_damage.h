@@ -130,7 +130,6 @@ static inline bool damage_read(const char *image, size_t len) {
     bool accepted = gw_plan_open(sl_str(copy, len), &plan, &err) == SL_OK;
     if (accepted) {
         damage_touch(gw_plan_config_hash(plan));
-        damage_touch(gw_plan_config_text(plan));
         damage_read_routes(plan);
         damage_read_chains(plan);
         damage_read_entities(plan);
