@@ -9,10 +9,12 @@ Needs valgrind. Cases that need what is not there are left out, and the output s
 """
 import argparse
 import collections
+import contextlib
 import json
 import os
 import pathlib
 import re
+import select
 import shutil
 import signal
 import subprocess
@@ -27,24 +29,38 @@ CALLGRIND = ["valgrind", "--px-default=allregs-at-mem-access", "--px-file-backed
 CALLGRIND += ["--instr-atstart=no", "--log-file=/dev/null"]
 BODY_BYTES = (64 << 10, 320 << 10)
 # What nginx and the C library do for a request differs by some hundreds from run to run: with how events meet, and how the heap lies.
-NOT_OURS = ("nginx", "libc.so.6")
+NOT_OURS = ("nginx", "libc.so.6", "counting.so")
 GUEST = "compiled guest code"
 TOP = 12
 PATIENCE_S = 120
+# Of counting.c.
+COUNTING = rig.BUILD / "bench" / "counting.so"
+BEGIN, ZERO, DUMP = range(1, 4)
 
 
-def control(process, *words):
-    """valgrind does not always hear what it is told: a case is then given up, not waited for."""
-    command = ["callgrind_control", *words, str(process.pid)]
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True) as told:
-        try:
-            said, _ = told.communicate(timeout=PATIENCE_S)
-        except subprocess.TimeoutExpired:
-            os.killpg(told.pid, signal.SIGKILL)
-            process.kill()
-            raise rig.BenchError(f"callgrind_control {' '.join(words)}: no answer in {PATIENCE_S} s") from None
-    if told.returncode != 0 or "Error" in said:
-        raise rig.BenchError(f"callgrind_control: {said}")
+@contextlib.contextmanager
+def counted(r, case, out):
+    """The case's nginx under callgrind: (its socket, a function that sends one of the signals of counting.c and waits for the answer)."""
+    if not COUNTING.exists():
+        raise rig.BenchError(f"{COUNTING.name} is missing: make build/bench/{COUNTING.name}")
+    answers, theirs = os.pipe()
+    env = os.environ | {"LD_PRELOAD": str(COUNTING), "COUNTING_ANSWERS": str(theirs)}
+    try:
+        with r.gateway(case, [*CALLGRIND, f"--callgrind-out-file={out}"], env=env, pass_fds=(theirs,)) as (process, sock):
+
+            def tell(what):
+                for _ in range(PATIENCE_S):  # a signal that comes right before epoll_wait does not end it
+                    process.send_signal(signal.SIGRTMIN + what)
+                    if select.select([answers], [], [], 1)[0]:
+                        os.read(answers, 1)
+                        return
+                raise rig.BenchError(f"no answer to a signal in {PATIENCE_S} s")
+
+            with rig.connect(sock, process, 10) as s:
+                yield s, tell
+    finally:
+        os.close(answers)
+        os.close(theirs)
 
 
 def run(r, case, requests, path="/echo"):
@@ -52,13 +68,16 @@ def run(r, case, requests, path="/echo"):
     out = pathlib.Path(r.folder, "callgrind.out")
     for old in out.parent.glob(out.name + "*"):
         old.unlink()
-    with r.gateway(case, [*CALLGRIND, f"--callgrind-out-file={out}"]) as (process, sock), rig.connect(sock, process, 10) as s:
+    with counted(r, case, out) as (s, tell):
         client = rig.Client(s, path)
-        for words, n in ((("-i", "on"), 20), (("-z",), 120), (("-d",), requests)):
+        for what, n in ((BEGIN, 20), (ZERO, 120), (DUMP, requests)):
             for _ in range(n):
                 rig.check(case, client.get())
-            control(process, *words)
-    return str(out) + ".1"
+            tell(what)
+    written = out.with_name(out.name + ".1")
+    if not written.exists():
+        raise rig.BenchError("callgrind wrote nothing (was counting.so built without valgrind's headers?)")
+    return str(written)
 
 
 LINE = re.compile(r"\s*([\d,]+) \([^)]*\)\s+(.*)$")

@@ -210,13 +210,13 @@ class Rig:
         return str(path)
 
     @contextlib.contextmanager
-    def gateway(self, case, under=(), master=False, patience_s=900):
+    def gateway(self, case, under=(), master=False, patience_s=900, **popen):
         """Runs nginx for the case; `under` are words in front of its command. Gives the process and the socket's path."""
         sock = os.path.join(self.folder, "gateway.sock")
         if os.path.exists(sock):
             os.unlink(sock)
         command = [*under, case.nginx or self.nginx, "-c", self.config(case, master), "-p", self.folder, "-e", f"{self.folder}/gateway.log"]
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, **popen)
         try:
             connect(sock, process, patience_s).close()
             yield process, sock

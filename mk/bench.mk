@@ -6,12 +6,15 @@ BENCH_LAYERS := memhost proxywasm engine store gateway shm base
 BENCH_LIBS := $(foreach l,$(BENCH_LAYERS),$(B)/release/lib$(l).a)
 BENCH_FLAGS := $(WARN) $(CPPFLAGS_COMMON) $(addprefix -Isrc/,$(BENCH_LAYERS)) -O2 -g
 
+# Preloaded into what callgrind counts.
+COUNTING := $(B)/bench/counting.so
+
 PLAN_BENCH_NEEDS = all $(PYTEST) $(B)/bench/plan_match $(B)/deps/.packages-bench
-RUN_BENCH_NEEDS = $(PLAN_BENCH_NEEDS) $(BENCH_FILTERS) template-rust $(B)/bench/open_loop
+RUN_BENCH_NEEDS = $(PLAN_BENCH_NEEDS) $(BENCH_FILTERS) template-rust $(B)/bench/open_loop $(COUNTING)
 # WASMX: the nginx of WasmX, or its checkout after its own make.
 RUN_BENCH = WASMX="$(WASMX)" $(B)/venv/bin/python bench/run.py
 
-.PHONY: bench bench-scale bench-growth bench-plan bench-profile $(addprefix bench-,$(filter-out plan_match open_loop,$(BENCH_NAMES)))
+.PHONY: bench bench-scale bench-growth bench-plan bench-profile $(addprefix bench-,$(filter-out plan_match open_loop counting,$(BENCH_NAMES)))
 bench: $(RUN_BENCH_NEEDS) ## what requests, bodies, workers and switches cost beside plain nginx, Lua, njs (WASMX=its checkout); writes docs/performance.md
 	@$(RUN_BENCH) $(BENCH_ARGS)
 
@@ -21,7 +24,7 @@ bench-scale: $(RUN_BENCH_NEEDS) ## how start, switch and memory grow up to 100,0
 bench-growth: $(RUN_BENCH_NEEDS) ## that memory does not grow over a million requests, in each language at each level of isolation (BENCH_ARGS="--served 100000")
 	@$(RUN_BENCH) --part growth $(BENCH_ARGS)
 
-bench-profile: all $(B)/deps/.packages-bench $(BENCH_FILTERS) ## where the instructions of a case go (BENCH_ARGS="filter-rust plain")
+bench-profile: all $(B)/deps/.packages-bench $(BENCH_FILTERS) $(COUNTING) ## where the instructions of a case go (BENCH_ARGS="filter-rust plain")
 	@python3 bench/profile.py $(BENCH_ARGS)
 
 bench-plan: $(PLAN_BENCH_NEEDS) ## what a plan of 10, 1,000 and 100,000 routes costs (BENCH_ARGS="--routes 10,20000")
@@ -31,11 +34,15 @@ $(B)/bench/open_loop: bench/open_loop.c
 	@mkdir -p $(@D)
 	@$(CC) $(BENCH_FLAGS) -o $@.$$$$ $< && mv $@.$$$$ $@
 
+$(COUNTING): bench/counting.c | $(B)/deps/.packages-$(if $(filter test%,$(MAKECMDGOALS)),test,bench)
+	@mkdir -p $(@D)
+	@$(CC) $(BENCH_FLAGS) -fPIC -shared -o $@.$$$$ $< && mv $@.$$$$ $@
+
 $(B)/bench/%: bench/%.c $(BENCH_LIBS) | $(WASMTIME_READY)
 	@mkdir -p $(@D)
 	@$(CC) $(BENCH_FLAGS) -o $@.$$$$ $< $(call link_libs,$^) $(EXTERNAL_LIBS) $(TEST_RPATH) && mv $@.$$$$ $@ || { rm -f $@.$$$$; exit 1; }
 
 bench-isolation: $(BENCH_FILTERS) template-rust
 
-$(addprefix bench-,$(filter-out plan_match open_loop,$(BENCH_NAMES))): bench-%: $(B)/bench/%
+$(addprefix bench-,$(filter-out plan_match open_loop counting,$(BENCH_NAMES))): bench-%: $(B)/bench/%
 	@$< $(BENCH_ARGS)

@@ -48,7 +48,7 @@ test_commands = $(foreach l,$(TEST_LAYERS) conformance,$(foreach f,$(TEST_SRC_$(
 .PHONY: test test-unit test-conformance test-integration test-asan test-fuzz test-templates soak
 
 # What a run of pytest needs, per nginx.
-PYTEST_NEEDS := $(B)/bench/open_loop $(B)/venv/.requirements $(B)/deps/.packages-test $(B)/bin/sluice $(TEST_FILTERS) $(TEMPLATE_FILTERS) template-rust sdk-filters
+PYTEST_NEEDS := $(B)/bench/open_loop $(B)/bench/counting.so $(B)/venv/.requirements $(B)/deps/.packages-test $(B)/bin/sluice $(TEST_FILTERS) $(TEMPLATE_FILTERS) template-rust sdk-filters
 NGINX_NEEDS_debian := $(MODULE_debian)
 NGINX_NEEDS_stable := $(MODULE_stable) $(NGINX_BIN_stable)
 NGINX_NEEDS_asan := $(MODULE_asan) $(NGINX_BIN_asan)
