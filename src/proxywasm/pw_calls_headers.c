@@ -19,51 +19,82 @@ static const bool token[256] = {
     ['.'] = true,         ['^'] = true,         ['_'] = true,         ['`'] = true, ['|'] = true, ['~'] = true,
 };
 
+static const bool control[256] = {[0 ... 8] = true, [10 ... 31] = true, [0x7f] = true};
+
+/* Sixteen bytes at once; in what follows a byte of all ones says "this one is fine". */
+typedef uint8_t sixteen_t __attribute__((vector_size(16)));
+
+/* Letters, digits, '-' and '_': of other tokens the table knows. */
+static inline sixteen_t plain_in_names(sixteen_t c) {
+    return (sixteen_t)(((c | 0x20) - 'a' < 26) | (c - '0' < 10) | (c == '-') | (c == '_'));
+}
+
+static inline sixteen_t no_control(sixteen_t c) {
+    return (sixteen_t) ~(((c < 0x20) ^ (c == '\t')) | (c == 0x7f));
+}
+
+static inline sixteen_t sixteen_at(const char *data) {
+    sixteen_t c;
+    memcpy(&c, data, sizeof(c));
+    return c;
+}
+
+/* All of a text of 4 to 16 bytes: its first and its last ones, some of them twice. Nothing beside it is read: it may end where memory does.
+ */
+static inline sixteen_t short_text(const char *data, size_t len) {
+    uint64_t both[2];
+    if (len >= 8) {
+        memcpy(&both[0], data, 8);
+        memcpy(&both[1], data + len - 8, 8);
+    } else {
+        uint32_t first, last;
+        memcpy(&first, data, 4);
+        memcpy(&last, data + len - 4, 4);
+        both[0] = both[1] = first | (uint64_t)last << 32;
+    }
+    return sixteen_at((const char *)both);
+}
+
+/* Whether all bytes of a text are fine; of 4 bytes or more. */
+static inline __attribute__((always_inline)) bool all_fine(const char *data, size_t len, sixteen_t (*fine)(sixteen_t)) {
+    if (len <= 16) {
+        sixteen_t few = fine(short_text(data, len));
+        uint64_t half[2];
+        memcpy(half, &few, sizeof(half));
+        return (half[0] & half[1]) == UINT64_MAX;
+    }
+    sixteen_t so_far = fine(sixteen_at(data + len - 16));
+    for (size_t i = 0; len - i > 16; i += 16) {
+        so_far &= fine(sixteen_at(data + i));
+    }
+    uint64_t half[2];
+    memcpy(half, &so_far, sizeof(half));
+    return (half[0] & half[1]) == UINT64_MAX;
+}
+
 bool pw_header_name_fits(sl_str_t name) {
+    if (name.len >= 4 && __builtin_expect(all_fine(name.data, name.len, plain_in_names), 1)) {
+        return true;
+    }
     if (name.len != 0 && name.data[0] == ':') {
         name = sl_str(name.data + 1, name.len - 1);
     }
-    const unsigned char *c = (const unsigned char *)name.data;
     bool fits = name.len != 0;
-    size_t i = 0;
-    for (; name.len - i >= 4; i += 4) {
-        fits &= token[c[i]] & token[c[i + 1]] & token[c[i + 2]] & token[c[i + 3]];
-    }
-    for (; i < name.len; i++) {
-        fits &= token[c[i]];
+    for (size_t i = 0; i < name.len; i++) {
+        fits &= token[(unsigned char)name.data[i]];
     }
     return fits;
 }
 
-static const bool control[256] = {[0 ... 8] = true, [10 ... 31] = true, [0x7f] = true};
-
-static bool bytes_fit(const char *data, size_t len) {
+bool pw_header_value_fits(sl_str_t value) {
+    if (value.len >= 4) {
+        return all_fine(value.data, value.len, no_control);
+    }
     bool bad = false;
-    for (size_t i = 0; i < len; i++) {
-        bad |= control[(unsigned char)data[i]];
+    for (size_t i = 0; i < value.len; i++) {
+        bad |= control[(unsigned char)value.data[i]];
     }
     return !bad;
-}
-
-/* Whether one of eight bytes is below 0x20 or 0x7f: tabs too, which a closer look lets pass. */
-static bool any_control(const char *data) {
-    const uint64_t ones = ~(uint64_t)0 / 255, high = ones << 7;
-    uint64_t w, del;
-    memcpy(&w, data, sizeof(w));
-    del = w ^ (ones * 0x7f);
-    return ((((w - ones * 0x20) & ~w) | ((del - ones) & ~del)) & high) != 0;
-}
-
-/* The last eight bytes are looked at as a whole, too: some of them twice. */
-bool pw_header_value_fits(sl_str_t value) {
-    if (value.len < 8) {
-        return bytes_fit(value.data, value.len);
-    }
-    bool any = any_control(value.data + value.len - 8);
-    for (size_t i = 0; value.len - i > 8; i += 8) {
-        any |= any_control(value.data + i);
-    }
-    return !any || bytes_fit(value.data, value.len);
 }
 
 bool pw_status_fits(uint32_t status) {
