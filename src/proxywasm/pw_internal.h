@@ -78,9 +78,26 @@ typedef struct {
     uint32_t n;
 } pw_id_map_t;
 bool pw_id_map_add(pw_id_map_t *map, pw_id_node_t *node); /* node->id is set; false: no memory */
-void pw_id_map_remove(pw_id_map_t *map, pw_id_node_t *node);
 pw_id_node_t *pw_id_map_find(const pw_id_map_t *map, uint32_t id);
 void pw_id_map_deinit(pw_id_map_t *map);
+static inline pw_id_node_t **pw_id_map_bucket(const pw_id_map_t *map, uint32_t id) { /* which has some */
+    return &map->buckets[id & (map->n_buckets - 1)];
+}
+static inline void pw_id_map_put(pw_id_map_t *map, pw_id_node_t **bucket, pw_id_node_t *node) {
+    node->next = *bucket;
+    *bucket = node;
+    map->n++;
+}
+static inline void pw_id_map_remove(pw_id_map_t *map, const pw_id_node_t *node) {
+    pw_id_node_t **p = pw_id_map_bucket(map, node->id);
+    while (*p != NULL && *p != node) {
+        p = &(*p)->next;
+    }
+    if (*p != NULL) {
+        *p = node->next;
+        map->n--;
+    }
+}
 
 /* ---- numbers of filters, by name; as long as the worker ---- */
 typedef struct pw_numbers_s {
@@ -313,7 +330,8 @@ typedef struct {
 typedef struct {
     sl_func_t *func; /* NULL: none, or the filter makes host calls where it is of no use */
     pw_cb_t last;
-    uint32_t more; /* callbacks behind the first */
+    uint32_t last_part; /* its place, as sl_instance_part() tells it */
+    uint32_t more;      /* callbacks behind the first */
 } pw_vm_sequence_t;
 
 struct pw_vm_s {
@@ -380,8 +398,24 @@ sl_status_t pw_vm_new(pw_filter_t *filter, sl_image_t *image, pw_vm_t **out, sl_
 void pw_vm_free(pw_vm_t *vm);
 /* Calls on_reset; otherwise as pw_vm_call. */
 sl_status_t pw_vm_call_reset(pw_vm_t *vm, pw_ctx_t *ctx, sl_err_t *err);
-/* Gives ctx an id that is free; SL_NO_MEMORY. */
-sl_status_t pw_vm_announce(pw_vm_t *vm, pw_ctx_t *ctx);
+/* Gives ctx an id that is free; SL_NO_MEMORY. They come one after the other, so the next one nearly always is. */
+sl_status_t pw_vm_announce_slowly(pw_vm_t *vm, pw_ctx_t *ctx);
+static inline sl_status_t pw_vm_announce(pw_vm_t *vm, pw_ctx_t *ctx) {
+    pw_id_map_t *map = &vm->contexts;
+    uint32_t id = vm->next_ctx + 1;
+    if (__builtin_expect(vm->pool != NULL || id == 0 || map->n >= map->n_buckets, 0)) {
+        return pw_vm_announce_slowly(vm, ctx);
+    }
+    pw_id_node_t **bucket = pw_id_map_bucket(map, id);
+    for (const pw_id_node_t *node = *bucket; node != NULL; node = node->next) {
+        if (__builtin_expect(node->id == id, 0)) {
+            return pw_vm_announce_slowly(vm, ctx);
+        }
+    }
+    vm->next_ctx = ctx->node.id = id;
+    pw_id_map_put(map, bucket, &ctx->node);
+    return SL_OK;
+}
 /*
  * Calls callback cb of the guest, which must be exported, in ctx. args as for sl_instance_call. SL_TRAP: the VM has failed now (or had
  * before); that has been logged and err, which may be NULL, holds the text.

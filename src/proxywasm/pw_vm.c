@@ -34,10 +34,7 @@ bool pw_id_map_add(pw_id_map_t *map, pw_id_node_t *node) {
     if (full && !id_map_grow(map) && map->n_buckets == 0) {
         return false; /* a table that cannot grow goes on with longer chains */
     }
-    pw_id_node_t **bucket = &map->buckets[node->id & (map->n_buckets - 1)];
-    node->next = *bucket;
-    *bucket = node;
-    map->n++;
+    pw_id_map_put(map, pw_id_map_bucket(map, node->id), node);
     return true;
 }
 
@@ -45,21 +42,11 @@ pw_id_node_t *pw_id_map_find(const pw_id_map_t *map, uint32_t id) {
     if (map->n_buckets == 0) {
         return NULL;
     }
-    pw_id_node_t *node = map->buckets[id & (map->n_buckets - 1)];
+    pw_id_node_t *node = *pw_id_map_bucket(map, id);
     while (node != NULL && node->id != id) {
         node = node->next;
     }
     return node;
-}
-
-void pw_id_map_remove(pw_id_map_t *map, pw_id_node_t *node) {
-    for (pw_id_node_t **p = &map->buckets[node->id & (map->n_buckets - 1)]; *p != NULL; p = &(*p)->next) {
-        if (*p == node) {
-            *p = node->next;
-            map->n--;
-            return;
-        }
-    }
 }
 
 void pw_id_map_deinit(pw_id_map_t *map) {
@@ -67,11 +54,11 @@ void pw_id_map_deinit(pw_id_map_t *map) {
     *map = (pw_id_map_t){0};
 }
 
-sl_status_t pw_vm_announce(pw_vm_t *vm, pw_ctx_t *ctx) {
-    uint32_t *next = __builtin_expect(vm->pool != NULL, 0) ? pw_pool_next_ctx(vm->pool) : &vm->next_ctx;
+sl_status_t pw_vm_announce_slowly(pw_vm_t *vm, pw_ctx_t *ctx) {
+    uint32_t *next = vm->pool != NULL ? pw_pool_next_ctx(vm->pool) : &vm->next_ctx;
     do {
         ++*next;
-    } while (__builtin_expect(*next == 0 || pw_id_map_find(&vm->contexts, *next) != NULL, 0));
+    } while (*next == 0 || pw_id_map_find(&vm->contexts, *next) != NULL);
     ctx->node.id = *next;
     if (!pw_id_map_add(&vm->contexts, &ctx->node)) {
         ctx->node.id = 0;
@@ -234,7 +221,7 @@ static inline bool starts(const pw_ctx_t *ctx, pw_cb_t cb) {
 }
 
 /* CPU time that a callback has; what starts a filter has a budget of its own. */
-static uint32_t budget_ms(const pw_ctx_t *ctx, pw_cb_t cb) {
+static inline uint32_t budget_ms(const pw_ctx_t *ctx, pw_cb_t cb) {
     const sl_filter_opts_t *opts = &ctx->root->filter->conf.opts;
     return __builtin_expect(starts(ctx, cb), 0) ? opts->start_budget_ms : opts->cpu_budget_ms;
 }
@@ -263,27 +250,11 @@ static void was_long(const pw_worker_t *w) {
 }
 
 static inline void end_watch(const pw_worker_t *w) {
-    sl_watch_end(w->watch);
-    if (__builtin_expect(atomic_load_explicit(&w->watch->ticked, memory_order_relaxed), 0)) {
+    sl_watch_t *watch = w->watch;
+    sl_watch_end(watch);
+    if (__builtin_expect(atomic_load_explicit(&watch->ticked, memory_order_relaxed), 0)) {
         was_long(w);
     }
-}
-
-static sl_status_t call_guest(pw_vm_t *vm, sl_func_t *func, sl_raw_t *args, uint32_t budget, bool *over_budget, sl_err_t *err) {
-    if (__builtin_expect(vm->sliced, 0)) {
-        return pw_slice_call(vm, func, args, budget, over_budget, err);
-    }
-    sl_watch_begin(vm->worker->watch, budget);
-    sl_status_t rc = sl_instance_call(vm->instance, func, args, err);
-    *over_budget = sl_watch_expired(vm->worker->watch);
-    end_watch(vm->worker);
-    return rc;
-}
-
-/* 0: nobody wants to know what callbacks of this context take. */
-static inline uint64_t pw_vm_clock(const pw_vm_t *vm, const pw_ctx_t *ctx) {
-    const pw_worker_t *w = vm->worker;
-    return __builtin_expect(w->timed, 0) && ctx->stream != NULL ? w->ops->now_ns(w->host, true) : 0;
 }
 
 /* ---- several callbacks in one entry ---- */
@@ -302,16 +273,25 @@ static pw_cb_t running_member(pw_vm_t *vm) {
     return members[vm->sequence->which][part < SEQUENCE_MAX ? part : 0];
 }
 
+/* A host call comes from a callback that is not the last. */
+static __attribute__((noinline, cold)) void sequence_stop(pw_vm_t *vm, pw_sequence_t *seq) {
+    vm->running = running_member(vm);
+    seq->stopped = true;
+    seq->last = vm->running;
+    sl_instance_stop(vm->instance);
+    vm->sequences[seq->which].func = NULL;
+}
+
 void pw_vm_ask_sequence(pw_vm_t *vm) {
     pw_sequence_t *seq = vm->sequence;
+    const pw_vm_sequence_t *all = &vm->sequences[seq->which];
     vm->during &= (uint8_t)~PW_DURING_SEQUENCE;
-    vm->running = running_member(vm);
-    if (vm->running != vm->sequences[seq->which].last) {
-        seq->stopped = true;
-        seq->last = vm->running;
-        sl_instance_stop(vm->instance);
-        vm->sequences[seq->which].func = NULL;
-    } else if (seq->running != NULL) {
+    if (__builtin_expect(sl_instance_part(vm->instance) != all->last_part, 0)) {
+        sequence_stop(vm, seq);
+        return;
+    }
+    vm->running = all->last;
+    if (seq->running != NULL) {
         *seq->running = true;
     }
 }
@@ -324,66 +304,131 @@ static void sequence_resolve(pw_vm_t *vm, sl_sequence_t which) {
     for (size_t i = 0; i < SEQUENCE_MAX && members[which][i] != PW_CB_N; i++) {
         if (pw_vm_has(vm, members[which][i])) {
             seq->last = members[which][i];
+            seq->last_part = (uint32_t)i;
             seq->more += n++ != 0;
         }
     }
 }
 
-static sl_status_t call(pw_vm_t *vm, pw_ctx_t *ctx, pw_cb_t cb, sl_func_t *func, sl_raw_t *args, sl_err_t *err) {
-    if (vm->failed) {
-        return sl_err_set(err, SL_TRAP, "the filter's instance has trapped before");
-    }
-    sl_err_t own;
-    err = err != NULL ? err : &own;
-    if (__builtin_expect(vm->sliced, 0)) {
-        sl_status_t rc = pw_slice_enter(vm, err);
-        if (rc != SL_OK) {
-            return rc;
-        }
-    }
-    pw_ctx_t *current = vm->current, *effective = vm->effective;
-    pw_cb_t running = vm->running;
-    sl_dialect_t dialect = vm->worker->dialect;
-    vm->worker->dialect = pw_ctx_dialect(ctx);
+/* Nothing of the VM runs: guests are not entered from inside of each other's host calls, and jobs have a VM for themselves. */
+static inline void begin(pw_vm_t *vm, pw_ctx_t *ctx, pw_cb_t cb) {
+    vm->worker->dialect = (sl_dialect_t)ctx->root->filter->conf.opts.dialect;
     vm->current = ctx;
-    vm->effective = NULL;
     vm->running = cb;
     vm->depth++;
     vm->worker->stats.callbacks++;
-    uint64_t start = pw_vm_clock(vm, ctx);
-    bool over_budget;
-    sl_status_t rc = call_guest(vm, func, args, budget_ms(ctx, cb), &over_budget, err);
-    if (__builtin_expect(rc != SL_OK && vm->sequence != NULL, 0)) {
+}
+
+static inline void end(pw_vm_t *vm) {
+    vm->depth--;
+    vm->current = NULL;
+    vm->effective = NULL;
+    vm->running = PW_CB_N;
+    vm->worker->dialect = SL_DIALECT_ENVOY;
+}
+
+/* Before end(). */
+static sl_status_t call_failed(pw_vm_t *vm, bool over_budget, const sl_err_t *err) {
+    const pw_ctx_t *ctx = vm->current;
+    pw_cb_t cb = vm->running;
+    if (vm->sequence != NULL) {
         vm->sequence->last = cb = running_member(vm);
     }
-    if (__builtin_expect(start != 0, 0)) {
-        pw_position_t *at = &ctx->stream->at[ctx->position];
-        at->spent_ns += pw_vm_clock(vm, ctx) - start;
-        at->n_callbacks++;
+    pw_log_std_flush(vm);
+    end(vm);
+    if (pw_slice_ending(vm->worker)) { /* nobody waits for it any more */
+        vm_fail(vm);
+    } else {
+        trapped(vm, ctx, pw_cb_name(cb), over_budget, starts(ctx, cb), err);
     }
-    vm->depth--;
-    if (__builtin_expect((vm->std[0].len | vm->std[1].len) != 0, 0)) {
-        pw_log_std_flush(vm);
-    }
-    vm->current = current;
-    vm->effective = effective;
-    vm->running = running;
-    vm->worker->dialect = dialect;
-    if (__builtin_expect(rc != SL_OK, 0)) {
-        if (pw_slice_ending(vm->worker)) { /* nobody waits for it any more */
-            vm_fail(vm);
-        } else {
-            trapped(vm, ctx, pw_cb_name(cb), over_budget, starts(ctx, cb), err);
-        }
-        rc = SL_TRAP;
-    }
-    if (rc == SL_OK && __builtin_expect(vm->instance->mem_size != vm->counted, 0)) {
+    return SL_TRAP;
+}
+
+static __attribute__((noinline, cold)) sl_status_t call_trapped(pw_vm_t *vm, const sl_err_t *err) {
+    bool over_budget = sl_watch_expired(vm->worker->watch);
+    end_watch(vm->worker);
+    return call_failed(vm, over_budget, err);
+}
+
+static __attribute__((noinline, cold)) sl_status_t call_refused(sl_err_t *err) {
+    sl_err_t own;
+    return sl_err_set(err != NULL ? err : &own, SL_TRAP, "the filter's instance has trapped before");
+}
+
+/* What a guest that did well may have left behind. */
+static inline bool left_something(const pw_vm_t *vm) {
+    return (vm->std[0].len | vm->std[1].len | (vm->instance->mem_size ^ vm->counted)) != 0;
+}
+
+static __attribute__((noinline, cold)) void clean_up(pw_vm_t *vm) {
+    pw_log_std_flush(vm);
+    if (vm->instance->mem_size != vm->counted) {
         count_memory(vm, vm->instance->mem_size);
     }
-    if (__builtin_expect(vm->sliced, 0)) {
+}
+
+/* Of a sliced VM, or while callbacks are timed. */
+static sl_status_t call_in_slices(pw_vm_t *vm, sl_func_t *func, sl_raw_t *args, uint32_t budget, bool *over_budget, sl_err_t *err) {
+    if (vm->sliced) {
+        return pw_slice_call(vm, func, args, budget, over_budget, err);
+    }
+    sl_watch_begin(vm->worker->watch, budget);
+    sl_status_t rc = sl_instance_call(vm->instance, func, args, err);
+    *over_budget = sl_watch_expired(vm->worker->watch);
+    end_watch(vm->worker);
+    return rc;
+}
+
+static __attribute__((noinline)) sl_status_t call_specially(pw_vm_t *vm, pw_ctx_t *ctx, pw_cb_t cb, sl_func_t *func, sl_raw_t *args,
+                                                            sl_err_t *err) {
+    pw_worker_t *w = vm->worker;
+    sl_status_t rc = vm->sliced ? pw_slice_enter(vm, err) : SL_OK;
+    if (rc != SL_OK) {
+        return rc;
+    }
+    bool over_budget, timed = w->timed && ctx->stream != NULL;
+    begin(vm, ctx, cb);
+    uint64_t start = timed ? w->ops->now_ns(w->host, true) : 0;
+    rc = call_in_slices(vm, func, args, budget_ms(ctx, cb), &over_budget, err);
+    if (timed) {
+        pw_position_t *at = &ctx->stream->at[ctx->position];
+        at->spent_ns += w->ops->now_ns(w->host, true) - start;
+        at->n_callbacks++;
+    }
+    if (rc == SL_OK) {
+        clean_up(vm);
+        end(vm);
+    } else {
+        rc = call_failed(vm, over_budget, err);
+    }
+    if (vm->sliced) {
         pw_slice_leave(vm);
     }
     return rc;
+}
+
+static inline __attribute__((always_inline)) sl_status_t call(pw_vm_t *vm, pw_ctx_t *ctx, pw_cb_t cb, sl_func_t *func, sl_raw_t *args,
+                                                              sl_err_t *err) {
+    sl_err_t own;
+    if (__builtin_expect(vm->failed, 0)) {
+        return call_refused(err);
+    }
+    err = err != NULL ? err : &own;
+    if (__builtin_expect(vm->sliced || vm->worker->timed, 0)) {
+        return call_specially(vm, ctx, cb, func, args, err);
+    }
+    begin(vm, ctx, cb);
+    sl_watch_begin(vm->worker->watch, budget_ms(ctx, cb));
+    sl_status_t rc = sl_instance_call(vm->instance, func, args, err);
+    if (__builtin_expect(rc != SL_OK, 0)) {
+        return call_trapped(vm, err);
+    }
+    end_watch(vm->worker);
+    if (__builtin_expect(left_something(vm), 0)) {
+        clean_up(vm);
+    }
+    end(vm);
+    return SL_OK;
 }
 
 sl_status_t pw_vm_call(pw_vm_t *vm, pw_ctx_t *ctx, pw_cb_t cb, sl_raw_t *args, sl_err_t *err) {
@@ -404,7 +449,9 @@ sl_status_t pw_vm_call_sequence(pw_vm_t *vm, pw_ctx_t *ctx, pw_sequence_t *seq, 
     }
     if (__builtin_expect(rc == SL_OK && !seq->stopped, 1)) {
         vm->worker->stats.callbacks += all->more;
-        ctx->stream->at[ctx->position].n_callbacks += vm->worker->timed ? all->more : 0;
+        if (__builtin_expect(vm->worker->timed, 0)) {
+            ctx->stream->at[ctx->position].n_callbacks += all->more;
+        }
     }
     return rc;
 }
