@@ -28,9 +28,12 @@ void pw_filter_root_gone(pw_filter_t *filter) {
 }
 
 void pw_root_unref(pw_root_t *root) {
-    if (--root->refs != 0) {
-        return;
+    if (--root->refs == 0) {
+        pw_root_unused(root);
     }
+}
+
+void pw_root_unused(pw_root_t *root) {
     if (root->pool != NULL) {
         pw_pool_give(root);
         return;
@@ -516,7 +519,7 @@ pw_root_t *pw_filter_root(pw_filter_t *filter) {
     return restart(filter);
 }
 
-pw_root_t *pw_filter_enter(pw_filter_t *filter) {
+pw_root_t *pw_filter_enter_slowly(pw_filter_t *filter) {
     pw_root_t *root = pw_filter_root(filter);
     if (filter->pool != NULL) { /* requests go on while the plugin's own instance cannot be started */
         return pw_pool_take(filter);

@@ -225,6 +225,7 @@ struct pw_root_s {
 pw_root_t *pw_root_plugin(pw_root_t *root);
 pw_root_t *pw_root_ref(pw_root_t *root);
 void pw_root_unref(pw_root_t *root);
+void pw_root_unused(pw_root_t *root); /* its last reference has gone */
 
 struct pw_filter_s {
     pw_worker_t *worker;
@@ -262,8 +263,6 @@ pw_root_t *pw_filter_root(pw_filter_t *filter);
 /* Finds or makes a VM and starts a root context in it. filter->root stays what it is. `old`: the one before a trap, NULL: none. */
 sl_status_t pw_root_start(pw_filter_t *filter, pw_root_t *old, pw_root_t **out, sl_err_t *err);
 void pw_root_end(pw_root_t *root); /* on_done, on_delete; it and its VM may be gone afterwards */
-/* The root context for a new stream, with a reference: the filter's, or that of an instance for this stream alone. NULL: there is none. */
-pw_root_t *pw_filter_enter(pw_filter_t *filter);
 
 /* ---- how filters fare: pw_health.c ---- */
 
@@ -390,6 +389,17 @@ struct pw_vm_s {
     sl_buf_t std[2];   /* unfinished lines of stdout and stderr */
 };
 
+/* The root context for a new stream, with a reference: the filter's, or that of an instance for this stream alone. NULL: there is none. */
+pw_root_t *pw_filter_enter_slowly(pw_filter_t *filter);
+static inline pw_root_t *pw_filter_enter(pw_filter_t *filter) {
+    pw_root_t *root = filter->root;
+    if (__builtin_expect(root == NULL || filter->pool != NULL || root->vm->failed || !root->vm->used, 0)) {
+        return pw_filter_enter_slowly(filter);
+    }
+    root->refs++;
+    return root;
+}
+
 /* Finds a VM with this key that works, brings one back that has trapped, or makes one and runs its start functions. */
 sl_status_t pw_vm_get(pw_filter_t *filter, pw_vm_t **out, sl_err_t *err);
 void pw_vm_release(pw_vm_t *vm); /* frees it when no root is left */
@@ -506,10 +516,15 @@ struct pw_chain_s {
     pw_chain_conf_t conf;
     size_t body_bytes[2]; /* ceilings by direction */
     bool sliced;          /* one of its filters is */
+    bool wasmx;           /* one of its filters has that dialect */
+    bool reversed[2];     /* direction: stages are counted from the end */
+    bool looks[2];        /* direction: one of its filters has a callback */
+    bool last_words;      /* one of its filters has on_log or on_done */
     uint32_t callbacks;   /* of all filters together */
     size_t n;
     pw_filter_t *filters[];
 };
+void pw_chain_free(pw_chain_t *chain); /* nobody has it any more */
 
 /* ---- streams ---- */
 typedef enum {
@@ -541,15 +556,17 @@ typedef struct {
     bool sent;          /* what is in buf has gone on; it may still be looked at until the next call */
     bool made;          /* buf is a body that the guest has given to a message without one; its headers are still here */
     bool made_trailers; /* by writing to them in the last body callback */
+    /* What is above is cleared for a new stream, what is below is as a stream leaves it: empty. */
     sl_buf_t buf;
-    const sl_str_t *view; /* in a body callback, when not owned: the bytes */
+    const sl_str_t *view; /* in a body callback, when not owned: the bytes; else NULL */
     size_t n_view, view_len;
-    sl_str_t flat; /* buf as one piece */
+    sl_str_t flat; /* buf as one piece, when it has been sent */
 } pw_stage_t;
 
 typedef struct {
     pw_ctx_t ctx;
     pw_filter_t *filter;
+    /* From here to the stages it is cleared for a new stream. */
     bool skip[2];         /* direction: as if it exported nothing */
     bool known;           /* on_context_create has run */
     bool left;            /* and on_delete, before the stream was freed */
@@ -561,7 +578,7 @@ typedef struct {
     pw_stage_t stage[2];
 } pw_position_t;
 
-/* One direction of a stream. */
+/* One direction of a stream. What is above the limit is cleared for a new stream, what is below is as a stream leaves it: empty. */
 typedef struct {
     bool seen;      /* headers have come */
     bool released;  /* headers have gone on */
@@ -571,13 +588,14 @@ typedef struct {
     bool changed;
     bool has_trailers;
     bool trailers_released;
-    bool made;          /* its body did not come in */
-    bool resume_asked;  /* some stage has `resume` */
-    size_t limit;       /* ceiling of held bytes, per stage */
-    const sl_str_t *in; /* of the call that runs */
-    size_t n_in;
-    pw_out_t *out; /* likewise; NULL: this direction is not being driven */
+    bool made;         /* its body did not come in */
+    bool resume_asked; /* some stage has `resume` */
+    bool has_stopped;  /* some stage has, be it that it goes on again */
     bool joined_in_use;
+    size_t limit;       /* ceiling of held bytes, per stage */
+    const sl_str_t *in; /* of the call that runs; NULL: none does */
+    size_t n_in;
+    pw_out_t *out;   /* likewise: this direction is not being driven */
     sl_buf_t joined; /* what goes on, when it is more than one piece */
 } pw_flow_t;
 
@@ -591,7 +609,10 @@ struct pw_stream_s {
     pw_worker_t *worker;
     pw_chain_t *chain;
     void *host;
-    pw_flow_t flow[2];
+    size_t n;
+    size_t capacity;
+    pw_stream_t *next_pool;
+    /* From here to the flows it is cleared for a new stream. */
     bool reset_new; /* to be told to the proxy */
     bool reply_new;
     bool fail_new;
@@ -599,30 +620,36 @@ struct pw_stream_s {
     bool logged;
     bool log_asked; /* pw_stream_log() of a sliced stream */
     bool gone;      /* nobody reads request or response any more */
+    bool failed;    /* PW_FAIL was told */
     uint32_t failure;
     uint32_t retry_after; /* seconds, with a failure of 503 */
-    bool failed;          /* PW_FAIL was told */
     pw_reply_t *reply;    /* the latest */
     struct pw_reply_block_s *replies;
     pw_property_t *properties;
     size_t property_bytes;
-    uint32_t n_calls;
     pw_slices_t *slices; /* NULL: none of the filters is sliced */
-    pw_stream_t *next_pool;
-    size_t n;
-    size_t capacity;
+    uint32_t n_calls;
+    pw_flow_t flow[2];
     pw_position_t at[];
 };
 
 static inline bool pw_stream_halted(const pw_stream_t *s) {
-    return s->reset_new || s->reply_new || s->fail_new;
+    return s->reset_new | s->reply_new | s->fail_new;
+}
+/* Where stage k of a direction stands in the chain. */
+static inline size_t pw_stream_position(const pw_stream_t *s, pw_dir_t dir, size_t k) {
+    return __builtin_expect(s->chain->reversed[dir], 0) ? s->n - 1 - k : k;
 }
 /* Keeps a value that is read as filter_state and this name. */
 pw_result_t pw_property_keep_state(pw_stream_t *s, sl_str_t name, sl_str_t value);
 /* The context of a position, made in the guest if it is not there. false: its VM does not work. */
 bool pw_stream_context(pw_stream_t *s, size_t i);
-/* The same, where a callback for headers is to come next: that is called in the same entry if possible, *called says so. */
-bool pw_stream_context_then(pw_stream_t *s, size_t i, pw_cb_t next, sl_raw_t *args, bool *called);
+/*
+ * The same for one that has no id, where a callback for headers is to come next: that is called in the same entry if possible. args[1] and
+ * args[2] are its arguments, args[0] is then its answer.
+ */
+typedef enum { PW_ENTERED_DEAD, PW_ENTERED_CONTEXT, PW_ENTERED_NEXT } pw_entered_t;
+pw_entered_t pw_stream_context_then(pw_position_t *at, pw_cb_t next, sl_raw_t *args);
 /* For host calls, which act on a stream from wherever they run: */
 void pw_stream_continue(pw_stream_t *s, size_t position, pw_dir_t dir);
 void pw_stream_close(pw_stream_t *s);

@@ -29,8 +29,8 @@ static void run_headers(pw_stream_t *s, pw_dir_t dir, size_t k, bool eos);
 static void run_body(pw_stream_t *s, pw_dir_t dir, size_t k, pw_chunk_t c, bool eos);
 static void run_trailers(pw_stream_t *s, pw_dir_t dir, size_t k);
 
-static size_t position(const pw_stream_t *s, pw_dir_t dir, size_t k) {
-    return dir == PW_DIR_RESPONSE && s->chain->conf.reverse_response ? s->n - 1 - k : k;
+static inline size_t position(const pw_stream_t *s, pw_dir_t dir, size_t k) {
+    return pw_stream_position(s, dir, k);
 }
 
 static pw_stage_t *stage(pw_stream_t *s, pw_dir_t dir, size_t k) {
@@ -49,13 +49,19 @@ static bool stopped(const pw_stage_t *st) {
     return headers_held(st) || st->body != 0 || st->trailers == PW_TRAILERS_WAIT || st->trailers == PW_TRAILERS_HELD;
 }
 
-static bool held(const pw_stream_t *s, pw_dir_t dir) {
-    for (size_t i = 0; i < s->n && !s->flow[dir].over; i++) {
+static bool some_stopped(const pw_stream_t *s, pw_dir_t dir) {
+    for (size_t i = 0; i < s->n; i++) {
         if (stopped(&s->at[i].stage[dir])) {
             return true;
         }
     }
     return false;
+}
+
+/* Most directions are never stopped. Whoever makes stopped() true for a stage sets has_stopped. */
+static inline bool held(const pw_stream_t *s, pw_dir_t dir) {
+    const pw_flow_t *f = &s->flow[dir];
+    return __builtin_expect(f->has_stopped && !f->over, 0) && some_stopped(s, dir);
 }
 
 static void fail(pw_stream_t *s, uint32_t status) {
@@ -117,34 +123,45 @@ static pw_called_t stage_failed(pw_stream_t *s, pw_dir_t dir, size_t k) {
     return SKIPPED;
 }
 
-static bool has_callback(const pw_position_t *at, pw_dir_t dir, pw_cb_t cb) {
+static inline bool has_callback(const pw_position_t *at, pw_dir_t dir, pw_cb_t cb) {
     return !at->skip[dir] && (at->filter->callbacks & PW_CB_BIT(cb)) != 0;
 }
 
-static pw_called_t stage_call(pw_stream_t *s, pw_dir_t dir, size_t k, pw_cb_t cb, uint32_t a1, bool a2, uint32_t *action) {
-    size_t i = position(s, dir, k);
-    pw_position_t *at = &s->at[i];
+/* Stage k, of a filter that has the callback. args[1] and args[2] are its arguments; args[0] is what it answered, 0 if it could not. */
+static inline pw_called_t stage_enter(pw_stream_t *s, pw_position_t *at, pw_dir_t dir, size_t k, pw_cb_t cb, sl_raw_t *args) {
     pw_stage_t *st = &at->stage[dir];
+    if (at->ctx.node.id == 0) {
+        pw_entered_t entered = pw_stream_context_then(at, cb, args);
+        if (__builtin_expect(entered == PW_ENTERED_DEAD, 0)) {
+            return stage_failed(s, dir, k);
+        }
+        if (entered == PW_ENTERED_NEXT || pw_stream_halted(s)) {
+            return __builtin_expect(pw_stream_halted(s), 0) ? HALTED : CALLED;
+        }
+    }
+    args[0].u32 = at->ctx.node.id;
+    st->running = true;
+    sl_status_t rc = pw_vm_call(at->ctx.root->vm, &at->ctx, cb, args, NULL);
+    st->running = false;
+    if (__builtin_expect(rc != SL_OK, 0)) {
+        args[0].u32 = 0;
+        return stage_failed(s, dir, k);
+    }
+    return __builtin_expect(pw_stream_halted(s), 0) ? HALTED : CALLED;
+}
+
+static pw_called_t stage_call(pw_stream_t *s, pw_dir_t dir, size_t k, pw_cb_t cb, uint32_t a1, bool a2, uint32_t *action) {
+    pw_position_t *at = &s->at[position(s, dir, k)];
     *action = 0;
     if (!has_callback(at, dir, cb)) {
         return SKIPPED;
     }
-    sl_raw_t args[3] = {{.u32 = 0}, {.u32 = a1}, {.u32 = a2}};
-    bool called = false;
-    if (at->ctx.node.id == 0 && !pw_stream_context_then(s, i, cb, args, &called)) {
-        return stage_failed(s, dir, k);
-    }
-    if (!called && !pw_stream_halted(s)) {
-        args[0].u32 = at->ctx.node.id;
-        st->running = true;
-        sl_status_t rc = pw_vm_call(at->ctx.root->vm, &at->ctx, cb, args, NULL);
-        st->running = false;
-        if (rc != SL_OK) {
-            return stage_failed(s, dir, k);
-        }
-    }
+    sl_raw_t args[3];
+    args[1].u32 = a1;
+    args[2].u32 = a2;
+    pw_called_t called = stage_enter(s, at, dir, k, cb, args);
     *action = args[0].u32;
-    return pw_stream_halted(s) ? HALTED : CALLED;
+    return called;
 }
 
 static bool count_pair(void *ud, sl_str_t key, sl_str_t value) {
@@ -161,7 +178,7 @@ static bool count_plain(void *ud, sl_str_t key, sl_str_t value) {
 }
 
 /* WasmX leaves pseudo headers out of the count. */
-static uint32_t map_count(const pw_stream_t *s, pw_map_t map, sl_dialect_t dialect) {
+static __attribute__((noinline)) uint32_t map_count_slowly(const pw_stream_t *s, pw_map_t map, sl_dialect_t dialect) {
     const pw_host_ops_t *ops = s->worker->ops;
     size_t n = 0;
     sl_dialect_t around = s->worker->dialect;
@@ -178,6 +195,14 @@ static uint32_t map_count(const pw_stream_t *s, pw_map_t map, sl_dialect_t diale
     }
     s->worker->dialect = around;
     return (uint32_t)n;
+}
+
+static inline uint32_t map_count(const pw_stream_t *s, pw_map_t map, sl_dialect_t dialect) {
+    const pw_worker_t *w = s->worker;
+    if (__builtin_expect(dialect != SL_DIALECT_ENVOY || w->dialect != SL_DIALECT_ENVOY || w->ops->map_count == NULL || s->gone, 0)) {
+        return map_count_slowly(s, map, dialect);
+    }
+    return (uint32_t)w->ops->map_count(s->host, map);
 }
 
 /* ---- what has left the last stage ---- */
@@ -488,39 +513,56 @@ static uint32_t headers_action(const pw_stream_t *s, pw_dir_t dir, size_t k, uin
     return PW_HEADERS_CONTINUE;
 }
 
+/*
+ * The headers were at stage k, whose filter did not simply let them go on. true: they go on nevertheless, *eos as it is now.
+ */
+static __attribute__((noinline)) bool headers_act(pw_stream_t *s, pw_dir_t dir, size_t k, pw_called_t called, uint32_t action, bool *eos) {
+    pw_flow_t *f = &s->flow[dir];
+    pw_stage_t *st = stage(s, dir, k);
+    if (called == HALTED) {
+        return false;
+    }
+    action = called == CALLED ? headers_action(s, dir, k, action) : PW_HEADERS_CONTINUE;
+    st->headers = (uint8_t)headers_state(s, dir, k, action, *eos || st->made);
+    if (headers_held(st)) {
+        f->has_stopped = true;
+        resume_own(s, dir, k);
+        return false;
+    }
+    st->resume = false;
+    if (st->made) {
+        give_made(s, dir, k);
+        return false;
+    }
+    if (action == PW_HEADERS_CONTINUE_AND_END && !*eos) {
+        st->ended = true;
+        f->changed = true;
+        *eos = true;
+    }
+    return true;
+}
+
 static void run_headers(pw_stream_t *s, pw_dir_t dir, size_t k, bool eos) {
     pw_flow_t *f = &s->flow[dir];
-    for (; k < s->n; k++) {
-        pw_position_t *at = &s->at[position(s, dir, k)];
+    const pw_cb_t cb = headers_cb[dir];
+    pw_position_t *at = &s->at[position(s, dir, k)];
+    for (; k < s->n; k++, at += s->chain->reversed[dir] ? -1 : 1) {
         pw_stage_t *st = &at->stage[dir];
-        uint32_t action;
+        sl_raw_t args[3];
+        pw_called_t called = SKIPPED;
+        args[0].u32 = PW_HEADERS_CONTINUE;
         st->headers_eos = eos;
-        if (!has_callback(at, dir, headers_cb[dir]) && !st->made) {
+        if (has_callback(at, dir, cb)) {
+            sl_dialect_t dialect = (sl_dialect_t)at->filter->conf.opts.dialect;
+            args[1].u32 = map_count(s, headers_map[dir], dialect);
+            args[2].u32 = eos && dialect != SL_DIALECT_WASMX; /* which never says it here */
+            called = stage_enter(s, at, dir, k, cb, args);
+        }
+        if (__builtin_expect(called != HALTED && args[0].u32 == PW_HEADERS_CONTINUE && !st->made, 1)) {
             st->headers = PW_HEADERS_PASSED;
             st->resume = false;
-            continue;
-        }
-        bool told = eos && at->filter->conf.opts.dialect != SL_DIALECT_WASMX; /* WasmX never says it here */
-        uint32_t n = has_callback(at, dir, headers_cb[dir]) ? map_count(s, headers_map[dir], at->filter->conf.opts.dialect) : 0;
-        pw_called_t called = stage_call(s, dir, k, headers_cb[dir], n, told, &action);
-        if (called == HALTED) {
+        } else if (!headers_act(s, dir, k, called, args[0].u32, &eos)) {
             return;
-        }
-        action = called == CALLED ? headers_action(s, dir, k, action) : PW_HEADERS_CONTINUE;
-        st->headers = (uint8_t)headers_state(s, dir, k, action, eos || st->made);
-        if (headers_held(st)) {
-            resume_own(s, dir, k);
-            return;
-        }
-        st->resume = false;
-        if (st->made) {
-            give_made(s, dir, k);
-            return;
-        }
-        if (action == PW_HEADERS_CONTINUE_AND_END && !eos) {
-            st->ended = true;
-            f->changed = true;
-            eos = true;
         }
     }
     f->released = true;
@@ -539,6 +581,7 @@ static bool body_hold(pw_stream_t *s, pw_dir_t dir, pw_stage_t *st, uint32_t act
     }
     st->body = (uint8_t)action;
     st->eos = eos;
+    s->flow[dir].has_stopped = true;
     return false;
 }
 
@@ -550,6 +593,7 @@ static bool body_drop(pw_stream_t *s, pw_dir_t dir, pw_stage_t *st, bool eos) {
     }
     st->body = PW_BODY_STOP_NO_BUFFER;
     st->eos = eos;
+    s->flow[dir].has_stopped = true;
     return false;
 }
 
@@ -690,6 +734,7 @@ static void run_trailers(pw_stream_t *s, pw_dir_t dir, size_t k) {
         }
         if (held_all(st)) {
             st->trailers = PW_TRAILERS_WAIT;
+            f->has_stopped = true;
             return;
         }
         uint32_t action = 0;
@@ -703,6 +748,7 @@ static void run_trailers(pw_stream_t *s, pw_dir_t dir, size_t k) {
         }
         if (called == CALLED && action != PW_TRAILERS_CONTINUE) {
             st->trailers = PW_TRAILERS_HELD;
+            f->has_stopped = true;
             resume_own(s, dir, k);
             return;
         }
@@ -749,7 +795,7 @@ static void begin(pw_stream_t *s, pw_dir_t dir, pw_out_t *out) {
     f->joined_in_use = false;
 }
 
-static pw_verdict_t deliver(pw_stream_t *s, pw_dir_t dir, pw_out_t *out) {
+static __attribute__((noinline)) pw_verdict_t deliver(pw_stream_t *s, pw_dir_t dir, pw_out_t *out) {
     bool changed = out->changed;
     *out = (pw_out_t){.changed = changed};
     if (s->reset_new) {
@@ -779,9 +825,8 @@ static pw_verdict_t deliver(pw_stream_t *s, pw_dir_t dir, pw_out_t *out) {
     return PW_REPLY;
 }
 
-static pw_verdict_t finish(pw_stream_t *s, pw_dir_t dir, bool resuming) {
+static __attribute__((noinline)) void finish_resumes(pw_stream_t *s, pw_dir_t dir) {
     pw_flow_t *f = &s->flow[dir];
-    pw_out_t *out = f->out;
     while (f->resume_asked && !pw_stream_halted(s)) {
         run_resumes(s, dir, 0);
         f->resume_asked = false;
@@ -789,14 +834,20 @@ static pw_verdict_t finish(pw_stream_t *s, pw_dir_t dir, bool resuming) {
             f->resume_asked |= stage(s, dir, k)->resume;
         }
     }
+}
+
+static inline pw_verdict_t finish(pw_stream_t *s, pw_dir_t dir, bool resuming) {
+    pw_flow_t *f = &s->flow[dir];
+    pw_out_t *out = f->out;
+    if (__builtin_expect(f->resume_asked, 0)) {
+        finish_resumes(s, dir);
+    }
     out->changed = f->changed;
     out->made = f->made;
-    pw_verdict_t verdict;
-    if (pw_stream_halted(s)) {
+    pw_verdict_t verdict = PW_CONTINUE;
+    if (__builtin_expect(pw_stream_halted(s), 0)) {
         verdict = deliver(s, dir, out);
-    } else if (out->headers || out->input || out->data.len != 0 || out->eos || out->trailers) {
-        verdict = PW_CONTINUE;
-    } else {
+    } else if (!out->headers && !out->input && out->data.len == 0 && !out->eos && !out->trailers) {
         verdict = resuming || held(s, dir) ? PW_WAIT : PW_CONTINUE;
     }
     f->out = NULL;
@@ -806,22 +857,29 @@ static pw_verdict_t finish(pw_stream_t *s, pw_dir_t dir, bool resuming) {
     return verdict;
 }
 
-static bool nobody_looks(const pw_stream_t *s, pw_dir_t dir) {
-    const uint32_t looking = PW_CB_BIT(PW_CB_REQUEST_HEADERS) | PW_CB_BIT(PW_CB_REQUEST_BODY) | PW_CB_BIT(PW_CB_REQUEST_TRAILERS);
-    return dir == PW_DIR_REQUEST && (s->chain->callbacks & looking) == 0;
+static inline bool nobody_looks(const pw_stream_t *s, pw_dir_t dir) {
+    return dir == PW_DIR_REQUEST && !s->chain->looks[PW_DIR_REQUEST];
+}
+
+/* No filter sees anything of this direction any more. */
+static inline pw_verdict_t pass_headers(pw_flow_t *f, bool eos, pw_out_t *out) {
+    f->released = true;
+    f->out_eos = eos;
+    *out = (pw_out_t){.headers = true, .eos = eos, .changed = f->changed, .made = f->made};
+    return PW_CONTINUE;
 }
 
 pw_verdict_t pw_pipe_headers(pw_stream_t *s, pw_dir_t dir, bool eos, pw_out_t *out) {
     pw_flow_t *f = &s->flow[dir];
-    begin(s, dir, out);
     f->over |= nobody_looks(s, dir);
     f->input_eos = eos;
     f->seen = true;
+    if (f->over && !pw_stream_halted(s)) {
+        return pass_headers(f, eos, out);
+    }
+    begin(s, dir, out);
     if (f->over) {
-        f->released = true;
-        f->out_eos = eos;
-        out->headers = true;
-        out->eos = eos;
+        pass_headers(f, eos, out);
     } else if (!pw_stream_halted(s)) {
         run_headers(s, dir, 0, eos);
     }

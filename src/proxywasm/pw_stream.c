@@ -7,60 +7,80 @@ enum { POOL_FILTERS = 16, POOL_MAX = 256 };
 
 /* ---- life ---- */
 
-static pw_stream_t *stream_alloc(pw_worker_t *w, size_t n) {
+/* What is empty between streams; ceilings are the pipe's business: some held bytes may pass them by one piece. */
+static void stage_init(pw_stage_t *st) {
+    *st = (pw_stage_t){.headers = PW_HEADERS_NONE};
+    sl_buf_init(&st->buf, SIZE_MAX / 2);
+}
+
+static pw_stream_t *stream_make(pw_worker_t *w, size_t n) {
     size_t capacity = n <= POOL_FILTERS ? POOL_FILTERS : n;
-    pw_stream_t *s = n <= POOL_FILTERS ? w->pool : NULL;
-    if (s != NULL) {
-        w->pool = s->next_pool;
-        w->n_pool--;
-    } else {
-        s = malloc(sizeof(*s) + capacity * sizeof(s->at[0]));
-        if (s == NULL) {
-            return NULL;
-        }
-    }
-    memset(s, 0, sizeof(*s));
-    for (size_t i = 0; i < n; i++) { /* those that are not in use are never looked at; large fills at once cost more than small ones */
-        memset(&s->at[i], 0, sizeof(s->at[i]));
-    }
-    s->capacity = capacity;
-    s->n = n;
-    return s;
-}
-
-static void enter(pw_position_t *at) {
-    at->refused = !pw_health_admit(at->filter, &at->probe);
-    at->ctx.root = at->refused ? NULL : pw_filter_enter(at->filter);
-}
-
-pw_stream_t *pw_stream_new(pw_worker_t *worker, pw_chain_t *chain, void *host_stream) {
-    pw_stream_t *s = stream_alloc(worker, chain->n);
+    pw_stream_t *s = calloc(1, sizeof(*s) + capacity * sizeof(s->at[0]));
     if (s == NULL) {
         return NULL;
     }
-    s->worker = worker;
-    if (chain->sliced) {
+    s->worker = w;
+    s->capacity = capacity;
+    for (int dir = 0; dir < 2; dir++) {
+        sl_buf_init(&s->flow[dir].joined, SIZE_MAX / 2);
+    }
+    for (size_t i = 0; i < capacity; i++) {
+        s->at[i].ctx.stream = s;
+        s->at[i].ctx.position = (uint32_t)i;
+        stage_init(&s->at[i].stage[0]);
+        stage_init(&s->at[i].stage[1]);
+    }
+    return s;
+}
+
+static pw_stream_t *stream_get(pw_worker_t *w, size_t n) {
+    pw_stream_t *s = w->pool;
+    if (__builtin_expect(s == NULL || n > POOL_FILTERS, 0)) {
+        return stream_make(w, n);
+    }
+    w->pool = s->next_pool;
+    w->n_pool--;
+    return s;
+}
+
+/* Clears the members from one to the one before another. Fixed small sizes: the compiler makes a few stores of it. */
+#define CLEAR(p, first, last)                                                                                                              \
+    memset((char *)(p) + offsetof(__typeof__(*(p)), first), 0, offsetof(__typeof__(*(p)), last) - offsetof(__typeof__(*(p)), first))
+
+static inline void position_begin(pw_position_t *at, pw_filter_t *filter) {
+    at->filter = filter;
+    at->ctx.node.id = 0;
+    at->ctx.n_calls = 0;
+    CLEAR(at, skip, stage);
+    CLEAR(&at->stage[0], headers, buf);
+    CLEAR(&at->stage[1], headers, buf);
+    at->refused = !pw_health_admit(filter, &at->probe);
+    at->ctx.root = __builtin_expect(at->refused, 0) ? NULL : pw_filter_enter(filter);
+}
+
+pw_stream_t *pw_stream_new(pw_worker_t *worker, pw_chain_t *chain, void *host_stream) {
+    pw_stream_t *s = stream_get(worker, chain->n);
+    if (s == NULL) {
+        return NULL;
+    }
+    CLEAR(s, reset_new, flow);
+    if (__builtin_expect(chain->sliced, 0)) {
         s->slices = pw_slices_new();
         if (s->slices == NULL) {
             free(s);
             return NULL;
         }
     }
-    s->chain = pw_chain_ref(chain);
+    chain->refs++;
+    s->chain = chain;
     s->host = host_stream;
+    s->n = chain->n;
     for (int dir = 0; dir < 2; dir++) {
+        CLEAR(&s->flow[dir], seen, limit);
         s->flow[dir].limit = chain->body_bytes[dir];
-        sl_buf_init(&s->flow[dir].joined, SIZE_MAX / 2);
     }
     for (size_t i = 0; i < s->n; i++) {
-        pw_position_t *at = &s->at[i];
-        at->filter = chain->filters[i];
-        enter(at);
-        at->ctx.stream = s;
-        at->ctx.position = (uint32_t)i;
-        /* Ceilings are the pipe's business: some held bytes may pass them by one piece. */
-        sl_buf_init(&at->stage[0].buf, SIZE_MAX / 2);
-        sl_buf_init(&at->stage[1].buf, SIZE_MAX / 2);
+        position_begin(&s->at[i], chain->filters[i]);
     }
     worker->stats.streams++;
     pw_worker_settle(worker);
@@ -80,17 +100,18 @@ typedef enum { CONTEXT_DEAD, CONTEXT_NEW, CONTEXT_KNOWN } context_t;
 
 /* NEW: it has an id now, and the guest has still to be told. */
 static inline context_t context_find(pw_position_t *at) {
-    if (at->ctx.root != NULL && at->ctx.root->vm->failed && at->ctx.node.id == 0) {
-        enter_again(at);
-    }
     pw_root_t *root = at->ctx.root;
-    if (root == NULL || root->vm->failed || at->left) {
+    if (at->ctx.node.id == 0 && __builtin_expect(root != NULL && root->vm->failed, 0)) {
+        enter_again(at);
+        root = at->ctx.root;
+    }
+    if (__builtin_expect(root == NULL || root->vm->failed || at->left, 0)) {
         return CONTEXT_DEAD;
     }
     if (at->ctx.node.id != 0) {
         return CONTEXT_KNOWN;
     }
-    if (pw_vm_announce(root->vm, &at->ctx) != SL_OK) {
+    if (__builtin_expect(pw_vm_announce(root->vm, &at->ctx) != SL_OK, 0)) {
         return CONTEXT_DEAD;
     }
     at->known = true;
@@ -109,39 +130,43 @@ bool pw_stream_context(pw_stream_t *s, size_t i) {
     return found == CONTEXT_NEW ? context_create(at) : found == CONTEXT_KNOWN;
 }
 
-bool pw_stream_context_then(pw_stream_t *s, size_t i, pw_cb_t next, sl_raw_t *args, bool *called) {
-    pw_position_t *at = &s->at[i];
+pw_entered_t pw_stream_context_then(pw_position_t *at, pw_cb_t next, sl_raw_t *args) {
     context_t found = context_find(at);
-    *called = false;
-    if (found != CONTEXT_NEW) {
-        return found == CONTEXT_KNOWN;
+    args[0].u32 = 0;
+    if (__builtin_expect(found != CONTEXT_NEW, 0)) {
+        return found == CONTEXT_KNOWN ? PW_ENTERED_CONTEXT : PW_ENTERED_DEAD;
     }
     pw_vm_t *vm = at->ctx.root->vm;
-    bool request = next == PW_CB_REQUEST_HEADERS;
-    pw_sequence_t seq = {.which = request ? SL_SEQUENCE_REQUEST : SL_SEQUENCE_RESPONSE,
-                         .running = &at->stage[request ? PW_DIR_REQUEST : PW_DIR_RESPONSE].running};
-    if ((!request && next != PW_CB_RESPONSE_HEADERS) || !pw_vm_has_sequence(vm, seq.which)) {
-        return context_create(at);
+    pw_dir_t dir = next == PW_CB_REQUEST_HEADERS ? PW_DIR_REQUEST : PW_DIR_RESPONSE;
+    sl_sequence_t which = dir == PW_DIR_REQUEST ? SL_SEQUENCE_REQUEST : SL_SEQUENCE_RESPONSE;
+    if ((dir == PW_DIR_RESPONSE && next != PW_CB_RESPONSE_HEADERS) || !pw_vm_has_sequence(vm, which)) {
+        return context_create(at) ? PW_ENTERED_CONTEXT : PW_ENTERED_DEAD;
     }
-    sl_raw_t all[4] = {{.u32 = at->ctx.node.id}, {.u32 = at->ctx.root->ctx.node.id}, args[1], args[2]};
-    if (pw_vm_call_sequence(vm, &at->ctx, &seq, all) != SL_OK) {
-        return false;
+    pw_sequence_t seq;
+    seq.which = which;
+    seq.running = &at->stage[dir].running;
+    sl_raw_t all[4];
+    all[0].u32 = at->ctx.node.id;
+    all[1].u32 = at->ctx.root->ctx.node.id;
+    all[2].u32 = args[1].u32;
+    all[3].u32 = args[2].u32;
+    if (__builtin_expect(pw_vm_call_sequence(vm, &at->ctx, &seq, all) != SL_OK, 0)) {
+        return PW_ENTERED_DEAD;
     }
-    *called = !seq.stopped;
-    args[0] = all[0];
-    return true;
+    args[0].u32 = all[0].u32;
+    return seq.stopped ? PW_ENTERED_CONTEXT : PW_ENTERED_NEXT;
 }
 
 /* ---- the end ---- */
 
-static uint32_t end_call(pw_position_t *at, pw_cb_t cb) {
+static void end_call(pw_position_t *at, pw_cb_t cb) {
     pw_root_t *root = at->ctx.root;
     if (root == NULL || root->vm->failed || !pw_vm_has(root->vm, cb)) {
-        return 0;
+        return;
     }
-    sl_raw_t args[1] = {{.u32 = at->ctx.node.id}};
+    sl_raw_t args[1];
+    args[0].u32 = at->ctx.node.id;
     pw_vm_call(root->vm, &at->ctx, cb, args, NULL);
-    return 0;
 }
 
 /* A filter that would like to log gets a context for that, even if it has seen nothing of the stream. */
@@ -186,38 +211,65 @@ static void leave(pw_position_t *at) {
     }
 }
 
-static void log_one(pw_stream_t *s) {
-    if (!end_context(s, 0)) {
+static void log_one(pw_stream_t *s, size_t i) {
+    pw_position_t *at = &s->at[i];
+    if (!end_context(s, i)) {
         return;
     }
-    pw_cb_t last = end_sequence(&s->at[0], SL_SEQUENCE_END);
+    pw_cb_t last = end_sequence(at, SL_SEQUENCE_END);
     if (last == PW_CB_N) {
-        end_call(&s->at[0], PW_CB_LOG);
+        end_call(at, PW_CB_LOG);
         last = PW_CB_LOG;
     }
     if (last == PW_CB_LOG) {
-        leave(&s->at[0]);
+        leave(at);
     }
 }
 
-/* All are told to log before the first is told that it is done. */
-static void log_envoy(pw_stream_t *s) {
-    if (s->n == 1 && is_envoy(&s->at[0])) {
-        log_one(s);
-        return;
-    }
-    bool more = false;
-    for (size_t i = 0; i < s->n; i++) {
-        if (!says_nothing(&s->at[i]) && is_envoy(&s->at[i]) && end_context(s, i)) {
-            end_call(&s->at[i], PW_CB_LOG);
-            more = true;
+/* Of Envoy's kind, and with more to hear of the end than on_delete. */
+static inline bool speaks(const pw_position_t *at) {
+    return is_envoy(at) && !says_nothing(at);
+}
+
+/* Whether no filter from this one on is told to log; one that has no context yet would get one for that. */
+static bool nobody_logs(const pw_stream_t *s, size_t from) {
+    for (size_t i = from; i < s->n; i++) {
+        const pw_position_t *at = &s->at[i];
+        if (speaks(at) && (at->ctx.node.id == 0 || (at->filter->callbacks & PW_CB_BIT(PW_CB_LOG)) != 0)) {
+            return false;
         }
     }
-    for (size_t i = 0; i < s->n && more; i++) {
-        if (!says_nothing(&s->at[i]) && is_envoy(&s->at[i]) && end_context(s, i)) {
+    return true;
+}
+
+static void leave_all(pw_stream_t *s, size_t from) {
+    for (size_t i = from; i < s->n; i++) {
+        if (speaks(&s->at[i]) && end_context(s, i)) {
             leave(&s->at[i]);
         }
     }
+}
+
+/* All are told to log before the first is told that it is done. So the first may be told both at once where no other logs. */
+static void log_envoy(pw_stream_t *s) {
+    size_t first = 0;
+    while (first < s->n && !speaks(&s->at[first])) {
+        first++;
+    }
+    if (first == s->n) {
+        return;
+    }
+    if (nobody_logs(s, first + 1)) {
+        log_one(s, first);
+        leave_all(s, first + 1);
+        return;
+    }
+    for (size_t i = first; i < s->n; i++) {
+        if (speaks(&s->at[i]) && end_context(s, i)) {
+            end_call(&s->at[i], PW_CB_LOG);
+        }
+    }
+    leave_all(s, first);
 }
 
 /* Envoy logs all filters and then lets them go; WasmX ends one after the other and logs after the end. */
@@ -238,14 +290,32 @@ void pw_stream_log(pw_stream_t *s) {
     pw_stream_log_now(s);
 }
 
+/* Whether all that their filters would hear now is on_delete, and that they have a context for it. */
+static inline bool nothing_to_say(const pw_stream_t *s) {
+    if (s->chain->last_words) {
+        return false;
+    }
+    for (size_t i = 0; i < s->n; i++) {
+        if (s->at[i].ctx.node.id == 0 && s->at[i].filter->of_streams) {
+            return false;
+        }
+    }
+    return true;
+}
+
 void pw_stream_log_now(pw_stream_t *s) {
     if (s->logged) {
         return;
     }
     s->logged = true;
     s->logging = true;
+    if (nothing_to_say(s)) {
+        return;
+    }
     log_envoy(s);
-    log_wasmx(s);
+    if (s->chain->wasmx) {
+        log_wasmx(s);
+    }
     pw_worker_settle(s->worker);
 }
 
@@ -303,22 +373,16 @@ static void fail_released_calls(pw_root_t *root) {
     }
 }
 
-static void position_free(pw_stream_t *s, size_t i) {
-    pw_position_t *at = &s->at[i];
+/* It is not as sl_buf_init has left it: there are bytes, or there was no memory for the first of them. */
+static inline bool is_touched(const sl_buf_t *b) {
+    return b->data != NULL || b->failed;
+}
+
+/* Calls, and instances for one request: what most streams do not have. */
+static __attribute__((noinline)) void position_release(pw_stream_t *s, pw_position_t *at) {
     pw_root_t *root = at->ctx.root;
-    if (at->ctx.node.id != 0) {
-        end_call(at, PW_CB_DELETE);
-    }
-    if (at->probe) {
-        pw_health_probed(at->filter, at->known && root != NULL && !root->vm->failed);
-    }
-    if (at->ctx.node.id != 0) {
-        pw_id_map_remove(&root->vm->contexts, &at->ctx.node);
-    }
     for (int dir = 0; dir < 2; dir++) {
-        if (at->stage[dir].buf.data != NULL) {
-            sl_buf_deinit(&at->stage[dir].buf);
-        }
+        sl_buf_deinit(&at->stage[dir].buf);
     }
     if (root == NULL) {
         return;
@@ -331,6 +395,25 @@ static void position_free(pw_stream_t *s, size_t i) {
         pw_root_cancel_grpc_streams(root);
     }
     pw_root_unref(root);
+}
+
+static inline void position_free(pw_stream_t *s, pw_position_t *at) {
+    if (at->ctx.node.id != 0) {
+        end_call(at, PW_CB_DELETE);
+    }
+    pw_root_t *root = at->ctx.root;
+    if (__builtin_expect(at->probe, 0)) {
+        pw_health_probed(at->filter, at->known && root != NULL && !root->vm->failed);
+    }
+    if (at->ctx.node.id != 0) {
+        pw_id_map_remove(&root->vm->contexts, &at->ctx.node);
+    }
+    bool held = is_touched(&at->stage[0].buf) || is_touched(&at->stage[1].buf);
+    if (__builtin_expect(held || at->ctx.n_calls != 0 || root == NULL || root->pool != NULL || root->refs == 1, 0)) {
+        position_release(s, at);
+        return;
+    }
+    root->refs--;
 }
 
 static void properties_free(pw_stream_t *s) {
@@ -368,18 +451,29 @@ void pw_stream_release_calls(pw_stream_t *s) {
     }
 }
 
-void pw_stream_free_now(pw_stream_t *s) {
-    pw_worker_t *w = s->worker;
-    pw_stream_log_now(s);
-    s->gone = true;
-    for (size_t i = 0; i < s->n; i++) {
-        position_free(s, i);
-    }
+static __attribute__((noinline)) void rest_free(pw_stream_t *s) {
     sl_buf_deinit(&s->flow[0].joined);
     sl_buf_deinit(&s->flow[1].joined);
     properties_free(s);
     replies_free(s);
     pw_slices_free(s->slices);
+}
+
+static inline bool has_rest(const pw_stream_t *s) {
+    return s->properties != NULL || s->replies != NULL || s->slices != NULL || is_touched(&s->flow[0].joined) ||
+           is_touched(&s->flow[1].joined);
+}
+
+void pw_stream_free_now(pw_stream_t *s) {
+    pw_worker_t *w = s->worker;
+    pw_stream_log_now(s);
+    s->gone = true;
+    for (size_t i = 0; i < s->n; i++) {
+        position_free(s, &s->at[i]);
+    }
+    if (__builtin_expect(has_rest(s), 0)) {
+        rest_free(s);
+    }
     pw_chain_t *chain = s->chain;
     if (s->capacity == POOL_FILTERS && w->n_pool < POOL_MAX) {
         s->next_pool = w->pool;
@@ -388,7 +482,9 @@ void pw_stream_free_now(pw_stream_t *s) {
     } else {
         free(s);
     }
-    pw_chain_unref(chain);
+    if (--chain->refs == 0) {
+        pw_chain_free(chain);
+    }
     pw_worker_settle(w);
     pw_worker_trim(w);
 }

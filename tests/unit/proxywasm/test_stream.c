@@ -50,6 +50,23 @@ static uint32_t trace_response_headers(pt_t *t, uint32_t ctx, uint32_t n, uint32
     return 0;
 }
 
+static size_t running_position(const pt_t *t) {
+    const pw_vm_t *vm = t->in->user;
+    return vm->current->position;
+}
+
+static uint32_t trace_log_of(pt_t *t, uint32_t ctx, uint32_t a1, uint32_t a2) {
+    (void)ctx, (void)a1, (void)a2;
+    pt_trace(t, "log %zu ", running_position(t));
+    return 0;
+}
+
+static uint32_t trace_done_of(pt_t *t, uint32_t ctx, uint32_t a1, uint32_t a2) {
+    (void)ctx, (void)a1, (void)a2;
+    pt_trace(t, "done %zu ", running_position(t));
+    return 1;
+}
+
 static void trace_all(pt_t *t) {
     t->on[PW_CB_CONTEXT_CREATE] = trace_create;
     t->on[PW_CB_VM_START] = trace_vm_start;
@@ -115,6 +132,43 @@ static void the_wasmx_dialect_is_done_before_it_logs(void **state) {
     pw_stream_free(s);
     assert_string_equal(t->trace, "create(2,1) request_headers(2,0,0) done(2) log(2) delete(2) ");
     pt_free(t);
+}
+
+/* The trace of a stream's end, in a chain of two filters with these callbacks besides those of headers. */
+static void assert_end(uint32_t first, uint32_t second, const char *trace) {
+    const uint32_t always =
+        PW_CB_BIT(PW_CB_CONTEXT_CREATE) | PW_CB_BIT(PW_CB_CONFIGURE) | PW_CB_BIT(PW_CB_REQUEST_HEADERS) | PW_CB_BIT(PW_CB_RESPONSE_HEADERS);
+    pt_t *t = pt_new(NULL);
+    sl_err_t err;
+    pw_out_t out;
+    pw_filter_conf_t a = {.module = pt_module(t, &(pt_guest_t){.name = "a", .callbacks = always | first})};
+    pw_filter_conf_t b = {.module = pt_module(t, &(pt_guest_t){.name = "b", .callbacks = always | second}), .opts.vm_id = SL_STR("b")};
+    assert_int_equal(pt_filter(t, &a, &err), SL_OK);
+    assert_int_equal(pt_filter(t, &b, &err), SL_OK);
+    pt_chain(t, NULL);
+    pw_stream_t *s = pw_stream_new(t->worker, t->chain, t);
+    request(t, s, &out);
+    response(t, s, &out);
+    trace_all(t);
+    t->on[PW_CB_LOG] = trace_log_of;
+    t->on[PW_CB_DONE] = trace_done_of;
+    t->trace[0] = '\0';
+    pw_stream_log(s);
+    assert_string_equal(t->trace, trace);
+    pw_stream_free(s);
+    pt_free(t);
+}
+
+static void all_are_told_to_log_before_the_first_is_done(void **state) {
+    (void)state;
+    const uint32_t log = PW_CB_BIT(PW_CB_LOG), done = PW_CB_BIT(PW_CB_DONE), deleted = PW_CB_BIT(PW_CB_DELETE);
+    assert_end(log | done, log | done, "log 0 log 1 done 0 done 1 ");
+    assert_end(log | done, done, "log 0 done 0 done 1 ");
+    assert_end(done, log | done, "log 1 done 0 done 1 ");
+    assert_end(done, log, "log 1 done 0 ");
+    assert_end(deleted, log | done, "log 1 done 1 ");
+    assert_end(log | done, deleted, "log 0 done 0 ");
+    assert_end(deleted, deleted, "");
 }
 
 static void filters_with_the_same_key_share_an_instance_and_others_do_not(void **state) {
@@ -663,6 +717,7 @@ int main(void) {
         cmocka_unit_test(callbacks_of_a_stream_are_timed_when_that_is_asked_for),
         cmocka_unit_test(a_filter_and_a_stream_see_their_callbacks_in_order),
         cmocka_unit_test(the_wasmx_dialect_is_done_before_it_logs),
+        cmocka_unit_test(all_are_told_to_log_before_the_first_is_done),
         cmocka_unit_test(filters_with_the_same_key_share_an_instance_and_others_do_not),
         cmocka_unit_test(a_stream_that_saw_nothing_is_still_logged),
         cmocka_unit_test(a_filter_without_stream_callbacks_gets_no_contexts),
