@@ -18,7 +18,7 @@ fi
 rm -rf "$work/assembly"
 cp -r "$folder/assembly" "$work/"
 cd "$work"
-node node_modules/assemblyscript/bin/asc assembly/index.ts --optimize --use abort=abort_proc_exit -b "$out.$$" >asc.log 2>&1 || {
+node node_modules/assemblyscript/bin/asc assembly/index.ts --optimize --debug --use abort=abort_proc_exit -b "$out.$$" >asc.log 2>&1 || {
     cat asc.log >&2
     rm -f "$out.$$"
     die "asc failed for $folder"

@@ -57,7 +57,7 @@ bool sl_utf8_valid(sl_str_t s, size_t *bad_at); /* *bad_at: byte offset of the f
  * Callers may prefix it (sl_err_prefix) with what they were doing. Long texts are cut, never overrun.
  */
 typedef struct {
-    char text[1024];
+    char text[3072]; /* room for a backtrace: a panic of Rust or Go has a dozen frames of its runtime before the filter's own */
 } sl_err_t;
 
 /* Sets the text and returns `status`, so that `return sl_err_set(err, SL_INVALID, "...")` reads well. err may be NULL. */

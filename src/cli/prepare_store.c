@@ -76,7 +76,7 @@ static sl_status_t publish(nd_node_t *node, const char *path, bool *broken, sl_e
 }
 
 sl_status_t prepare_plan_from_store(nd_node_t *node, const prepared_t *p, sl_err_t *err) {
-    char path[4200], line[1200];
+    char path[4200], line[sizeof(err->text) + 64];
     bool broken;
     snprintf(path, sizeof(path), "%s/" PREPARE_STORE, p->prefix);
     sl_status_t rc = publish(node, path, &broken, err);

@@ -57,7 +57,7 @@ void pw_log_filter(pw_worker_t *worker, void *host_stream, sl_str_t filter, uint
     if (!pw_log_wanted(worker, host_stream, level)) {
         return;
     }
-    char text[2048];
+    char text[sizeof(sl_err_t) + 256];
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(text, sizeof(text), fmt, ap);

@@ -128,14 +128,107 @@ static void keep_reason(sl_instance_t *instance, const wt_failure_t *f) {
     wasm_byte_vec_delete(&message);
 }
 
+/* ---- Wasmtime's own rendering of a frame: names as their language writes them, and positions ---- */
+
+#define POSITION "\n                    at "
+#define INLINED "\n                - "
+
+/* What is rendered of one frame, up to the next one; data NULL: nothing. */
+typedef struct {
+    const char *at; /* in all of it */
+    sl_str_t text;
+} wt_rendered_t;
+
+/*
+ * A frame is "\n    <n>: 0x<offset> - <module>!<name>". With debug information it is a name for each function that was inlined there,
+ * innermost first, and then the function itself, each with a line of its position. The frames are taken in their order.
+ */
+static void render_frame(wt_rendered_t *r, size_t n) {
+    char head[24];
+    r->text = SL_STR_NULL;
+    if (r->at == NULL) {
+        return;
+    }
+    snprintf(head, sizeof(head), "\n%5zu: ", n);
+    const char *frame = strstr(r->at, head);
+    if (frame == NULL) {
+        return;
+    }
+    frame += strlen(head);
+    snprintf(head, sizeof(head), "\n%5zu: ", n + 1);
+    const char *next = strstr(frame, head);
+    r->at = next != NULL ? next : frame;
+    r->text = sl_str(frame, next != NULL ? (size_t)(next - frame) : strlen(frame));
+}
+
+/* What follows the first (or last) `mark` in its line; data NULL: there is none. */
+static sl_str_t after(sl_str_t text, const char *mark, bool last) {
+    size_t len = strlen(mark);
+    sl_str_t found = SL_STR_NULL;
+    for (const char *at = memmem(text.data, text.len, mark, len); at != NULL;
+         at = memmem(at, (size_t)(text.data + text.len - at), mark, len)) {
+        at += len;
+        const char *end = memchr(at, '\n', (size_t)(text.data + text.len - at));
+        found = sl_str(at, (size_t)((end != NULL ? end : text.data + text.len) - at));
+        if (!last) {
+            break;
+        }
+    }
+    return found;
+}
+
+static bool is_hash(const char *at, const char *end, size_t digits) {
+    for (size_t i = 0; i < digits; i++, at++) {
+        if (at == end || !isxdigit((unsigned char)*at)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Without what only compilers tell apart by: crate[0123456789abcdef]::name, crate::name::h0123456789abcdef. */
+static size_t without_hashes(char *name) {
+    enum { DIGITS = 16 };
+    const char *end = name + strlen(name);
+    char *out = name;
+    for (const char *in = name; in < end; in++) {
+        if (*in == '[' && is_hash(in + 1, end, DIGITS) && in + 1 + DIGITS < end && in[1 + DIGITS] == ']') {
+            in += 1 + DIGITS;
+        } else if (end - in == 3 + DIGITS && memcmp(in, "::h", 3) == 0 && is_hash(in + 3, end, DIGITS)) {
+            break;
+        } else {
+            *out++ = *in;
+        }
+    }
+    *out = '\0';
+    return (size_t)(out - name);
+}
+
+/* Linkers leave some names of Rust and C++ mangled. false: this one is not, or nobody can read it. */
+static bool readable_name(const wt_rendered_t *r, const wasm_name_t *raw, char *out, size_t size) {
+    if (raw->size < 3 || raw->data[0] != '_' || (raw->data[1] != 'R' && raw->data[1] != 'Z') || r->text.data == NULL) {
+        return false;
+    }
+    sl_str_t name = after(r->text, INLINED, true);
+    if (name.data == NULL) {
+        name = after(r->text, " - ", false);
+        const char *module = memchr(name.data, '!', name.len);
+        if (after(r->text, POSITION, false).data == NULL && module != NULL) {
+            name = sl_str(module + 1, name.len - (size_t)(module + 1 - name.data));
+        }
+    }
+    copy_line(out, size, name.data, name.len);
+    return without_hashes(out) != 0 && strcmp(out, "<inlined function>") != 0;
+}
+
 /* "  at name (module)"; the module's name section may name neither. */
-static bool add_frame(wt_text_t *t, const wasm_frame_t *frame, const sl_module_info_t *info) {
+static bool add_frame(wt_text_t *t, const wasm_frame_t *frame, const wt_rendered_t *r, const sl_module_info_t *info) {
     char func[MAX_FRAME_NAME], module[MAX_FRAME_NAME / 2], line[2 * MAX_FRAME_NAME];
     const wasm_name_t *name = wasmtime_frame_func_name(frame);
-    if (name != NULL) {
-        copy_line(func, sizeof(func), name->data, name->size);
-    } else {
+    if (name == NULL) {
         snprintf(func, sizeof(func), "#%u", (unsigned)wasm_frame_func_index(frame));
+    } else if (!readable_name(r, name, func, sizeof(func))) {
+        copy_line(func, sizeof(func), name->data, name->size);
     }
     name = wasmtime_frame_module_name(frame);
     if (name != NULL && name->size != 0) {
@@ -147,52 +240,44 @@ static bool add_frame(wt_text_t *t, const wasm_frame_t *frame, const sl_module_i
     return text_add(t, line);
 }
 
-/*
- * Source positions are only in Wasmtime's own rendering: a line "  <n>: ..." per frame, and below it for each inlined function
- * a line "      at file:line:column". *at moves over the lines of frame `n`; the first position is the innermost.
- */
-static void add_position(wt_text_t *t, const char **at, size_t n) {
-    char head[24], line[MAX_FRAME_NAME];
-    snprintf(head, sizeof(head), "\n%5zu: ", n);
-    const char *frame = strstr(*at, head);
-    if (frame == NULL) {
+/* Where in the function it was; and, where that was in another one that the compiler has put into it, where in that. */
+static void add_position(wt_text_t *t, const wt_rendered_t *r) {
+    char line[MAX_FRAME_NAME], whole[2 * MAX_FRAME_NAME];
+    sl_str_t own = r->text.data != NULL ? after(r->text, POSITION, true) : SL_STR_NULL;
+    if (own.data == NULL) {
         return;
     }
-    snprintf(head, sizeof(head), "\n%5zu: ", n + 1);
-    const char *next = strstr(frame + 1, head);
-    const char *found = strstr(frame + 1, "\n                    at ");
-    *at = frame;
-    if (found == NULL || (next != NULL && found > next)) {
-        return;
+    copy_line(line, sizeof(line), own.data, own.len);
+    snprintf(whole, sizeof(whole), " %s", line);
+    text_add(t, whole);
+    sl_str_t inlined = after(r->text, POSITION, false);
+    if (inlined.data != own.data) {
+        copy_line(line, sizeof(line), inlined.data, inlined.len);
+        snprintf(whole, sizeof(whole), " (inlined: %s)", line);
+        text_add(t, whole);
     }
-    found += sizeof("\n                    at ") - 1;
-    line[0] = ' ';
-    copy_line(line + 1, sizeof(line) - 1, found, strcspn(found, "\n"));
-    text_add(t, line);
 }
 
 static void add_frames(wt_text_t *t, const sl_instance_t *instance, const wt_failure_t *f) {
     bool positions = ((const wt_engine_t *)instance->module->engine)->backtraces;
-    wasm_byte_vec_t message = {0, NULL};
-    char *rendered = NULL;
-    if (positions) {
-        failure_message(f, &message);
-        rendered = strndup(message.data, message.size);
-        wasm_byte_vec_delete(&message);
-    }
+    wasm_byte_vec_t message;
+    failure_message(f, &message);
+    char *rendered = strndup(message.data, message.size); /* NULL: then it is the raw names */
+    wasm_byte_vec_delete(&message);
     wasm_frame_vec_t frames;
     failure_frames(f, &frames);
-    const char *at = rendered;
+    wt_rendered_t r = {.at = rendered, .text = SL_STR_NULL};
     uint32_t first_added = ((const wt_module_t *)instance->module)->first_added;
     for (size_t i = 0; i < frames.size && i < MAX_FRAMES; i++) {
+        render_frame(&r, i);
         if (wasm_frame_func_index(frames.data[i]) >= first_added) {
             continue; /* the rewriter's, not the guest's */
         }
-        if (!add_frame(t, frames.data[i], &instance->module->info)) {
+        if (!add_frame(t, frames.data[i], &r, &instance->module->info)) {
             break;
         }
-        if (at != NULL) {
-            add_position(t, &at, i);
+        if (positions) {
+            add_position(t, &r);
         }
     }
     wasm_frame_vec_delete(&frames);
