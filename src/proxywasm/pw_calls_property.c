@@ -133,7 +133,7 @@ static bool is_settled(const pw_ctx_t *ctx, sl_str_t path) {
 /* Filter state without a name of a filter's property stands beside those, with its own path. */
 #define STATE_PREFIX SL_STR("filter_state\0")
 
-pw_result_t pw_property_keep_state(pw_stream_t *s, sl_str_t name, sl_str_t value) {
+pw_result_t pw_property_keep_state(pw_vm_t *vm, pw_stream_t *s, sl_str_t name, sl_str_t value) {
     char path[PW_PATH_MAX];
     sl_str_t prefix = STATE_PREFIX;
     if (name.len > sizeof(path) - prefix.len) {
@@ -141,7 +141,8 @@ pw_result_t pw_property_keep_state(pw_stream_t *s, sl_str_t name, sl_str_t value
     }
     memcpy(path, prefix.data, prefix.len);
     memcpy(path + prefix.len, name.data, name.len);
-    return keep(s, sl_str(path, prefix.len + name.len), value);
+    sl_str_t whole = sl_str(path, prefix.len + name.len);
+    return pw_granted(vm, PW_G_PROPERTIES_WRITE, whole) ? keep(s, whole, value) : PW_NOT_FOUND;
 }
 
 /* ---- encoding ---- */

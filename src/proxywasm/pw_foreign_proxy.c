@@ -73,7 +73,6 @@ static bool state_field(const pw_proto_field_t *f, void *ud) {
 
 /* What is named after Envoy would be something to Envoy's own code, which is not here. */
 pw_result_t pw_foreign_set_filter_state(pw_vm_t *vm, pw_ctx_t *ctx, sl_str_t args, sl_buf_t *out) {
-    (void)vm;
     (void)out;
     state_t s = {0};
     if (!pw_proto_each(args, state_field, &s) || s.span > 2) {
@@ -82,5 +81,5 @@ pw_result_t pw_foreign_set_filter_state(pw_vm_t *vm, pw_ctx_t *ctx, sl_str_t arg
     if (s.name.len == 0 || sl_str_starts(s.name, SL_STR("envoy.")) || ctx->stream == NULL || ctx->stream->gone) {
         return PW_NOT_FOUND;
     }
-    return pw_property_keep_state(ctx->stream, s.name, s.value);
+    return pw_property_keep_state(vm, ctx->stream, s.name, s.value);
 }

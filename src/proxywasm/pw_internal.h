@@ -343,6 +343,7 @@ struct pw_vm_s {
     sl_str_t vm_id, config;
     uint64_t memory_budget;   /* bytes */
     uint32_t lacks;           /* PW_G_BIT of what its filters are not granted */
+    sl_str_t grants;          /* their list, where it names something; else empty */
     uint32_t start_budget_ms; /* of its start functions */
     uint64_t recycle_bytes;   /* memory_recycle; 0: never */
     pw_pair_t *env;
@@ -640,8 +641,8 @@ static inline bool pw_stream_halted(const pw_stream_t *s) {
 static inline size_t pw_stream_position(const pw_stream_t *s, pw_dir_t dir, size_t k) {
     return __builtin_expect(s->chain->reversed[dir], 0) ? s->n - 1 - k : k;
 }
-/* Keeps a value that is read as filter_state and this name. */
-pw_result_t pw_property_keep_state(pw_stream_t *s, sl_str_t name, sl_str_t value);
+/* Keeps a value that is read as filter_state and this name, if the filter may write that. */
+pw_result_t pw_property_keep_state(pw_vm_t *vm, pw_stream_t *s, sl_str_t name, sl_str_t value);
 /* The context of a position, made in the guest if it is not there. false: its VM does not work. */
 bool pw_stream_context(pw_stream_t *s, size_t i);
 /*

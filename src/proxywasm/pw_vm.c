@@ -606,18 +606,25 @@ static uint64_t memory_budget(const pw_worker_t *worker, const pw_filter_conf_t 
     return conf->opts.memory_budget < most ? conf->opts.memory_budget : most;
 }
 
-static bool copy_key(pw_vm_t *vm, const pw_filter_conf_t *conf, uint32_t lacks) {
+/* A guest can act for any context of its instance (proxy_set_effective_context), so names must be the same for all of them, too. */
+static sl_str_t named_grants(const pw_filter_t *filter) {
+    return filter->grants.named != 0 ? filter->grants.list : SL_STR("");
+}
+
+static bool copy_key(pw_vm_t *vm, const pw_filter_t *filter) {
+    const pw_filter_conf_t *conf = &filter->conf;
     vm->module = sl_module_ref(conf->module);
     vm->vm_id = sl_arena_dup(&vm->arena, conf->opts.vm_id);
     vm->config = sl_arena_dup(&vm->arena, conf->vm_config);
     vm->memory_budget = memory_budget(vm->worker, conf);
     vm->start_budget_ms = conf->opts.start_budget_ms;
     vm->recycle_bytes = conf->opts.memory_recycle;
-    vm->lacks = lacks;
+    vm->lacks = ~filter->grants.granted;
+    vm->grants = sl_arena_dup(&vm->arena, named_grants(filter));
     vm->sliced = conf->opts.slice;
     vm->starter = sl_arena_dup(&vm->arena, conf->name);
     vm->env = sl_arena_alloc(&vm->arena, (conf->n_env + 1) * sizeof(*vm->env));
-    bool ok = vm->vm_id.data != NULL && vm->config.data != NULL && vm->starter.data != NULL && vm->env != NULL;
+    bool ok = vm->vm_id.data != NULL && vm->config.data != NULL && vm->grants.data != NULL && vm->starter.data != NULL && vm->env != NULL;
     for (size_t i = 0; i < conf->n_env && ok; i++) {
         vm->env[i] = (pw_pair_t){sl_arena_dup(&vm->arena, conf->env[i].key), sl_arena_dup(&vm->arena, conf->env[i].value)};
         ok = vm->env[i].key.data != NULL && vm->env[i].value.data != NULL;
@@ -649,7 +656,8 @@ static bool fits(const pw_vm_t *vm, const pw_filter_t *filter) {
            vm->busy == NULL && /* on_configure does not wait */
            memcmp(sl_module_info(vm->module)->sha256, sl_module_info(conf->module)->sha256, 32) == 0 &&
            sl_str_eq(vm->vm_id, conf->opts.vm_id) && sl_str_eq(vm->config, conf->vm_config) &&
-           vm->memory_budget == memory_budget(vm->worker, conf) && vm->recycle_bytes == conf->opts.memory_recycle && same_env(vm, conf);
+           sl_str_eq(vm->grants, named_grants(filter)) && vm->memory_budget == memory_budget(vm->worker, conf) &&
+           vm->recycle_bytes == conf->opts.memory_recycle && same_env(vm, conf);
 }
 
 void pw_vm_free(pw_vm_t *vm) {
@@ -691,7 +699,7 @@ static pw_vm_t *vm_alloc(const pw_filter_t *filter) {
     sl_arena_init(&vm->arena, 1024, SIZE_MAX / 2);
     sl_buf_init(&vm->std[0], vm->worker->limits.log_line_bytes);
     sl_buf_init(&vm->std[1], vm->worker->limits.log_line_bytes);
-    if (!copy_key(vm, &filter->conf, ~filter->grants.granted)) {
+    if (!copy_key(vm, filter)) {
         pw_vm_free(vm);
         return NULL;
     }

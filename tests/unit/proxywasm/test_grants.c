@@ -218,6 +218,63 @@ static void filters_with_other_grants_do_not_share_an_instance(void **state) {
     pt_free(t);
 }
 
+/* A guest may act for any context of its instance: a name that is granted to one filter there would be granted to all. */
+static void filters_to_which_other_names_are_granted_do_not_share_an_instance(void **state) {
+    (void)state;
+    static const struct {
+        const char *grants;
+        size_t vms;
+    } cases[] = {
+        {"default", 1},
+        {"lazy,log,http-call:auth", 2},
+        {"lazy,log,http-call:billing", 3},
+        {"lazy,log,http-call:auth", 3},
+        {"lazy,log,http-call,http-call:auth", 4},
+        {"log,http-call,lazy", 4},
+    };
+    pt_t *t = pt_new(NULL);
+    sl_err_t err;
+    sl_module_t *module = pt_module(t, &(pt_guest_t){.name = "full", .callbacks = PT_ALL});
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        pw_filter_conf_t conf = conf_of(cases[i].grants);
+        conf.module = module;
+        assert_int_equal(pt_filter(t, &conf, &err), SL_OK);
+        assert_int_equal(pw_worker_stats(t->worker).vms_created, cases[i].vms);
+    }
+    pt_free(t);
+}
+
+static uint32_t state_calls(pt_t *t, uint32_t ctx, uint32_t a1, uint32_t a2) {
+    (void)ctx, (void)a1, (void)a2;
+    static const char name[] = "set_envoy_filter_state",
+                      set[] = "\x0a\x01"
+                              "a"
+                              "\x12\x01"
+                              "b",
+                      path[] = "filter_state\0a";
+    uint32_t out = guest_room(t, 8), f = guest_put(t, name, sizeof(name) - 1), args = guest_put(t, set, sizeof(set) - 1);
+    pt_trace(t, "set:%u ", guest_call(t, "proxy_call_foreign_function", f, sizeof(name) - 1, args, sizeof(set) - 1, out, out + 4));
+    pt_trace(t, "get:%u ", guest_call(t, "proxy_get_property", guest_put(t, path, sizeof(path) - 1), sizeof(path) - 1, out, out + 4));
+    return 0;
+}
+
+static void a_foreign_function_that_writes_a_property_needs_the_grant_for_that(void **state) {
+    (void)state;
+    static const struct {
+        const char *grants, *trace;
+    } cases[] = {
+        {"default", "set:0 get:0 "},
+        {"lazy,foreign,properties-read", "set:1 get:1 "},
+        {"lazy,foreign,properties-read,properties-write:filter_state.b", "set:1 get:1 "},
+        {"lazy,foreign,properties-read,properties-write:filter_state.*", "set:0 get:0 "},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        pt_t *t = run_calls(cases[i].grants, state_calls);
+        assert_string_equal(t->trace, cases[i].trace);
+        pt_free(t);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_host_call_has_a_group_that_can_be_granted),
@@ -230,6 +287,8 @@ int main(void) {
         cmocka_unit_test(foreign_functions_are_granted_by_name),
         cmocka_unit_test(by_default_everything_is_granted),
         cmocka_unit_test(filters_with_other_grants_do_not_share_an_instance),
+        cmocka_unit_test(filters_to_which_other_names_are_granted_do_not_share_an_instance),
+        cmocka_unit_test(a_foreign_function_that_writes_a_property_needs_the_grant_for_that),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
