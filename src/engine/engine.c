@@ -267,6 +267,10 @@ sl_status_t sl_instance_call_drop(sl_instance_t *instance, sl_err_t *err) {
     return instance->ops->call_drop(instance, err);
 }
 
+sl_status_t sl_instance_pause(sl_instance_t *instance) {
+    return instance->ops->call_pause(instance);
+}
+
 void sl_instance_refresh(sl_instance_t *instance) {
     instance->ops->instance_refresh(instance);
 }

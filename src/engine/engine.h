@@ -200,13 +200,21 @@ void sl_instance_stop(sl_instance_t *instance);
  * A call in slices: the guest runs on a stack of its own and stops about every millisecond, wherever it is. begin runs nothing of it;
  * args stay the caller's and must live until the call has ended. poll runs the next slice. SL_AGAIN: it has stopped, and only poll and
  * drop may be called on the instance; anything else is the end, as sl_instance_call says. cpu_budget_ms counts all slices together; 0: as
- * long as it likes. The guest stops neither inside of a host function nor in what that calls. One such call in an instance at a time. An
- * instance without a watch never stops in the middle.
+ * long as it likes. The guest does not stop in what a host function calls, and in a host function where that says so (sl_instance_pause).
+ * One such call in an instance at a time. An instance without a watch never stops in the middle.
  */
 sl_status_t sl_instance_call_begin(sl_instance_t *instance, sl_func_t *func, sl_raw_t *args, uint32_t cpu_budget_ms, sl_err_t *err);
 sl_status_t sl_instance_call_poll(sl_instance_t *instance, sl_err_t *err);
 /* Ends a call that has stopped: SL_TRAP, as if the guest had trapped where it is. */
 sl_status_t sl_instance_call_drop(sl_instance_t *instance, sl_err_t *err);
+
+/*
+ * For host functions that take long, every now and then: a call in slices stops here if its slice is used up, with the host function on its
+ * stack. So what the function holds must not go, or change, while anything else runs. SL_TRAP: the call is over its CPU budget or has been
+ * dropped; the reason is set, and the function gives up what it does and answers SL_TRAP. In a call that is not in slices it is about the
+ * budget alone.
+ */
+sl_status_t sl_instance_pause(sl_instance_t *instance);
 
 /* Lines "  <index> <type> <value>" of the mutable globals, as far as the engine can tell; also after a trap. */
 void sl_instance_globals(sl_instance_t *instance, sl_buf_t *lines);

@@ -68,6 +68,7 @@ struct sl_engine_ops_s {
     sl_status_t (*call_begin)(sl_instance_t *instance, sl_func_t *func, sl_raw_t *args, uint32_t cpu_budget_ms, sl_err_t *err);
     sl_status_t (*call_poll)(sl_instance_t *instance, sl_err_t *err);
     sl_status_t (*call_drop)(sl_instance_t *instance, sl_err_t *err);
+    sl_status_t (*call_pause)(sl_instance_t *instance);
     void (*instance_refresh)(sl_instance_t *instance);
     /* engine.h's sequences. NULL, all three: there are none. */
     sl_func_t *(*instance_sequence)(sl_instance_t *instance, sl_sequence_t which);

@@ -2,7 +2,6 @@
 #include "pw_calls.h"
 #include "pw_foreign.h"
 #include "pw_guest.h"
-#include "sl_watch.h"
 
 static const struct {
     const char *name;
@@ -22,15 +21,12 @@ static pw_foreign_fn_t find(sl_str_t name) {
     return NULL;
 }
 
-bool pw_foreign_late(const pw_vm_t *vm, uint64_t since_ns) {
-    if (vm == NULL) {
-        return false;
+bool pw_foreign_go_on(pw_vm_t *vm) {
+    if (vm == NULL || sl_instance_pause(vm->instance) == SL_OK) {
+        return true;
     }
-    if (vm->worker->job == NULL) {
-        return vm->worker->watch != NULL && sl_watch_expired(vm->worker->watch);
-    }
-    uint32_t budget_ms = vm->current->root->filter->conf.opts.cpu_budget_ms;
-    return budget_ms != 0 && sl_watch_cpu_ns() - since_ns >= (uint64_t)budget_ms * 1000000;
+    vm->trapped = true;
+    return false;
 }
 
 /* Result pointers may each be 0: the caller does not want that part, and nothing is allocated then. */

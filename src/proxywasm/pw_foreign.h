@@ -16,11 +16,12 @@
 typedef pw_result_t (*pw_foreign_fn_t)(pw_vm_t *vm, pw_ctx_t *ctx, sl_str_t args, sl_buf_t *out);
 
 /*
- * Whether the callback that asked is over its CPU budget. Functions whose work grows with their arguments ask every now and then (a guest
- * is stopped in its own code only), and give up then: the trap follows as soon as they have returned. since_ns: sl_watch_cpu_ns as the
- * function began, from when a sliced callback has its budget once more. vm NULL: there is no budget.
+ * Functions whose work grows with their arguments ask every now and then, at least once a millisecond. A sliced filter stops here, and the
+ * event loop goes on with everything else: what is kept over the question must be the function's own, or lie in the guest (whose memory
+ * nobody touches meanwhile). false: the callback is over its CPU budget, or nobody wants it any more. The function gives up, whatever it
+ * answers; the guest traps. vm NULL: there is no budget.
  */
-bool pw_foreign_late(const pw_vm_t *vm, uint64_t since_ns);
+bool pw_foreign_go_on(pw_vm_t *vm);
 
 #define PW_FOREIGN(name, whose, fn) pw_result_t fn(pw_vm_t *vm, pw_ctx_t *ctx, sl_str_t args, sl_buf_t *out);
 #include "pw_foreign.def"

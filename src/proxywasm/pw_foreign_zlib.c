@@ -3,9 +3,7 @@
 
 #include <zlib.h>
 
-#include "sl_watch.h"
-
-#define STEP_BYTES 16384 /* taken in, and given out, between two looks at the CPU budget */
+#define STEP_BYTES 16384 /* taken in, and given out, between two questions whether to go on */
 
 typedef int (*step_fn_t)(z_stream *z, int flush);
 
@@ -13,15 +11,14 @@ typedef int (*step_fn_t)(z_stream *z, int flush);
  * Runs a stream over all of `in`. What would pass the ceiling of `out` is refused as soon as it shows, and so is what the callback has no
  * time left for. `flush` comes with the last of the input.
  */
-static pw_result_t run(const pw_vm_t *vm, z_stream *z, step_fn_t step, int flush, sl_str_t in, sl_buf_t *out) {
-    uint64_t since_ns = sl_watch_cpu_ns();
+static pw_result_t run(pw_vm_t *vm, z_stream *z, step_fn_t step, int flush, sl_str_t in, sl_buf_t *out) {
     size_t left_in = in.len;
     int rc = Z_OK;
     z->next_in = (Bytef *)(uintptr_t)in.data;
     while (rc == Z_OK) {
         size_t left = out->max - out->len;
         size_t room = left < STEP_BYTES ? left : STEP_BYTES;
-        if (pw_foreign_late(vm, since_ns)) {
+        if (!pw_foreign_go_on(vm)) {
             return PW_INTERNAL_FAILURE;
         }
         if (room == 0 || sl_buf_reserve(out, room) != SL_OK) {

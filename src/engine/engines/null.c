@@ -387,6 +387,7 @@ const sl_engine_ops_t sl_null_ops = {
     .call_begin = null_call_begin,
     .call_poll = null_call_poll,
     .call_drop = null_call_drop,
+    .call_pause = sl_null_slice,
     .instance_refresh = null_instance_refresh,
     .image_slots = null_image_slots,
     .image_save = null_image_save,

@@ -58,8 +58,12 @@ static void configure(wasm_config_t *config, size_t stack_bytes) {
 }
 
 static void wt_engine_free(sl_engine_t *engine) {
-    wasm_engine_delete(((wt_engine_t *)engine)->wasm);
-    free(engine);
+    wt_engine_t *e = (wt_engine_t *)engine;
+    if (e->pauses != NULL) {
+        wasmtime_linker_delete(e->pauses);
+    }
+    wasm_engine_delete(e->wasm);
+    free(e);
 }
 
 static sl_status_t wt_engine_new(const sl_engine_conf_t *conf, sl_engine_t **out, sl_err_t *err) {
@@ -86,7 +90,8 @@ static sl_status_t wt_engine_new(const sl_engine_conf_t *conf, sl_engine_t **out
     /* "4": this file's own settings above; raise it when they change. */
     snprintf(engine->head.fingerprint, sizeof(engine->head.fingerprint), "wasmtime/%s/4,cranelift,dwarf=%d,stack=%zu,rewriter=%d/%s",
              WASMTIME_VERSION, conf->backtraces, stack, SL_REWRITER_VERSION, cpu);
-    if (sl_linear_choose(conf->dirty, &engine->head.dirty) != SL_OK) {
+    engine->pauses = wt_pauses_new(engine->wasm);
+    if (engine->pauses == NULL || sl_linear_choose(conf->dirty, &engine->head.dirty) != SL_OK) {
         wt_engine_free(&engine->head);
         return sl_err_set(err, SL_NO_MEMORY, "wasmtime: no memory, or no address space, for linear memory");
     }
@@ -229,6 +234,7 @@ const sl_engine_ops_t sl_wasmtime_ops = {
     .call_begin = wt_call_begin,
     .call_poll = wt_call_poll,
     .call_drop = wt_call_drop,
+    .call_pause = wt_call_pause,
     .instance_refresh = wt_instance_refresh,
     .globals_write = wt_globals_write,
     .image_slots = wt_image_slots,

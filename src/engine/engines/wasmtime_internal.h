@@ -19,6 +19,7 @@
 typedef struct {
     sl_engine_t head;
     wasm_engine_t *wasm;
+    wasmtime_linker_t *pauses; /* has the function that stops host functions */
     bool backtraces;
 } wt_engine_t;
 
@@ -61,7 +62,12 @@ typedef struct {
     uint64_t used_ns;  /* by the slices before */
     uint64_t since_ns; /* CPU clock at the begin of the one that runs */
     bool running;
+    bool dropped;    /* it is being ended */
     unsigned nested; /* calls that host functions make in turn */
+    /* What stops a host function: a function of the store, which Wasmtime asks twice whether it has returned. */
+    wasmtime_func_t pause;
+    bool has_pause;
+    bool paused; /* it was asked once */
 } wt_slices_t;
 
 typedef struct {
@@ -107,6 +113,9 @@ void wt_instance_stop(sl_instance_t *instance);
 sl_status_t wt_call_begin(sl_instance_t *instance, sl_func_t *func, sl_raw_t *args, uint32_t cpu_budget_ms, sl_err_t *err);
 sl_status_t wt_call_poll(sl_instance_t *instance, sl_err_t *err);
 sl_status_t wt_call_drop(sl_instance_t *instance, sl_err_t *err);
+sl_status_t wt_call_pause(sl_instance_t *instance);
+/* Of an engine; NULL: no memory. */
+wasmtime_linker_t *wt_pauses_new(wasm_engine_t *engine);
 void wt_slices_free(wt_instance_t *in);
 /* The guest of a call in slices has seen that the counter moved on. */
 wasmtime_error_t *wt_slices_epoch(wt_instance_t *in, wasmtime_update_deadline_kind_t *kind);

@@ -11,7 +11,8 @@
 
 /* work: rounds of the loop, answers a sum. ask: the host, which calls `slow` in turn. deep: below functions of its own. */
 static const char guest[] =
-    "(module (import \"env\" \"ask\" (func $ask (param i32) (result i32))) (memory (export \"memory\") 1)"
+    "(module (import \"env\" \"ask\" (func $ask (param i32) (result i32)))"
+    " (import \"env\" \"steps\" (func $steps (param i32) (result i32))) (memory (export \"memory\") 1)"
     " (func $loop (param $n i64) (result i64) (local $s i64)"
     "  (loop $l (local.set $s (i64.add (i64.mul (local.get $s) (i64.const 31)) (local.get $n)))"
     "   (local.set $n (i64.sub (local.get $n) (i64.const 1))) (br_if $l (i64.gt_s (local.get $n) (i64.const 0))))"
@@ -20,6 +21,7 @@ static const char guest[] =
     " (func (export \"spin\") (loop $l (br $l)))"
     " (func (export \"slow\") (param i32) (result i32) (drop (call $loop (i64.const 3000000))) (i32.add (local.get 0) (i32.const 1)))"
     " (func (export \"ask_host\") (param i32) (result i32) (call $ask (local.get 0)))"
+    " (func (export \"ask_steps\") (param i32) (result i32) (call $steps (local.get 0)))"
     " (func (export \"bad\") (unreachable))"
     " (func (export \"none\")))";
 
@@ -30,6 +32,7 @@ typedef struct {
     sl_instance_t *instance;
     sl_err_t err;
     int host_calls;
+    int given_up; /* of them */
     bool in_host; /* it is on the stack */
 } rig_t;
 
@@ -48,12 +51,36 @@ static sl_status_t ask(sl_instance_t *in, sl_raw_t *args) {
     rig->in_host = false;
     return rc;
 }
-static const sl_import_t imports[] = {{"env", "ask", "i:i", ask}};
+
+static uint64_t wall_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* So many times 0.2 ms of a host function's own work. */
+static sl_status_t steps(sl_instance_t *in, sl_raw_t *args) {
+    rig_t *rig = in->user;
+    uint32_t sum = 0;
+    rig->host_calls++;
+    for (uint32_t i = 0; i < args[0].u32; i++) {
+        for (uint64_t since = wall_ns(); wall_ns() - since < 200000;) {
+        }
+        sum += i;
+        if (sl_instance_pause(in) != SL_OK) {
+            rig->given_up++;
+            return SL_TRAP;
+        }
+    }
+    args[0].u32 = sum;
+    return SL_OK;
+}
+static const sl_import_t imports[] = {{"env", "ask", "i:i", ask}, {"env", "steps", "i:i", steps}};
 
 static sl_instance_t *instance(rig_t *rig, sl_watch_t *watch) {
     sl_instance_limits_t limits = {.watch = watch};
     sl_instance_t *in = NULL;
-    assert_int_equal(sl_instance_new(rig->module, imports, 1, &limits, rig, &in, &rig->err), SL_OK);
+    assert_int_equal(sl_instance_new(rig->module, imports, 2, &limits, rig, &in, &rig->err), SL_OK);
     return in;
 }
 
@@ -250,6 +277,74 @@ static void the_timer_of_slices_goes_with_the_last_of_them(void **state) {
     assert_false(atomic_load(&rig->watch->slice_armed));
 }
 
+/* ---- host functions that stop ---- */
+
+static void begin_steps(rig_t *rig, sl_instance_t *in, sl_raw_t *args, uint32_t n, uint32_t cpu_budget_ms) {
+    args[0] = (sl_raw_t){.u32 = n};
+    assert_int_equal(sl_instance_call_begin(in, func(rig, in, "ask_steps", "i:i"), args, cpu_budget_ms, &rig->err), SL_OK);
+}
+
+static void a_host_function_that_takes_long_stops_where_it_says_so(void **state) {
+    rig_t *rig = *state;
+    sl_raw_t args[1];
+    for (int again = 0; again < 2; again++) {
+        begin_steps(rig, rig->instance, args, 100, 0);
+        assert_true(polls(rig, rig->instance, SL_OK) >= 3); /* 20 ms of work */
+        assert_int_equal(args[0].u32, 99 * 50);
+    }
+    assert_int_equal(rig->host_calls, 2);
+}
+
+static void host_functions_of_two_instances_take_turns(void **state) {
+    rig_t *rig = *state;
+    sl_instance_t *other = instance(rig, rig->watch);
+    sl_raw_t a[1], b[1];
+    begin_steps(rig, rig->instance, a, 60, 0);
+    begin_steps(rig, other, b, 90, 0);
+    sl_status_t rc_a = SL_AGAIN, rc_b = SL_AGAIN;
+    int both = 0;
+    while (rc_a == SL_AGAIN || rc_b == SL_AGAIN) {
+        both += rc_a == SL_AGAIN && rc_b == SL_AGAIN;
+        rc_a = rc_a == SL_AGAIN ? sl_instance_call_poll(rig->instance, &rig->err) : rc_a;
+        rc_b = rc_b == SL_AGAIN ? sl_instance_call_poll(other, &rig->err) : rc_b;
+    }
+    assert_true(both >= 3);
+    assert_int_equal(rc_a, SL_OK);
+    assert_int_equal(rc_b, SL_OK);
+    assert_int_equal(a[0].u32, 59 * 30);
+    assert_int_equal(b[0].u32, 89 * 45);
+    sl_instance_free(other);
+}
+
+static void a_host_function_that_has_stopped_gives_up_when_its_call_is_dropped(void **state) {
+    rig_t *rig = *state;
+    sl_raw_t args[1];
+    begin_steps(rig, rig->instance, args, 10000, 0);
+    assert_int_equal(sl_instance_call_poll(rig->instance, &rig->err), SL_AGAIN);
+    assert_int_equal(rig->given_up, 0);
+    assert_int_equal(sl_instance_call_drop(rig->instance, &rig->err), SL_TRAP);
+    assert_int_equal(rig->given_up, 1);
+}
+
+static void a_host_function_gives_up_when_all_slices_together_have_used_up_the_budget(void **state) {
+    rig_t *rig = *state;
+    sl_raw_t args[1];
+    begin_steps(rig, rig->instance, args, 10000, 20);
+    assert_true(polls(rig, rig->instance, SL_TRAP) >= 2);
+    assert_int_equal(rig->given_up, 1);
+    assert_non_null(strstr(rig->err.text, "the CPU budget of 20 ms is used up"));
+}
+
+static void a_host_function_of_a_whole_call_gives_up_over_the_budget_too(void **state) {
+    rig_t *rig = *state;
+    sl_raw_t args[1] = {{.u32 = 10000}};
+    sl_watch_begin(rig->watch, 20);
+    assert_int_equal(sl_instance_call(rig->instance, func(rig, rig->instance, "ask_steps", "i:i"), args, &rig->err), SL_TRAP);
+    sl_watch_end(rig->watch);
+    assert_int_equal(rig->given_up, 1);
+    assert_non_null(strstr(rig->err.text, "the CPU budget of 20 ms is used up"));
+}
+
 /* ---- the null engine ---- */
 
 static sl_status_t stepper(sl_instance_t *in, sl_raw_t *args) {
@@ -311,6 +406,11 @@ int main(void) {
         T(a_dropped_instance_is_whole_again_after_it_is_restored),
         T(without_a_watch_a_call_never_stops),
         T(the_timer_of_slices_goes_with_the_last_of_them),
+        T(a_host_function_that_takes_long_stops_where_it_says_so),
+        T(host_functions_of_two_instances_take_turns),
+        T(a_host_function_that_has_stopped_gives_up_when_its_call_is_dropped),
+        T(a_host_function_gives_up_when_all_slices_together_have_used_up_the_budget),
+        T(a_host_function_of_a_whole_call_gives_up_over_the_budget_too),
         cmocka_unit_test(native_guests_stop_where_they_say_so),
     };
     return engine_signals_save() == 0 ? cmocka_run_group_tests(tests, NULL, NULL) : 1;

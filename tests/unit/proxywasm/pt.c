@@ -208,7 +208,10 @@ uint32_t guest_call_n(pt_t *t, const char *name, size_t n, const uint32_t *args)
         a[i].u64 = args[i];
     }
     bool wasi = strncmp(name, "wasi:", 5) == 0;
-    if (sl_null_import(t->in, wasi ? "wasi_snapshot_preview1" : "env", wasi ? name + 5 : name, a) != SL_OK) {
+    sl_instance_t *in = t->in;
+    sl_status_t rc = sl_null_import(in, wasi ? "wasi_snapshot_preview1" : "env", wasi ? name + 5 : name, a);
+    t->in = in; /* others may have run meanwhile */
+    if (rc != SL_OK) {
         t->host_trapped = true;
         return UINT32_MAX;
     }

@@ -6,10 +6,10 @@
 #include <stdlib.h>
 #include <zlib.h>
 
+#include "engine_ops.h"
 #include "pt.h"
 #include "pw_foreign.h"
 #include "pw_proto.h"
-#include "sl_watch.h"
 
 #include "fail_alloc.h"
 
@@ -286,18 +286,28 @@ static void a_bomb_is_refused_at_the_ceiling(void **state) {
     free(zeros);
 }
 
+static sl_status_t give_up(sl_instance_t *instance) {
+    return sl_instance_trap(instance, "over the budget");
+}
+
+static sl_status_t go_on(sl_instance_t *instance) {
+    (void)instance;
+    return SL_OK;
+}
+
 /* A guest is stopped in its own code only, so that long work for it has to stop by itself. */
 static void what_takes_longer_than_the_cpu_budget_is_given_up(void **state) {
     (void)state;
     size_t size = 1 << 20;
     char *text = calloc(size, 1);
-    sl_watch_t watch = {.budget_ms = 1, .expired = true};
-    pw_worker_t worker = {.watch = &watch};
-    pw_vm_t vm = {.worker = &worker};
+    sl_engine_ops_t ops = {.call_pause = give_up};
+    sl_instance_t instance = {.ops = &ops};
+    pw_vm_t vm = {.instance = &instance};
     begin();
     assert_int_equal(pw_foreign_compress(&vm, NULL, sl_str(text, size), &out), PW_INTERNAL_FAILURE);
     assert_int_equal(pw_foreign_uncompress(&vm, NULL, sl_str(text, size), &out), PW_INTERNAL_FAILURE);
-    watch.expired = false;
+    assert_true(vm.trapped);
+    ops.call_pause = go_on;
     sl_buf_reset(&out);
     assert_int_equal(pw_foreign_compress(&vm, NULL, sl_str(text, size), &out), PW_OK);
     end();

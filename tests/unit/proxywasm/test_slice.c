@@ -31,6 +31,19 @@ static uint32_t three_slices(pt_t *t, uint32_t ctx, uint32_t a1, uint32_t a2) {
     return PW_HEADERS_CONTINUE;
 }
 
+/* A host call that takes several slices, between two letters. */
+static uint32_t packs(pt_t *t, uint32_t ctx, uint32_t a1, uint32_t a2) {
+    (void)a1, (void)a2;
+    enum { TEXT = 40000 };
+    uint32_t text = guest_room(t, TEXT), name = guest_put(t, "compress", 8), out = guest_room(t, 8);
+    memset(t->in->mem + text, 'x', TEXT);
+    pt_trace(t, "%ua ", ctx);
+    if (guest_call(t, "proxy_call_foreign_function", name, 8, text, TEXT, out, out + 4) == PW_OK) {
+        pt_trace(t, "%ub%u ", ctx, guest_u32(t, out + 4) != 0 && guest_u32(t, out + 4) < 200);
+    }
+    return PW_HEADERS_CONTINUE;
+}
+
 static uint32_t traps_in_its_second_slice(pt_t *t, uint32_t ctx, uint32_t a1, uint32_t a2) {
     (void)ctx, (void)a1, (void)a2;
     if (stop_here(t)) {
@@ -249,6 +262,45 @@ static void a_tick_that_stops_goes_on_and_requests_wait_for_it(void **state) {
     pt_free(t);
 }
 
+/* ---- host calls that stop ---- */
+
+static void a_long_host_call_leaves_the_event_loop_to_others(void **state) {
+    (void)state;
+    pt_t *t = sliced(SL_ISOLATION_REQUEST, packs);
+    pw_stream_t *a = pt_begin(t, PW_WAIT), *b = pt_begin(t, PW_WAIT);
+    run_all(t);
+    assert_string_equal(t->trace, "2a 3a 2b1 3b1 ");
+    assert_int_equal(resume(a), PW_CONTINUE);
+    assert_int_equal(resume(b), PW_CONTINUE);
+    end(t, a);
+    end(t, b);
+    pt_free(t);
+}
+
+static void a_host_call_that_nobody_wants_any_more_is_given_up(void **state) {
+    (void)state;
+    pt_t *t = sliced(SL_ISOLATION_REQUEST, packs);
+    pw_stream_t *s = pt_begin(t, PW_WAIT);
+    pw_stream_log(s);
+    pw_stream_free(s);
+    run_all(t);
+    assert_string_equal(t->trace, "2a "); /* and its context went with it */
+    s = pt_begin(t, PW_WAIT);
+    run_all(t);
+    assert_int_equal(resume(s), PW_CONTINUE);
+    end(t, s);
+    pt_free(t);
+}
+
+static void a_worker_that_goes_ends_host_calls_that_have_stopped(void **state) {
+    (void)state;
+    pt_t *t = sliced(SL_ISOLATION_SHARED, packs);
+    pw_stream_t *s = pt_begin(t, PW_WAIT);
+    pw_stream_log(s);
+    pw_stream_free(s);
+    pt_free(t);
+}
+
 /* ---- with Wasmtime ---- */
 
 static const char spinning_guest[] =
@@ -293,6 +345,9 @@ int main(void) {
         cmocka_unit_test(a_trap_in_a_later_slice_is_its_own_request_s_alone_where_requests_are_isolated),
         cmocka_unit_test(a_worker_that_goes_ends_what_has_stopped),
         cmocka_unit_test(a_tick_that_stops_goes_on_and_requests_wait_for_it),
+        cmocka_unit_test(a_long_host_call_leaves_the_event_loop_to_others),
+        cmocka_unit_test(a_host_call_that_nobody_wants_any_more_is_given_up),
+        cmocka_unit_test(a_worker_that_goes_ends_host_calls_that_have_stopped),
         cmocka_unit_test(a_budget_counts_all_slices_together),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
