@@ -256,7 +256,12 @@ void sl_instance_stop(sl_instance_t *instance) {
 }
 
 sl_status_t sl_instance_call_begin(sl_instance_t *instance, sl_func_t *func, sl_raw_t *args, uint32_t cpu_budget_ms, sl_err_t *err) {
+    instance->charged_ns = 0;
     return instance->ops->call_begin(instance, func, args, cpu_budget_ms, err);
+}
+
+void sl_instance_charge(sl_instance_t *instance, uint64_t cpu_ns) {
+    instance->charged_ns += cpu_ns;
 }
 
 sl_status_t sl_instance_call_poll(sl_instance_t *instance, sl_err_t *err) {

@@ -155,7 +155,8 @@ struct sl_instance_s {
     sl_watch_t *watch;
     sl_memory_t *together;
     void (*refused)(sl_instance_t *instance, sl_refused_t by);
-    char trap[512]; /* reason set by a host function that answers SL_TRAP */
+    uint64_t charged_ns; /* to the call in slices that runs, or was the last to run */
+    char trap[512];      /* reason set by a host function that answers SL_TRAP */
 };
 
 /*
@@ -215,6 +216,8 @@ sl_status_t sl_instance_call_drop(sl_instance_t *instance, sl_err_t *err);
  * budget alone.
  */
 sl_status_t sl_instance_pause(sl_instance_t *instance);
+/* What a host function has had done on other threads counts, too: against the CPU budget of the call in slices that runs. */
+void sl_instance_charge(sl_instance_t *instance, uint64_t cpu_ns);
 
 /* Lines "  <index> <type> <value>" of the mutable globals, as far as the engine can tell; also after a trap. */
 void sl_instance_globals(sl_instance_t *instance, sl_buf_t *lines);

@@ -2,6 +2,9 @@
 #include "pw_calls.h"
 #include "pw_foreign.h"
 #include "pw_guest.h"
+#include "sl_aside.h"
+
+#define ASIDE_WAIT_US 1000 /* a slice: the event loop has the rest */
 
 static const struct {
     const char *name;
@@ -21,18 +24,25 @@ static pw_foreign_fn_t find(sl_str_t name) {
     return NULL;
 }
 
-bool pw_foreign_go_on(pw_vm_t *vm) {
-    if (vm == NULL || sl_instance_pause(vm->instance) == SL_OK) {
-        return true;
+/* The thread has nothing of ours but what fn touches, so it is waited for, whatever becomes of the callback. */
+bool pw_foreign_aside(pw_vm_t *vm, void (*fn)(void *arg), void *arg) {
+    sl_aside_t *aside = vm != NULL && vm->worker->job != NULL ? sl_aside_begin(fn, arg) : NULL;
+    if (aside == NULL) {
+        fn(arg);
+        return pw_vm_go_on(vm);
     }
-    vm->trapped = true;
-    return false;
+    while (!sl_aside_wait(aside, ASIDE_WAIT_US) && pw_vm_go_on(vm)) {
+    }
+    sl_instance_charge(vm->instance, sl_aside_end(aside));
+    return !vm->trapped && pw_vm_go_on(vm);
 }
 
 /* Result pointers may each be 0: the caller does not want that part, and nothing is allocated then. */
 static pw_result_t give(pw_vm_t *vm, uint32_t ptr_ptr, uint32_t size_ptr, sl_str_t bytes) {
     if (ptr_ptr != 0 && size_ptr != 0) {
-        return pw_guest_give(vm, ptr_ptr, size_ptr, bytes);
+        char *at;
+        pw_result_t rc = pw_guest_reserve(vm, ptr_ptr, size_ptr, bytes.len, &at);
+        return rc == PW_OK && bytes.len != 0 && !pw_vm_copy(vm, at, bytes) ? PW_INTERNAL_FAILURE : rc;
     }
     if (size_ptr != 0 && !pw_guest_put_u32(vm, size_ptr, (uint32_t)bytes.len)) {
         return PW_INVALID_MEMORY_ACCESS;
@@ -69,7 +79,9 @@ uint64_t pw_call_call_foreign_function(pw_vm_t *vm, const sl_raw_t *a) {
     sl_buf_t out;
     sl_buf_init(&out, PW_FOREIGN_BYTES_MAX);
     pw_result_t rc = fn(vm, pw_vm_ctx(vm), args, &out);
-    pw_result_t given = vm->trapped ? PW_OK : give(vm, a[4].u32, a[5].u32, rc == PW_OK ? sl_buf_str(&out) : SL_STR_NULL);
+    pw_result_t given = vm->trapped || (out.len >= PW_STEP_BYTES && !pw_vm_go_on(vm))
+                            ? PW_OK
+                            : give(vm, a[4].u32, a[5].u32, rc == PW_OK ? sl_buf_str(&out) : SL_STR_NULL);
     sl_buf_deinit(&out);
     return rc != PW_OK ? rc : given;
 }

@@ -215,7 +215,7 @@ uint64_t pw_call_http_call(pw_vm_t *vm, const sl_raw_t *a) {
     if (!fetch(vm, a, &request)) {
         return PW_INVALID_MEMORY_ACCESS;
     }
-    if (!pw_granted(vm, PW_G_HTTP_CALL, request.upstream)) {
+    if (request.upstream.len > PW_UPSTREAM_MAX || !pw_granted(vm, PW_G_HTTP_CALL, request.upstream)) {
         return PW_BAD_ARGUMENT; /* as an unknown one */
     }
     uint64_t rc = a[8].i32 < 0 ? (uint64_t)PW_BAD_ARGUMENT : check_headers(vm, &request);

@@ -29,7 +29,7 @@ uint64_t pw_call_get_shared_data(pw_vm_t *vm, const sl_raw_t *a) {
     if (!pw_guest_in(vm, a[0].u32, a[1].u32, &key) || !pw_guest_ok(vm, a[4].u32, 4)) {
         return PW_INVALID_MEMORY_ACCESS;
     }
-    if (!pw_granted(vm, PW_G_SHARED_DATA, key)) {
+    if (key.len > PW_SHARED_KEY_MAX || !pw_granted(vm, PW_G_SHARED_DATA, key)) {
         return PW_NOT_FOUND;
     }
     sl_buf_reset(&w->value);
@@ -55,6 +55,9 @@ uint64_t pw_call_set_shared_data(pw_vm_t *vm, const sl_raw_t *a) {
     sl_str_t key, value;
     if (!pw_guest_in(vm, a[0].u32, a[1].u32, &key) || !pw_guest_in(vm, a[2].u32, a[3].u32, &value)) {
         return PW_INVALID_MEMORY_ACCESS;
+    }
+    if (key.len > PW_SHARED_KEY_MAX || value.len > PW_SHARED_BYTES_MAX) {
+        return PW_INTERNAL_FAILURE; /* as where there is no room */
     }
     if (!pw_granted(vm, PW_G_SHARED_DATA, key)) {
         return PW_NOT_FOUND;
@@ -161,7 +164,7 @@ uint64_t pw_call_register_shared_queue(pw_vm_t *vm, const sl_raw_t *a) {
     if (!pw_granted(vm, PW_G_QUEUES, name)) {
         return PW_NOT_FOUND;
     }
-    if (w->ops->queue_register == NULL || root == NULL || root->gone) {
+    if (name.len > PW_SHARED_KEY_MAX || w->ops->queue_register == NULL || root == NULL || root->gone) {
         return PW_INTERNAL_FAILURE;
     }
     sl_status_t rc = w->ops->queue_register(w->host, vm->vm_id, name, root, &id);
@@ -182,7 +185,7 @@ uint64_t pw_call_resolve_shared_queue(pw_vm_t *vm, const sl_raw_t *a) {
     if (!pw_guest_in(vm, a[0].u32, a[1].u32, &vm_id) || !pw_guest_in(vm, a[2].u32, a[3].u32, &name) || !pw_guest_ok(vm, a[4].u32, 4)) {
         return PW_INVALID_MEMORY_ACCESS;
     }
-    if (!pw_granted(vm, PW_G_QUEUES, name)) {
+    if (name.len > PW_SHARED_KEY_MAX || !pw_granted(vm, PW_G_QUEUES, name)) {
         return PW_NOT_FOUND;
     }
     vm_id = vm_id.len != 0 ? vm_id : vm->vm_id;
@@ -199,6 +202,9 @@ uint64_t pw_call_enqueue_shared_queue(pw_vm_t *vm, const sl_raw_t *a) {
     sl_str_t data;
     if (!pw_guest_in(vm, a[1].u32, a[2].u32, &data)) {
         return PW_INVALID_MEMORY_ACCESS;
+    }
+    if (data.len > PW_SHARED_BYTES_MAX) {
+        return PW_INTERNAL_FAILURE; /* as where there is no room */
     }
     return result_of(w->ops->queue_push != NULL && may_use(vm, a[0].u32) ? w->ops->queue_push(w->host, a[0].u32, data) : SL_NOT_FOUND);
 }

@@ -73,8 +73,11 @@ typedef struct {
 static bool fetch(const pw_vm_t *vm, const sl_raw_t *a, pw_reply_args_t *out) {
     out->status = a[0].u32;
     out->grpc_status = a[7].u32;
-    return pw_guest_in(vm, a[1].u32, a[2].u32, &out->details) && pw_guest_in(vm, a[3].u32, a[4].u32, &out->body) &&
-           pw_guest_in(vm, a[5].u32, a[6].u32, &out->headers);
+    if (!pw_guest_in(vm, a[1].u32, a[2].u32, &out->details)) {
+        return false;
+    }
+    out->details.len = out->details.len < PW_DETAILS_MAX ? out->details.len : PW_DETAILS_MAX;
+    return pw_guest_in(vm, a[3].u32, a[4].u32, &out->body) && pw_guest_in(vm, a[5].u32, a[6].u32, &out->headers);
 }
 
 static bool copy_headers(pw_vm_t *vm, pw_reply_block_t *block, sl_str_t bytes) {
@@ -102,15 +105,15 @@ static bool copy_headers(pw_vm_t *vm, pw_reply_block_t *block, sl_str_t bytes) {
     return true;
 }
 
-static bool copy_texts(pw_reply_block_t *block, const pw_reply_args_t *args, sl_dialect_t dialect) {
+static bool copy_texts(pw_vm_t *vm, pw_reply_block_t *block, const pw_reply_args_t *args, sl_dialect_t dialect) {
     bool newline = dialect == SL_DIALECT_WASMX && args->body.len != 0; /* WasmX ends bodies with a line feed */
     char *body = sl_arena_alloc(&block->arena, args->body.len + 1);
     sl_str_t details = sl_arena_dup(&block->arena, args->details);
     if (body == NULL || details.data == NULL) {
         return false;
     }
-    if (args->body.len != 0) {
-        memcpy(body, args->body.data, args->body.len);
+    if (!pw_vm_copy(vm, body, args->body)) {
+        return false;
     }
     body[args->body.len] = '\n';
     block->reply.body = sl_str(body, args->body.len + newline);
@@ -142,7 +145,7 @@ static pw_reply_block_t *reply_new(pw_vm_t *vm, const pw_ctx_t *ctx, const pw_re
     block->reply.grpc_status = args->grpc_status <= 16 && dialect == SL_DIALECT_ENVOY ? (int32_t)args->grpc_status : -1;
     block->reply.filter = ctx->root->filter->conf.name;
     block->reply.dialect = dialect;
-    if (!copy_headers(vm, block, args->headers) || !copy_texts(block, args, dialect)) {
+    if (!copy_headers(vm, block, args->headers) || !copy_texts(vm, block, args, dialect)) {
         reply_free(block);
         return NULL;
     }

@@ -11,17 +11,17 @@
 
 /*
  * `args` lie in the guest's memory, are at most PW_FOREIGN_BYTES_MAX, and must not be written to. `out` is empty and has that ceiling, too;
- * what it holds afterwards goes to the guest when the answer is PW_OK. No function may run the guest.
+ * what it holds afterwards goes to the guest when the answer is PW_OK. No function may run the guest. Those whose work grows with their
+ * arguments ask pw_vm_go_on every millisecond or so.
  */
 typedef pw_result_t (*pw_foreign_fn_t)(pw_vm_t *vm, pw_ctx_t *ctx, sl_str_t args, sl_buf_t *out);
 
 /*
- * Functions whose work grows with their arguments ask every now and then, at least once a millisecond. A sliced filter stops here, and the
- * event loop goes on with everything else: what is kept over the question must be the function's own, or lie in the guest (whose memory
- * nobody touches meanwhile). false: the callback is over its CPU budget, or nobody wants it any more. The function gives up, whatever it
- * answers; the guest traps. vm NULL: there is no budget.
+ * Runs fn(arg), which takes some milliseconds and cannot stop, on a thread of its own while the event loop goes on; for a filter that is
+ * not sliced, here. It may touch arguments in the guest's memory and what the function has of its own. false: as pw_vm_go_on; fn has
+ * returned nevertheless.
  */
-bool pw_foreign_go_on(pw_vm_t *vm);
+bool pw_foreign_aside(pw_vm_t *vm, void (*fn)(void *arg), void *arg);
 
 #define PW_FOREIGN(name, whose, fn) pw_result_t fn(pw_vm_t *vm, pw_ctx_t *ctx, sl_str_t args, sl_buf_t *out);
 #include "pw_foreign.def"

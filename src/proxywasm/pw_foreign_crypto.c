@@ -13,6 +13,11 @@
 /* Larger ones take the event loop too long: a signature cannot be stopped in the middle. */
 #define PRIVATE_KEY_BITS_MAX 4096
 #define PUBLIC_KEY_BITS_MAX 8192
+#define SIGNATURE_BYTES_MAX 1024 /* of such keys */
+/* What takes more than a millisecond or two: keys of more bits, texts for keys with a digest of their own. */
+#define ASIDE_BITS 2048
+#define ASIDE_TEXT ((size_t)64 << 10)
+#define OWN_TEXT_MAX ((size_t)1 << 20)
 
 /* ---- keys ---- */
 
@@ -121,27 +126,85 @@ static const EVP_MD *digest_of(sl_str_t name) {
     return NULL;
 }
 
-/* ---- the work: NULL, or what is wrong ---- */
+/* ---- the work ---- */
 
-static const char *verify(EVP_MD_CTX *md, EVP_PKEY *key, const EVP_MD *digest, sl_str_t signature, sl_str_t text) {
-    if (EVP_DigestVerifyInit(md, NULL, digest, NULL, key) != 1) {
-        return "this key cannot verify signatures of this kind";
-    }
-    int rc = EVP_DigestVerify(md, (const unsigned char *)signature.data, signature.len, (const unsigned char *)text.data, text.len);
-    return rc == 1 ? NULL : "the signature is not one of this text by this key";
+/*
+ * A signature, or a check. The text is digested in steps; the operation with the key cannot stop, nor can any of it with keys that have a
+ * digest of their own, which want the whole text at once.
+ */
+typedef struct {
+    pw_vm_t *vm;
+    EVP_PKEY *key;
+    const EVP_MD *digest; /* NULL: the key's own */
+    EVP_MD_CTX *md;
+    sl_str_t text, signature; /* signature.data: to be checked */
+    unsigned char made[SIGNATURE_BYTES_MAX];
+    size_t made_len; /* room, then length */
+    bool good;
+} work_t;
+
+static void verify_now(void *arg) {
+    work_t *w = arg;
+    const unsigned char *signature = (const unsigned char *)w->signature.data;
+    int rc = w->digest != NULL ? EVP_DigestVerifyFinal(w->md, signature, w->signature.len)
+                               : EVP_DigestVerify(w->md, signature, w->signature.len, (const unsigned char *)w->text.data, w->text.len);
+    w->good = rc == 1;
+    ERR_clear_error(); /* this thread's */
 }
 
-static const char *make(EVP_MD_CTX *md, EVP_PKEY *key, const EVP_MD *digest, sl_str_t text, sl_buf_t *signature) {
-    size_t len = 0;
-    if (EVP_DigestSignInit(md, NULL, digest, NULL, key) != 1) {
+static void sign_now(void *arg) {
+    work_t *w = arg;
+    w->made_len = sizeof(w->made);
+    int rc = w->digest != NULL ? EVP_DigestSignFinal(w->md, w->made, &w->made_len)
+                               : EVP_DigestSign(w->md, w->made, &w->made_len, (const unsigned char *)w->text.data, w->text.len);
+    w->good = rc == 1;
+    ERR_clear_error();
+}
+
+/* false: not all of it, since nobody waits for the outcome any more, or since memory is missing. */
+static bool digest_text(const work_t *w, int (*update)(EVP_MD_CTX *md, const void *data, size_t len)) {
+    size_t step;
+    for (size_t at = 0; at < w->text.len; at += step) {
+        step = w->text.len - at < PW_STEP_BYTES ? w->text.len - at : PW_STEP_BYTES;
+        if (update(w->md, w->text.data + at, step) != 1 || !pw_vm_go_on(w->vm)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static int verify_update(EVP_MD_CTX *md, const void *data, size_t len) {
+    return EVP_DigestVerifyUpdate(md, data, len);
+}
+
+static int sign_update(EVP_MD_CTX *md, const void *data, size_t len) {
+    return EVP_DigestSignUpdate(md, data, len);
+}
+
+/* Small keys are faster than a thread. */
+static bool run(work_t *w, void (*now)(void *arg)) {
+    if (EVP_PKEY_bits(w->key) > ASIDE_BITS || (w->digest == NULL && w->text.len > ASIDE_TEXT)) {
+        (void)pw_foreign_aside(w->vm, now, w);
+    } else {
+        now(w);
+    }
+    return w->good;
+}
+
+/* NULL, or what is wrong. */
+static const char *verify(work_t *w) {
+    if (EVP_DigestVerifyInit(w->md, NULL, w->digest, NULL, w->key) != 1) {
+        return "this key cannot verify signatures of this kind";
+    }
+    bool good = (w->digest == NULL || digest_text(w, verify_update)) && run(w, verify_now);
+    return good ? NULL : "the signature is not one of this text by this key";
+}
+
+static const char *make(work_t *w) {
+    if (EVP_DigestSignInit(w->md, NULL, w->digest, NULL, w->key) != 1) {
         return "this key cannot make signatures of this kind";
     }
-    if (EVP_DigestSign(md, NULL, &len, (const unsigned char *)text.data, text.len) != 1 || sl_buf_reserve(signature, len) != SL_OK ||
-        EVP_DigestSign(md, (unsigned char *)signature->data, &len, (const unsigned char *)text.data, text.len) != 1) {
-        return "the text could not be signed";
-    }
-    signature->len = len;
-    return NULL;
+    return (w->digest == NULL || digest_text(w, sign_update)) && run(w, sign_now) ? NULL : "the text could not be signed";
 }
 
 typedef struct {
@@ -149,19 +212,25 @@ typedef struct {
 } request_t;
 
 /* signature_out NULL: verify. */
-static const char *work(const request_t *r, sl_buf_t *signature_out) {
-    EVP_PKEY *key = read_key(r->der, r->pem, signature_out != NULL);
-    if (key == NULL) {
+static const char *work(pw_vm_t *vm, const request_t *r, sl_buf_t *signature_out) {
+    work_t w = {.vm = vm, .text = r->text, .signature = r->signature};
+    w.key = read_key(r->der, r->pem, signature_out != NULL);
+    if (w.key == NULL) {
         return "the key cannot be read";
     }
-    const EVP_MD *digest = has_own_digest(key) ? NULL : digest_of(r->hash);
-    EVP_MD_CTX *md = EVP_MD_CTX_new();
-    const char *bad = md == NULL                               ? "out of memory"
-                      : digest == NULL && !has_own_digest(key) ? "this hash function is not supported"
-                      : signature_out != NULL                  ? make(md, key, digest, r->text, signature_out)
-                                                               : verify(md, key, digest, r->signature, r->text);
-    EVP_MD_CTX_free(md);
-    EVP_PKEY_free(key);
+    bool own = has_own_digest(w.key);
+    w.digest = own ? NULL : digest_of(r->hash);
+    w.md = EVP_MD_CTX_new();
+    const char *bad = w.md == NULL                        ? "out of memory"
+                      : w.digest == NULL && !own          ? "this hash function is not supported"
+                      : own && r->text.len > OWN_TEXT_MAX ? "the text is too long for this kind of key"
+                      : signature_out != NULL             ? make(&w)
+                                                          : verify(&w);
+    if (bad == NULL && signature_out != NULL && sl_buf_append(signature_out, (const char *)w.made, w.made_len) != SL_OK) {
+        bad = "out of memory";
+    }
+    EVP_MD_CTX_free(w.md);
+    EVP_PKEY_free(w.key);
     return bad;
 }
 
@@ -186,13 +255,12 @@ static bool sign_field(const pw_proto_field_t *f, void *ud) {
 }
 
 pw_result_t pw_foreign_verify_signature(pw_vm_t *vm, pw_ctx_t *ctx, sl_str_t args, sl_buf_t *out) {
-    (void)vm;
     (void)ctx;
     request_t r = {0};
     if (!pw_proto_each(args, verify_field, &r)) {
         return PW_BAD_ARGUMENT;
     }
-    const char *bad = work(&r, NULL);
+    const char *bad = work(vm, &r, NULL);
     ERR_clear_error();
     if (bad == NULL) {
         pw_proto_put_varint(out, 1, 1);
@@ -203,7 +271,6 @@ pw_result_t pw_foreign_verify_signature(pw_vm_t *vm, pw_ctx_t *ctx, sl_str_t arg
 }
 
 pw_result_t pw_foreign_sign(pw_vm_t *vm, pw_ctx_t *ctx, sl_str_t args, sl_buf_t *out) {
-    (void)vm;
     (void)ctx;
     request_t r = {0};
     sl_buf_t signature;
@@ -211,7 +278,7 @@ pw_result_t pw_foreign_sign(pw_vm_t *vm, pw_ctx_t *ctx, sl_str_t args, sl_buf_t 
         return PW_BAD_ARGUMENT;
     }
     sl_buf_init(&signature, KEY_BYTES_MAX);
-    const char *bad = work(&r, &signature);
+    const char *bad = work(vm, &r, &signature);
     ERR_clear_error();
     if (bad == NULL) {
         pw_proto_put_varint(out, 1, 1);

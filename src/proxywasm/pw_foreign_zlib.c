@@ -18,7 +18,7 @@ static pw_result_t run(pw_vm_t *vm, z_stream *z, step_fn_t step, int flush, sl_s
     while (rc == Z_OK) {
         size_t left = out->max - out->len;
         size_t room = left < STEP_BYTES ? left : STEP_BYTES;
-        if (!pw_foreign_go_on(vm)) {
+        if (!pw_vm_go_on(vm)) {
             return PW_INTERNAL_FAILURE;
         }
         if (room == 0 || sl_buf_reserve(out, room) != SL_OK) {

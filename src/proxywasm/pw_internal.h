@@ -52,6 +52,13 @@ typedef enum {
 #define PW_RECYCLE_FAILED_NS 60000000000u /* nor so soon after that has failed */
 #define PW_STEADY_NS 10000000000u         /* who ran so long begins with the least again */
 
+/* So that no host call takes long: */
+#define PW_DETAILS_MAX 4096                    /* of a local response; what is longer is cut */
+#define PW_UPSTREAM_MAX 8192                   /* a name to call */
+#define PW_SHARED_KEY_MAX 65536                /* of shared data; the name of a queue */
+#define PW_SHARED_BYTES_MAX ((size_t)16 << 20) /* a value of shared data, an item of a queue */
+#define PW_SAVED_BYTES_MAX ((size_t)16 << 20)  /* an instance that has more is started again after a trap, without an image */
+
 typedef struct pw_vm_s pw_vm_t;
 typedef struct pw_ctx_s pw_ctx_t;
 typedef struct pw_call_s pw_call_t;
@@ -464,6 +471,17 @@ void pw_grant_denied(pw_vm_t *vm, pw_grant_t grant, sl_str_t name);
 uint64_t pw_vm_trap(pw_vm_t *vm, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* Wrong use: WasmX traps, Envoy answers a status. */
 uint64_t pw_vm_misuse(pw_vm_t *vm, pw_result_t status, const char *text);
+
+/*
+ * Host calls whose work grows with their arguments ask every now and then. A sliced filter stops here, and the event loop goes on with
+ * everything else: what is kept over the question is the host call's own, or lies in the guest (whose memory nobody touches meanwhile), or
+ * belongs to the operation that runs. false: the callback is over its CPU budget, or nobody wants it any more; the host call gives up,
+ * whatever it answers: the guest traps. vm NULL: there is no budget.
+ */
+bool pw_vm_go_on(pw_vm_t *vm);
+#define PW_STEP_BYTES ((size_t)256 << 10) /* copied between two such questions */
+/* memcpy in steps. false: as above, and not everything was copied. */
+bool pw_vm_copy(pw_vm_t *vm, char *to, sl_str_t from);
 
 /* Its memory has changed, or what it should be compared with. */
 void pw_vm_count_memory(pw_vm_t *vm);

@@ -125,6 +125,9 @@ static sl_status_t image_of(const pw_vm_t *vm, sl_image_t **out) {
         *out = sl_image_ref(pw_pool_image(pool));
         return SL_OK;
     }
+    if (vm->instance->mem_size > PW_SAVED_BYTES_MAX) {
+        return SL_INVALID;
+    }
     return sl_image_take(vm->instance, vm->worker->limits.image_folder, out, &err);
 }
 

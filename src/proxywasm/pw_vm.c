@@ -115,6 +115,28 @@ uint64_t pw_vm_misuse(pw_vm_t *vm, pw_result_t status, const char *text) {
     return status;
 }
 
+bool pw_vm_go_on(pw_vm_t *vm) {
+    if (vm == NULL || sl_instance_pause(vm->instance) == SL_OK) {
+        return true;
+    }
+    vm->trapped = true;
+    return false;
+}
+
+bool pw_vm_copy(pw_vm_t *vm, char *to, sl_str_t from) {
+    size_t at = 0;
+    for (; from.len - at > PW_STEP_BYTES; at += PW_STEP_BYTES) {
+        memcpy(to + at, from.data + at, PW_STEP_BYTES);
+        if (!pw_vm_go_on(vm)) {
+            return false;
+        }
+    }
+    if (at < from.len) {
+        memcpy(to + at, from.data + at, from.len - at);
+    }
+    return true;
+}
+
 static void tell_memory(pw_worker_t *w) {
     const sl_memory_t *m = &w->memory;
     if (m->used != w->told_memory && w->ops->memory != NULL) {

@@ -4,6 +4,8 @@ import itertools
 import os
 import pathlib
 import re
+import socket
+import subprocess
 import threading
 import time
 
@@ -183,3 +185,47 @@ def test_the_event_loop_is_held_no_longer_than_promised(nginx, slice_on, without
             break
     print(f"\nlongest CPU time {cpu:.1f} ms, longest turns {held}")
     assert min(held) <= most + COARSE_MS
+
+
+LARGEST = """
+server {
+    listen 127.0.0.1:@PORT@;
+    location /largest { proxy_wasm_slice on; proxy_wasm_breaker_traps 0; proxy_wasm_cpu_budget_ms 5000; proxy_wasm largest "%s"; return 200 served; }
+    location /metrics { sluice_metrics; }
+}
+"""
+LARGEST_CALLS = ["log", "log-control", "write", "write-many", "random", "reply", "reply-details", "reply-headers", "set-pairs", "get-pairs", "header",
+                 "header-name", "property", "property-path", "get-property-path", "shared", "get-shared", "shared-key", "queue", "dequeue", "metric",
+                 "http-upstream", "grpc-call", "compress", "uncompress", "sign", "verify", "expr", "expr-text", "expr-headers", "body"]
+
+
+def pem_keys():
+    """RSA with 4096 bits to sign with, as one text with a public key to verify with."""
+    def openssl(command, text=None):
+        return subprocess.run(["openssl", *command.split()], input=text, capture_output=True, check=True).stdout
+
+    private = openssl("genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:4096")
+    return (private + openssl("pkey -pubout", openssl("genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256"))).decode()
+
+
+def order(server, call):
+    """The answer may be large, and is of no interest."""
+    with socket.create_connection(("127.0.0.1", server.port()), timeout=30) as sock:
+        sock.sendall(f"GET /largest HTTP/1.1\r\nHost: a\r\nConnection: close\r\nx-do: {call}\r\n\r\n".encode())
+        sock.recv(1000)
+
+
+@pytest.mark.skipif(ASAN, reason="the sanitizer takes its time")
+def test_no_host_call_of_a_sliced_filter_holds_the_event_loop(nginx):
+    """Each with the largest arguments that a guest can give."""
+    nginx.workers, nginx.level = 1, "crit"
+    nginx.start(LARGEST % pem_keys(), wasm=f"module largest {filter_path('largest')};")
+    before = workers(nginx)
+    prefer(before[0])
+    took = {}
+    for call in LARGEST_CALLS:
+        order(nginx, call)
+        took[call] = longest_ms(nginx, "cpu")
+    assert workers(nginx) == before
+    print("\nthe longest CPU time at a stretch so far, ms:", took)
+    assert 0 < took["body"] <= 5, took

@@ -1,8 +1,8 @@
 /*
  * Calls that stop in the middle: Wasmtime's asynchronous calls, which run on a stack of their own (a fiber, kept by the store) and leave it
- * where the guest looks at the epoch. What a host function calls in turn never stops. A host function itself stops by calling an asynchronous
- * function of Wasmtime's kind, which is not done yet when it is first asked: it leaves the stack to the next poll, with the frames of the
- * guest and of the host function on it.
+ * where the guest looks at the epoch. What a host function calls in turn never stops. A host function itself stops by calling an
+ * asynchronous function of Wasmtime's kind, which is not done yet when it is first asked: it leaves the stack to the next poll, with the
+ * frames of the guest and of the host function on it.
  */
 #include "wasmtime_internal.h"
 
@@ -56,13 +56,15 @@ void wt_slices_free(wt_instance_t *in) {
     in->slices = NULL;
 }
 
-static bool over_budget(const wt_slices_t *sl) {
-    return sl->budget_ms != 0 && sl->used_ns + (sl_watch_cpu_ns() - sl->since_ns) >= (uint64_t)sl->budget_ms * 1000000u;
+static bool over_budget(const wt_instance_t *in) {
+    const wt_slices_t *sl = in->slices;
+    uint64_t used_ns = sl->used_ns + (sl_watch_cpu_ns() - sl->since_ns) + in->head.charged_ns;
+    return sl->budget_ms != 0 && used_ns >= (uint64_t)sl->budget_ms * 1000000u;
 }
 
 wasmtime_error_t *wt_slices_epoch(wt_instance_t *in, wasmtime_update_deadline_kind_t *kind) {
     wt_slices_t *sl = in->slices;
-    if (over_budget(sl)) {
+    if (over_budget(in)) {
         sl_instance_over_budget(&in->head, sl->budget_ms);
         return wasmtime_error_new(in->head.trap);
     }
@@ -201,7 +203,7 @@ static sl_status_t pause_slices(wt_instance_t *in) {
     if (sl->dropped) {
         return SL_TRAP;
     }
-    if (over_budget(sl)) {
+    if (over_budget(in)) {
         return sl_instance_over_budget(&in->head, sl->budget_ms);
     }
     if (sl->nested != 0 || in->head.watch == NULL || !sl_watch_slice_over(in->head.watch)) {
