@@ -148,6 +148,9 @@ static bool tell_grown(wt_instance_t *in, size_t pages) {
  * grown by that page. Should it ever not ask, the size differs afterwards and the instance is dropped.
  */
 static bool tell_size(wt_instance_t *in, size_t size) {
+    if (sl_linear_size(in->linear) == size) {
+        return true; /* as it was told when it grew, if it did */
+    }
     size_t now = wasmtime_memory_data_size(in->ctx, &in->memory);
     if (now < size && !tell_grown(in, (size - now) / SL_WASM_PAGE)) {
         return false;
