@@ -142,12 +142,21 @@ typedef struct {
     ngx_str_t name;
 } ngx_http_sluice_gw_addr_t;
 
+/* What filters have said of the upstream. It counts whatever route is matched afterwards. */
+typedef struct {
+    sl_str_t host; /* {NULL,0}: nothing */
+    uint32_t port;
+    unsigned protocol;    /* GW_HTTP, GW_HTTPS; 0: nothing */
+    unsigned balance : 1; /* `host` is the name of an upstream; else the request goes to that host itself, whatever upstreams there are */
+} ngx_http_sluice_gw_chosen_t;
+
 typedef struct {
     ngx_http_request_t *request;
     ngx_http_sluice_gw_gen_t *gen;
     gw_route_t route;
     uint32_t route_index;
     gw_service_t service;
+    ngx_http_sluice_gw_chosen_t chosen;
     ngx_str_t upstream_path; /* composed, without query */
     ngx_str_t prefix;        /* what strip_path removed */
     ngx_str_t original_uri;  /* unparsed, as it was matched: a filter may change the request's */
@@ -175,11 +184,13 @@ typedef struct {
     unsigned proxied : 1;
     unsigned attached : 1;
     unsigned tokens_done : 1;
+    ngx_uint_t tokens_of; /* once `tokens_done`: r->err_status then */
 } ngx_http_sluice_gw_ctx_t;
 
 ngx_http_sluice_gw_ctx_t *ngx_http_sluice_gw_ctx(ngx_http_request_t *r);      /* also after an internal redirect; NULL: none */
 ngx_http_sluice_gw_ctx_t *ngx_http_sluice_gw_ctx_make(ngx_http_request_t *r); /* for one that has none; NULL: no memory */
 void ngx_http_sluice_gw_match_deinit(void);                                   /* at the worker's end */
+void ngx_http_sluice_gw_apply_chosen(ngx_http_sluice_gw_ctx_t *ctx);
 ngx_int_t ngx_http_sluice_gw_rewrite_handler(ngx_http_request_t *r);
 ngx_int_t ngx_http_sluice_gw_access_handler(ngx_http_request_t *r);
 ngx_int_t ngx_http_sluice_gw_precontent_handler(ngx_http_request_t *r);
@@ -198,6 +209,9 @@ ngx_uint_t ngx_http_sluice_gw_fixed_addrs(ngx_pool_t *pool, ngx_http_sluice_gw_m
 /* *out NULL: the service's host is not the name of an upstream. */
 ngx_int_t ngx_http_sluice_gw_pool_of(ngx_http_sluice_gw_main_conf_t *mcf, ngx_http_sluice_gw_gen_t *gen, uint32_t index,
                                      const gw_service_t *service, ngx_http_sluice_gw_pool_t **out);
+/* The pool of an upstream by its name, for this request; *out NULL: no such upstream. */
+ngx_int_t ngx_http_sluice_gw_pool_named(ngx_http_request_t *r, ngx_http_sluice_gw_gen_t *gen, sl_str_t name,
+                                        ngx_http_sluice_gw_pool_t **out);
 /*
  * One more address of ctx->pool, not one that ctx has had unless there is no other. NGX_AGAIN: nobody knows an address yet, see
  * pool_wait(); NGX_DECLINED: there is none.

@@ -154,12 +154,16 @@ static ngx_int_t debug_headers(ngx_http_request_t *r, const ngx_http_sluice_gw_c
 
 static ngx_int_t header_filter(ngx_http_request_t *r) {
     ngx_http_sluice_gw_ctx_t *ctx = r == r->main ? ngx_http_sluice_gw_ctx(r) : NULL;
+    if (ctx != NULL && ctx->tokens_done && ctx->tokens_of != r->err_status) {
+        ctx->tokens_done = 0; /* an error page took the place of what had them, and of its headers */
+    }
     if (ctx == NULL || ctx->tokens_done || r->headers_out.status < NGX_HTTP_OK) {
         if (ctx == NULL || !(ctx->proxied && r->headers_out.status == NGX_HTTP_SWITCHING_PROTOCOLS && !ctx->tokens_done)) {
             return next_header_filter(r);
         }
     }
     ctx->tokens_done = 1;
+    ctx->tokens_of = r->err_status;
     ngx_http_sluice_gw_main_conf_t *mcf = ngx_http_get_module_main_conf(r, ngx_http_sluice_gateway_module);
     ngx_int_t rc = ctx->proxied ? proxied_headers(r, ctx, mcf) : own_headers(r, mcf);
     if (rc == NGX_OK && (mcf->tokens & NGX_HTTP_SLUICE_GW_REQUEST_ID)) {

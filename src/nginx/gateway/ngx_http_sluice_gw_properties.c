@@ -1,5 +1,5 @@
 /* The properties kong.*: one row each. Segments may be joined by NUL or by dots. */
-#include "ngx_http_sluice_gw.h"
+#include "ngx_http_sluice_gw_lazy.h"
 
 #define MAX_PATH 256
 
@@ -42,6 +42,21 @@ static sl_status_t get_node_id(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *
     (void)ctx;
     (void)scratch;
     return text(out, sl_cstr(json_string_value(json_object_get(conf_of(r)->settings, "node_id"))));
+}
+
+/* As in GET /status, in bytes: no worker runs Lua, the rows exist for those who read them. */
+static sl_status_t get_memory_stats(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx, sl_buf_t *scratch, pw_value_t *out) {
+    (void)r;
+    (void)ctx;
+    int64_t pids[NGX_HTTP_SLUICE_GW_MAX_WORKERS];
+    size_t n = ngx_http_sluice_gw_worker_pids(pids, NGX_HTTP_SLUICE_GW_MAX_WORKERS);
+    sl_buf_reset(scratch);
+    sl_buf_append_cstr(scratch, "{\"workers_lua_vms\":[");
+    for (size_t i = 0; i < n; i++) {
+        sl_buf_printf(scratch, "%s{\"pid\":%lld,\"http_allocated_gc\":0}", i == 0 ? "" : ",", (long long)pids[i]);
+    }
+    sl_buf_append_cstr(scratch, "],\"lua_shared_dicts\":{}}");
+    return scratch->failed ? SL_NO_MEMORY : text(out, sl_buf_str(scratch));
 }
 
 static sl_status_t get_version(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx, sl_buf_t *scratch, pw_value_t *out) {
@@ -155,22 +170,36 @@ static sl_status_t set_response_status(ngx_http_request_t *r, ngx_http_sluice_gw
     return SL_OK;
 }
 
-static sl_status_t set_scheme(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx, sl_str_t value) {
-    (void)r;
-    if (ctx->proxied) {
-        return SL_INVALID;
-    }
-    if (sl_str_eq(value, SL_STR("https"))) {
-        ctx->service.protocol = GW_HTTPS;
-    } else if (sl_str_eq(value, SL_STR("http"))) {
-        ctx->service.protocol = GW_HTTP;
-    } else {
-        return SL_INVALID;
-    }
+/* The precontent handler resolves again, after the filters. */
+static sl_status_t choose(ngx_http_sluice_gw_ctx_t *ctx) {
+    ngx_http_sluice_gw_apply_chosen(ctx);
+    ctx->resolved = 0;
+    ctx->failed = 0;
     return SL_OK;
 }
 
-/* "host:port": what the request is sent to, instead of the service's. */
+static sl_status_t set_scheme(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx, sl_str_t value) {
+    (void)r;
+    unsigned https = sl_str_eq(value, SL_STR("https"));
+    if (ctx->proxied || !(https || sl_str_eq(value, SL_STR("http")))) {
+        return SL_INVALID;
+    }
+    ctx->chosen.protocol = https ? GW_HTTPS : GW_HTTP;
+    ngx_http_sluice_gw_apply_chosen(ctx);
+    return SL_OK;
+}
+
+static sl_status_t choose_host(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx, sl_str_t host) {
+    u_char *copy = ngx_pnalloc(r->pool, host.len);
+    if (copy == NULL) {
+        return SL_NO_MEMORY;
+    }
+    ngx_memcpy(copy, host.data, host.len);
+    ctx->chosen.host = sl_str(copy, host.len);
+    return choose(ctx);
+}
+
+/* "host:port": what the request is sent to, instead of the service's and without balancing. */
 static sl_status_t set_target(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx, sl_str_t value) {
     const char *colon = value.data != NULL ? memrchr(value.data, ':', value.len) : NULL;
     size_t host_len = colon != NULL ? (size_t)(colon - value.data) : 0;
@@ -178,17 +207,22 @@ static sl_status_t set_target(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *c
     if (ctx->proxied || host_len == 0 || port < 0 || port > 65535) {
         return SL_INVALID;
     }
-    u_char *copy = ngx_pnalloc(r->pool, host_len);
-    if (copy == NULL) {
-        return SL_NO_MEMORY;
+    ctx->chosen.balance = 0;
+    ctx->chosen.port = (uint32_t)port;
+    return choose_host(r, ctx, sl_str(value.data, host_len));
+}
+
+/* The name of an upstream, whose targets then get the request. */
+static sl_status_t set_upstream(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx, sl_str_t value) {
+    const gw_plan_t *plan = ngx_http_sluice_gw_gen_plan(ctx->gen);
+    json_t *json = !ctx->proxied && value.len != 0 ? ngx_http_sluice_gw_entity(plan, SL_STR("upstreams"), value) : NULL;
+    bool found = json != NULL && sl_str_eq(ngx_http_sluice_gw_json_str(json, "name"), value);
+    json_decref(json);
+    if (!found) {
+        return SL_INVALID;
     }
-    ngx_memcpy(copy, value.data, host_len);
-    ctx->service.host = sl_str(copy, host_len);
-    ctx->service.port = (uint32_t)port;
-    /* The precontent handler resolves it, after the filters. */
-    ctx->resolved = 0;
-    ctx->failed = 0;
-    return SL_OK;
+    ctx->chosen.balance = 1;
+    return choose_host(r, ctx, value);
 }
 
 #define NAME(lit) {(lit), sizeof(lit) - 1}
@@ -201,6 +235,7 @@ static const struct {
     {NAME("kong.client.protocol"), get_protocol, NULL},
     {NAME("kong.nginx.subsystem"), get_subsystem, NULL},
     {NAME("kong.node.id"), get_node_id, NULL},
+    {NAME("kong.node.memory_stats"), get_memory_stats, NULL},
     {NAME("kong.request.forwarded_host"), get_forwarded_host, NULL},
     {NAME("kong.request.forwarded_port"), get_forwarded_port, NULL},
     {NAME("kong.request.forwarded_scheme"), get_forwarded_scheme, NULL},
@@ -216,6 +251,7 @@ static const struct {
     {NAME("kong.service.request.scheme"), NULL, set_scheme},
     {NAME("kong.service.response.status"), get_service_status, NULL},
     {NAME("kong.service.target"), NULL, set_target},
+    {NAME("kong.service.upstream"), NULL, set_upstream},
     {NAME("kong.version"), get_version, NULL},
 };
 #define N_ROWS (sizeof(rows) / sizeof(rows[0]))

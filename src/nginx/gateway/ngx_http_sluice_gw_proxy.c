@@ -102,6 +102,18 @@ void ngx_http_sluice_gw_match_deinit(void) {
     ngx_memzero(&scratch, sizeof(scratch));
 }
 
+void ngx_http_sluice_gw_apply_chosen(ngx_http_sluice_gw_ctx_t *ctx) {
+    if (ctx->chosen.host.data != NULL) {
+        ctx->service.host = ctx->chosen.host;
+    }
+    if (ctx->chosen.host.data != NULL && !ctx->chosen.balance) {
+        ctx->service.port = ctx->chosen.port;
+    }
+    if (ctx->chosen.protocol != 0) {
+        ctx->service.protocol = ctx->chosen.protocol;
+    }
+}
+
 /* NGX_OK, NGX_DECLINED (no route), NGX_ERROR. Fills route, service and the composed path. */
 static ngx_int_t match(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx) {
     if (scratch.max == 0) {
@@ -127,6 +139,7 @@ static ngx_int_t match(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx) {
     ctx->route_index = m.route;
     if (ctx->route.has_service) {
         gw_plan_service(plan, ctx->route.service, &ctx->service);
+        ngx_http_sluice_gw_apply_chosen(ctx);
     }
     ctx->matched = 1;
     if (dup_str(r->pool, m.upstream_path, &ctx->upstream_path) != NGX_OK || dup_str(r->pool, m.matched_prefix, &ctx->prefix) != NGX_OK) {

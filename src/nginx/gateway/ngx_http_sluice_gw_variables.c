@@ -218,6 +218,7 @@ static const struct {
     {ngx_string("sluice_forwarded_prefix"), value_forwarded_prefix},
     {ngx_string("sluice_request_id"), value_request_id},
     {ngx_string("sluice_request_id_header"), value_request_id_header},
+    {ngx_string("kong_request_id"), value_request_id}, /* log formats of Kong's users have it */
 };
 
 static ngx_int_t get_variable(ngx_http_request_t *r, ngx_http_variable_value_t *v, uintptr_t data) {
