@@ -3,14 +3,16 @@
  *
  *   pool --- targets --- addresses (one, or those that a name has now)
  *
- * Whose turn it is: smooth weighted round-robin over all addresses, each with the weight of its target; in any row of picks as long as the
- * sum of the weights, each address has exactly its share. Names are looked up anew when their time (TTL) is over, in the background; only
- * when no address is known at all does a request wait. A pool whose targets are the same in the next generation goes on there.
+ * Whose turn it is: weighted round-robin over all addresses (gw_turns.h), each with the weight of its target; in any row of picks as long
+ * as the sum of the weights, each address has exactly its share. Names are looked up anew when their time (TTL) is over, in the background;
+ * only when no address is known at all does a request wait. A pool whose targets are the same in the next generation goes on there.
  *
  * Small pools are made when they are first needed, large ones are read by the thread that opens the generation: nothing that takes time in
- * proportion to all targets happens on the loop, but for one look at each of them.
+ * proportion to all targets happens on the loop, but for one look at each of them when addresses have changed, and once a second at names.
  */
 #include "ngx_http_sluice_gw_gen.h"
+
+#include "gw_turns.h"
 #include "ngx_http_sluice_gw_lazy.h"
 #include "sl_digest.h"
 
@@ -24,13 +26,16 @@
 #define LARGE 100      /* targets */
 #define LOOKUPS_MAX 64 /* names of a pool that are asked for at the same time */
 
-typedef struct {
-    ngx_sockaddr_t sockaddr;
-    socklen_t socklen;
-    int64_t current;
-} pool_addr_t;
+typedef struct pool_target_s pool_target_t;
 
 typedef struct {
+    gw_turn_t turn; /* first: what gw_turns_next() answers is the address */
+    ngx_sockaddr_t sockaddr;
+    socklen_t socklen;
+    pool_target_t *target; /* of those that take part in the turns */
+} pool_addr_t;
+
+struct pool_target_s {
     ngx_http_sluice_gw_pool_t *pool;
     ngx_str_t host; /* lower case, without brackets */
     in_port_t port;
@@ -41,7 +46,7 @@ typedef struct {
     time_t expires;     /* of what is known of the name */
     unsigned fixed : 1; /* an address, or a name of the hosts file */
     unsigned known : 1; /* it has been looked up, perhaps in vain */
-} pool_target_t;
+};
 
 struct ngx_http_sluice_gw_pool_s {
     ngx_uint_t refs;
@@ -54,7 +59,13 @@ struct ngx_http_sluice_gw_pool_s {
     ngx_str_t id, name, host_header, certificate, algorithm;
     pool_target_t *targets;
     ngx_uint_t n_targets, n_asking;
-    uint32_t *index; /* of a large one: open addressing over targets, n_slots (a power of two) of them; position + 1, 0: free */
+    ngx_uint_t n_names;       /* targets that are looked up */
+    time_t looked_at;         /* when it was last seen which names are to be looked up */
+    unsigned look_again : 1;  /* an answer has come since */
+    unsigned asking_new : 1;  /* then somebody was being asked whose answer may make a difference */
+    unsigned turns_stale : 1; /* addresses have changed: `turns` holds none */
+    gw_turns_t turns;         /* all addresses of targets with a weight */
+    uint32_t *index;          /* of a large one: open addressing over targets, n_slots (a power of two) of them; position + 1, 0: free */
     ngx_uint_t n_slots;
 };
 
@@ -101,6 +112,7 @@ static void pool_free(ngx_http_sluice_gw_pool_t *pool) {
         }
         free(pool->targets[i].addrs);
     }
+    gw_turns_deinit(&pool->turns);
     ngx_destroy_pool(pool->mem);
 }
 
@@ -162,7 +174,31 @@ static unsigned same_addr(const struct sockaddr *a, socklen_t a_len, const struc
     return a_len == b_len && memcmp(a, b, a_len) == 0;
 }
 
-/* `from`: of what is known already, so that a name that keeps its addresses keeps their turns. */
+static const pool_addr_t *find_addr(const pool_addr_t *addrs, ngx_uint_t n, const pool_addr_t *wanted) {
+    for (ngx_uint_t i = 0; i < n; i++) {
+        if (same_addr(&addrs[i].sockaddr.sockaddr, addrs[i].socklen, &wanted->sockaddr.sockaddr, wanted->socklen)) {
+            return &addrs[i];
+        }
+    }
+    return NULL;
+}
+
+static unsigned has_all(const pool_addr_t *addrs, ngx_uint_t n, const pool_addr_t *wanted, ngx_uint_t n_wanted) {
+    for (ngx_uint_t i = 0; i < n_wanted; i++) {
+        if (find_addr(addrs, n, &wanted[i]) == NULL) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+/* No address takes part in the turns until the next pick. */
+static void stop_turns(ngx_http_sluice_gw_pool_t *pool) {
+    gw_turns_clear(&pool->turns);
+    pool->turns_stale = 1;
+}
+
+/* Name servers give the same addresses in any order: those that stay keep their turns, and where all do nothing changes. */
 static ngx_int_t set_addrs(pool_target_t *t, ngx_http_sluice_gw_sockaddr_t *found, ngx_uint_t n) {
     n = ngx_min(n, ADDRS_MAX);
     pool_addr_t *addrs = calloc(n + 1, sizeof(*addrs));
@@ -173,13 +209,16 @@ static ngx_int_t set_addrs(pool_target_t *t, ngx_http_sluice_gw_sockaddr_t *foun
         ngx_memcpy(&addrs[i].sockaddr, found[i].sockaddr, found[i].socklen);
         addrs[i].socklen = found[i].socklen;
         ngx_inet_set_port(&addrs[i].sockaddr.sockaddr, t->port);
-        for (ngx_uint_t k = 0; k < t->n_addrs; k++) {
-            const pool_addr_t *old = &t->addrs[k];
-            if (same_addr(&old->sockaddr.sockaddr, old->socklen, &addrs[i].sockaddr.sockaddr, addrs[i].socklen)) {
-                addrs[i].current = old->current;
-            }
+        const pool_addr_t *old = find_addr(t->addrs, t->n_addrs, &addrs[i]);
+        if (old != NULL) {
+            addrs[i].turn = old->turn;
         }
     }
+    if (has_all(t->addrs, t->n_addrs, addrs, n) && has_all(addrs, n, t->addrs, t->n_addrs)) {
+        free(addrs);
+        return NGX_OK;
+    }
+    stop_turns(t->pool);
     free(t->addrs);
     t->addrs = addrs;
     t->n_addrs = n;
@@ -220,6 +259,7 @@ static void looked_up(ngx_resolver_ctx_t *rctx) {
     unsigned async = rctx->async;
     t->asking = NULL;
     t->pool->n_asking--;
+    t->pool->look_again = 1;
     t->known = 1;
     if (rctx->state == NGX_OK) {
         for (; n < rctx->naddrs && n < ADDRS_MAX; n++) {
@@ -232,7 +272,10 @@ static void looked_up(ngx_resolver_ctx_t *rctx) {
         ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0, "[sluice] target %V of upstream '%V' could not be resolved (%i: %s)", &t->host,
                       &t->pool->name, rctx->state, ngx_resolver_strerror(rctx->state));
         unsigned gone = rctx->state == NGX_RESOLVE_NXDOMAIN;
-        t->n_addrs = gone ? 0 : t->n_addrs;
+        if (gone && t->n_addrs != 0) {
+            stop_turns(t->pool);
+            t->n_addrs = 0;
+        }
         t->expires = ngx_time() + (gone ? NO_NAME_SECONDS : FAILED_SECONDS);
     }
     ngx_resolve_name_done(rctx);
@@ -263,21 +306,35 @@ static void ask(ngx_http_request_t *r, pool_target_t *t) {
     if (ngx_resolve_name(rctx) != NGX_OK) {
         t->asking = NULL;
         t->pool->n_asking--;
+        t->pool->look_again = 1;
         t->known = 1;
     }
 }
 
-/* 1: somebody is being asked whose answer may make a difference. */
-static unsigned refresh(ngx_http_request_t *r, ngx_http_sluice_gw_pool_t *pool) {
+static unsigned is_due(const pool_target_t *t) {
+    return !t->fixed && t->weight > 0 && t->asking == NULL && (!t->known || t->expires <= ngx_time());
+}
+
+static void look(ngx_http_request_t *r, ngx_http_sluice_gw_pool_t *pool) {
     unsigned asking = 0;
+    pool->look_again = 0;
     for (ngx_uint_t i = 0; i < pool->n_targets; i++) {
         pool_target_t *t = &pool->targets[i];
-        if (!t->fixed && t->weight > 0 && t->asking == NULL && (!t->known || t->expires <= ngx_time()) && pool->n_asking < LOOKUPS_MAX) {
+        if (is_due(t) && pool->n_asking < LOOKUPS_MAX) {
             ask(r, t);
         }
         asking |= t->asking != NULL && !t->known;
     }
-    return asking;
+    pool->asking_new = asking;
+    pool->looked_at = ngx_time();
+}
+
+/* 1: somebody is being asked whose answer may make a difference. Names expire by the second, so that one look a second is enough. */
+static unsigned refresh(ngx_http_request_t *r, ngx_http_sluice_gw_pool_t *pool) {
+    if (pool->n_names != 0 && (pool->look_again || pool->looked_at != ngx_time())) {
+        look(r, pool);
+    }
+    return pool->asking_new;
 }
 
 /* ---- making one ------------------------------------------------------------------------------------------------------------------ */
@@ -305,6 +362,7 @@ static ngx_int_t read_target(ngx_http_sluice_gw_main_conf_t *mcf, ngx_http_sluic
     ngx_http_sluice_gw_sockaddr_t found[ADDRS_MAX];
     ngx_uint_t n = ngx_http_sluice_gw_fixed_addrs(pool->mem, mcf, t->host, found, ADDRS_MAX);
     t->fixed = n != 0;
+    pool->n_names += n == 0;
     return n != 0 ? set_addrs(t, found, n) : NGX_OK;
 }
 
@@ -396,14 +454,16 @@ static void inherit(ngx_http_sluice_gw_pool_t *pool, const ngx_http_sluice_gw_po
             t->known = 1;
         }
     }
+    if (old != NULL) {
+        pool->turns.last = old->turns.last;
+        stop_turns(pool);
+    }
 }
 
-static pool_addr_t *next(ngx_http_sluice_gw_pool_t *pool, ngx_http_sluice_gw_ctx_t *ctx, pool_target_t **target);
+static pool_addr_t *next(ngx_http_sluice_gw_pool_t *pool, ngx_http_sluice_gw_ctx_t *ctx);
 
 static void step(ngx_http_sluice_gw_pool_t *pool) {
-    pool_target_t *t;
-    long most = pool->n_targets > LARGE ? 4 : FIRST_STEPS;
-    for (long n = ngx_random() % most; n > 0 && next(pool, NULL, &t) != NULL; n--) {
+    for (long n = ngx_random() % FIRST_STEPS; n > 0 && next(pool, NULL) != NULL; n--) {
     }
 }
 
@@ -574,41 +634,41 @@ ngx_int_t ngx_http_sluice_gw_pool_named(ngx_http_request_t *r, ngx_http_sluice_g
 
 /* ---- whose turn it is ---------------------------------------------------------------------------------------------------------------- */
 
-static unsigned tried(const ngx_http_sluice_gw_ctx_t *ctx, const pool_addr_t *a) {
-    for (ngx_uint_t i = 0; ctx != NULL && i < ctx->n_addrs; i++) {
+static bool tried(void *ud, const gw_turn_t *turn) {
+    const ngx_http_sluice_gw_ctx_t *ctx = ud;
+    const pool_addr_t *a = (const pool_addr_t *)turn;
+    for (ngx_uint_t i = 0; i < ctx->n_addrs; i++) {
         if (same_addr(ctx->addrs[i].sockaddr, ctx->addrs[i].socklen, &a->sockaddr.sockaddr, a->socklen)) {
-            return 1;
+            return true;
         }
     }
-    return 0;
+    return false;
 }
 
-/* The one with the most credit among those that this request has not tried. */
-static pool_addr_t *next(ngx_http_sluice_gw_pool_t *pool, ngx_http_sluice_gw_ctx_t *ctx, pool_target_t **target) {
-    pool_addr_t *best = NULL;
-    int64_t total = 0;
+static void start_turns(ngx_http_sluice_gw_pool_t *pool) {
     for (ngx_uint_t i = 0; i < pool->n_targets; i++) {
         pool_target_t *t = &pool->targets[i];
         for (ngx_uint_t k = 0; t->weight > 0 && k < t->n_addrs; k++) {
-            pool_addr_t *a = &t->addrs[k];
-            if (tried(ctx, a)) {
-                continue;
-            }
-            total += t->weight;
-            a->current += t->weight;
-            if (best == NULL || a->current > best->current) {
-                best = a;
-                *target = t;
+            t->addrs[k].target = t;
+            if (gw_turns_add(&pool->turns, &t->addrs[k].turn, t->weight) != SL_OK) {
+                return; /* the others have their turns; the next pick tries again */
             }
         }
     }
-    if (best != NULL) {
-        best->current -= total;
-    }
-    return best;
+    pool->turns_stale = 0;
 }
 
-static ngx_int_t give(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx, const pool_addr_t *a, const pool_target_t *t) {
+/* The next one of those that this request (NULL: none) has not tried. */
+static pool_addr_t *next(ngx_http_sluice_gw_pool_t *pool, ngx_http_sluice_gw_ctx_t *ctx) {
+    if (pool->turns_stale) {
+        gw_turns_clear(&pool->turns);
+        start_turns(pool);
+    }
+    return (pool_addr_t *)gw_turns_next(&pool->turns, ctx != NULL && ctx->n_addrs != 0 ? tried : NULL, ctx);
+}
+
+static ngx_int_t give(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx, const pool_addr_t *a) {
+    const pool_target_t *t = a->target;
     ctx->target_host = (ngx_str_t){t->host.len, ngx_pnalloc(r->pool, t->host.len + 1)};
     if (ctx->target_host.data == NULL) {
         return NGX_ERROR;
@@ -619,14 +679,13 @@ static ngx_int_t give(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx, cons
 }
 
 ngx_int_t ngx_http_sluice_gw_pool_pick(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx) {
-    pool_target_t *t = NULL;
     unsigned asking = refresh(r, ctx->pool);
-    pool_addr_t *a = next(ctx->pool, ctx, &t);
+    pool_addr_t *a = next(ctx->pool, ctx);
     if (a == NULL && ctx->n_addrs != 0) {
-        a = next(ctx->pool, NULL, &t); /* all have been tried: from the beginning */
+        a = next(ctx->pool, NULL); /* all have been tried: from the beginning */
     }
     if (a != NULL) {
-        return give(r, ctx, a, t);
+        return give(r, ctx, a);
     }
     return asking ? NGX_AGAIN : NGX_DECLINED;
 }
