@@ -75,5 +75,9 @@ test-templates: $(B)/bin/sluice $(MODULE_debian) $(TEMPLATE_FILTERS) template-ru
 test-fuzz: $(FUZZ_REPLAY) ## replays the fuzzers' corpora, with mutations
 	@tools/run-tests.sh fuzz $(FUZZ_REPLAY)
 
-soak: $(PYTEST_NEEDS) $(NGINX_NEEDS_$(NGINX)) ## the long versions of the tests: pytest's marker soak, with SLUICE_SOAK=1
-	@SLUICE_SOAK=1 PYTEST_ARGS="-m soak" tools/run-tests.sh pytest:$(NGINX)
+# Programs of the unit tests that look at SLUICE_SOAK.
+SOAK_UNITS := $(B)/asan/tests/unit/base/test_sl_regex
+
+soak: $(SOAK_UNITS) $(PYTEST_NEEDS) $(NGINX_NEEDS_$(NGINX)) ## the long versions of the tests: pytest's marker soak, with SLUICE_SOAK=1
+	@SLUICE_SOAK=1 PYTEST_SECONDS=$${PYTEST_SECONDS:-10800} PYTEST_ARGS="-m soak --durations=0 $${PYTEST_ARGS-}" \
+		tools/run-tests.sh unit $(SOAK_UNITS) -- pytest:$(NGINX)
