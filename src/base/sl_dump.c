@@ -23,7 +23,8 @@ typedef struct {
 struct sl_dump_s {
     char *text;
     size_t text_len;
-    size_t memory_len;
+    size_t memory_len; /* of what is in the dump */
+    size_t whole_len;
     run_t *runs;
     size_t n_runs;
     char *bytes; /* of all runs */
@@ -40,44 +41,46 @@ static size_t page_at(sl_str_t memory, size_t at) {
     return memory.len - at < PAGE ? memory.len - at : PAGE;
 }
 
-/* runs NULL: only counts. */
-static void find_runs(sl_str_t memory, run_t *runs, size_t *n_runs, size_t *n_bytes) {
-    bool in_run = false;
-    *n_runs = *n_bytes = 0;
+static run_t *add_run(sl_dump_t *d, size_t *room, size_t at) {
+    if (d->n_runs == *room) {
+        *room = *room != 0 ? *room * 2 : 64;
+        run_t *more = realloc(d->runs, *room * sizeof(*d->runs));
+        if (more == NULL) {
+            return NULL;
+        }
+        d->runs = more;
+    }
+    d->runs[d->n_runs] = (run_t){at, 0};
+    return &d->runs[d->n_runs++];
+}
+
+/* One look at each page. What of the room for bytes is never needed is never touched, and costs nothing. */
+static bool copy_memory(sl_dump_t *d, sl_str_t memory) {
+    size_t most = memory.len < SL_DUMP_COPIED_MAX ? memory.len : SL_DUMP_COPIED_MAX, room = 0;
+    run_t *run = NULL;
+    d->whole_len = d->memory_len = memory.len;
+    d->bytes = malloc(most + 1);
+    if (d->bytes == NULL) {
+        return false;
+    }
     for (size_t at = 0; at < memory.len; at += PAGE) {
         size_t len = page_at(memory, at);
         if (is_zero(memory.data + at, len)) {
-            in_run = false;
+            run = NULL;
             continue;
         }
-        if (!in_run) {
-            if (runs != NULL) {
-                runs[*n_runs] = (run_t){at, 0};
-            }
-            ++*n_runs;
-            in_run = true;
+        if (len > most - d->n_bytes) {
+            d->memory_len = at;
+            return true;
         }
-        if (runs != NULL) {
-            runs[*n_runs - 1].len += len;
+        run = run != NULL ? run : add_run(d, &room, at);
+        if (run == NULL) {
+            return false;
         }
-        *n_bytes += len;
+        memcpy(d->bytes + d->n_bytes, memory.data + at, len);
+        d->n_bytes += len;
+        run->len += len;
     }
-}
-
-static bool copy_memory(sl_dump_t *d, sl_str_t memory) {
-    find_runs(memory, NULL, &d->n_runs, &d->n_bytes);
-    d->runs = malloc((d->n_runs + 1) * sizeof(*d->runs));
-    d->bytes = malloc(d->n_bytes + 1);
-    if (d->runs == NULL || d->bytes == NULL) {
-        return false;
-    }
-    find_runs(memory, d->runs, &d->n_runs, &d->n_bytes);
-    char *to = d->bytes;
-    for (size_t i = 0; i < d->n_runs; i++) {
-        memcpy(to, memory.data + d->runs[i].at, d->runs[i].len);
-        to += d->runs[i].len;
-    }
-    d->memory_len = memory.len;
     return true;
 }
 
@@ -203,8 +206,11 @@ static bool write_memory(int fd, const sl_dump_t *d, off_t begin) {
 }
 
 static bool write_dump(int fd, const sl_dump_t *d, bool with_memory) {
-    char line[64];
-    int len = snprintf(line, sizeof(line), "memory: %zu\n\n", with_memory ? d->memory_len : 0);
+    char line[128];
+    size_t memory_len = with_memory ? d->memory_len : 0;
+    int len = memory_len == d->whole_len
+                  ? snprintf(line, sizeof(line), "memory: %zu\n\n", memory_len)
+                  : snprintf(line, sizeof(line), "left out: the rest of %zu bytes\nmemory: %zu\n\n", d->whole_len, memory_len);
     size_t end = d->text_len + (size_t)len;
     return write_all(fd, d->text, d->text_len, 0) && write_all(fd, line, (size_t)len, (off_t)d->text_len) &&
            (!with_memory || write_memory(fd, d, (off_t)((end + PAGE - 1) / PAGE * PAGE)));
@@ -244,4 +250,101 @@ sl_status_t sl_dump_write(const sl_dump_t *d, const sl_dumps_t *where, char name
     close(fd);
     closedir(dir);
     return rc;
+}
+
+/* ---- reading ---- */
+
+static sl_status_t no_dump(sl_err_t *err, const char *why) {
+    return sl_err_set(err, SL_INVALID, "it is no trap dump: %s", why);
+}
+
+static bool read_all(int fd, char *to, size_t len, off_t at) {
+    while (len != 0) {
+        ssize_t n = pread(fd, to, len, at);
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n <= 0) {
+            return false;
+        }
+        to += n;
+        len -= (size_t)n;
+        at += n;
+    }
+    return true;
+}
+
+/* Digits and nothing else, to the end of the text. */
+static bool number_at_end(sl_str_t text, uint64_t *out) {
+    static const char label[] = "\nmemory: ";
+    const char *at = text.data + text.len;
+    uint64_t value = 0, unit = 1;
+    size_t digits = 0;
+    for (; digits < text.len && at[-1] >= '0' && at[-1] <= '9'; at--, digits++, unit *= 10) {
+        if (digits == 15) {
+            return false;
+        }
+        value += (uint64_t)(at[-1] - '0') * unit;
+    }
+    *out = value;
+    return digits != 0 && text.len - digits >= sizeof(label) - 1 && memcmp(at - (sizeof(label) - 1), label, sizeof(label) - 1) == 0;
+}
+
+/* What stands before the empty line. */
+static sl_status_t read_text(int fd, uint64_t size, sl_buf_t *text, sl_err_t *err) {
+    size_t most = size < text->max ? (size_t)size : text->max;
+    if (sl_buf_reserve(text, most) != SL_OK) {
+        return sl_err_set(err, SL_NO_MEMORY, "out of memory");
+    }
+    if (!read_all(fd, text->data, most, 0)) {
+        return sl_err_set(err, SL_IO, "%s", strerror(errno));
+    }
+    if (most < sizeof(SL_DUMP_HEAD) - 1 || memcmp(text->data, SL_DUMP_HEAD, sizeof(SL_DUMP_HEAD) - 1) != 0) {
+        return no_dump(err, "it does not begin as one");
+    }
+    const char *end = memmem(text->data, most, "\n\n", 2);
+    if (end == NULL) {
+        return no_dump(err, "its text has no end");
+    }
+    text->len = (size_t)(end - text->data);
+    return SL_OK;
+}
+
+sl_status_t sl_dump_read(int fd, sl_buf_t *text, sl_dump_memory_t *memory, sl_err_t *err) {
+    struct stat st;
+    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
+        return no_dump(err, "it is no file");
+    }
+    uint64_t size = (uint64_t)st.st_size;
+    sl_buf_reset(text);
+    sl_status_t rc = read_text(fd, size, text, err);
+    if (rc != SL_OK) {
+        return rc;
+    }
+    if (!number_at_end(sl_buf_str(text), &memory->len)) {
+        return no_dump(err, "it does not say how much memory follows");
+    }
+    memory->at = text->len + 2;
+    if (memory->len != 0) {
+        memory->at = (memory->at + PAGE - 1) / PAGE * PAGE;
+    }
+    if (size < memory->at || size - memory->at != memory->len) {
+        return sl_err_set(err, SL_INVALID, "it is damaged: %llu bytes of memory are announced, %llu are there",
+                          (unsigned long long)memory->len, (unsigned long long)(size < memory->at ? 0 : size - memory->at));
+    }
+    return SL_OK;
+}
+
+sl_status_t sl_dump_extract(int fd, const sl_dump_memory_t *memory, int to, sl_err_t *err) {
+    char bytes[16 * PAGE];
+    for (uint64_t at = 0; at < memory->len; at += sizeof(bytes)) {
+        size_t len = memory->len - at < sizeof(bytes) ? (size_t)(memory->len - at) : sizeof(bytes);
+        if (!read_all(fd, bytes, len, (off_t)(memory->at + at))) {
+            return sl_err_set(err, SL_IO, "the dump cannot be read: %s", strerror(errno));
+        }
+        if (!is_zero(bytes, len) && !write_all(to, bytes, len, (off_t)at)) {
+            return sl_err_set(err, SL_IO, "%s", strerror(errno));
+        }
+    }
+    return ftruncate(to, (off_t)memory->len) == 0 ? SL_OK : sl_err_set(err, SL_IO, "%s", strerror(errno));
 }

@@ -20,6 +20,7 @@ typedef struct {
     bool flatten;                         /* unused by most */
     int timeout_s;                        /* -t, 0: the command's default */
     bool json;                            /* --json */
+    const char *memory;                   /* --memory */
     const char *headers[CLI_HEADERS_MAX]; /* -H */
     int n_headers;
     char *const *args; /* what is left */
@@ -47,6 +48,8 @@ int cmd_routes(const cli_options_t *o);
 int cmd_schema(const cli_options_t *o);
 /* sluice config diff (cmd_diff.c) */
 int cmd_config_diff(const settings_t *s, const char *path);
+/* sluice filters dump (cmd_dump.c); memory_path NULL: the text alone */
+int cmd_filters_dump(const char *path, const char *memory_path);
 int cmd_version(const cli_options_t *o);
 
 /* "Error: <text>" on stderr; returns 1. */

@@ -143,8 +143,11 @@ int cmd_filters(const cli_options_t *o) {
     settings_t *s;
     bool list = o->n_args == 1 && strcmp(o->args[0], "list") == 0;
     bool inspect = o->n_args == 2 && strcmp(o->args[0], "inspect") == 0;
+    if (o->n_args == 2 && strcmp(o->args[0], "dump") == 0) {
+        return cmd_filters_dump(o->args[1], o->memory);
+    }
     if (!list && !inspect) {
-        fprintf(stderr, "Usage: sluice filters list [--json] | inspect NAME|FILE [--json]\n");
+        fprintf(stderr, "Usage: sluice filters list [--json] | inspect NAME|FILE [--json] | dump FILE [--memory FILE]\n");
         return 2;
     }
     if (cli_running_settings(o, &s) != SL_OK) {

@@ -18,7 +18,8 @@ static const cli_command_t commands[] = {
     {"prepare", "prepare [-c CONF] [-p PREFIX]", "write all that a start writes, for an nginx that somebody else starts", cmd_prepare},
     {"config", "config init|parse|db_import|db_export|diff [FILE]",
      "write a sample, check a file, import it into the store, export the store, say what a file would change", cmd_config},
-    {"filters", "filters list | inspect NAME|FILE", "show installed filters, or what a module is made of (--json)", cmd_filters},
+    {"filters", "filters list | inspect NAME|FILE | dump FILE",
+     "show installed filters, what a module is made of (--json), what a trap dump says (--memory FILE takes its memory out)", cmd_filters},
     {"routes", "routes explain METHOD URL [FILE]", "say which route a request takes and why (-H 'Name: value', --json)", cmd_routes},
     {"schema", "schema openapi|entities", "print the Admin API as an OpenAPI document, or the reference of entities", cmd_schema},
     {"version", "version", "print the version", cmd_version},
@@ -95,6 +96,7 @@ static bool take_options(int argc, char **argv, cli_options_t *o) {
         {"filters", required_argument, NULL, 'f'},
         {"header", required_argument, NULL, 'H'},
         {"json", no_argument, NULL, 'j'},
+        {"memory", required_argument, NULL, 'm'},
         {"v", no_argument, NULL, 'v'},
         {"vv", no_argument, NULL, 'v'},
         {NULL, 0, NULL, 0},
@@ -125,6 +127,9 @@ static bool take_options(int argc, char **argv, cli_options_t *o) {
             break;
         case 'j':
             o->json = true;
+            break;
+        case 'm':
+            o->memory = optarg;
             break;
         case 'v':
             break;

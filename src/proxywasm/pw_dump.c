@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "sl_dump.h"
+
 enum { TEXT_MAX = 256 * 1024, PATH_MAX_SHOWN = 2048 };
 
 /* ---- host calls ---- */
@@ -91,7 +93,7 @@ static void write_request(sl_buf_t *out, const pw_vm_t *vm, const pw_ctx_t *ctx)
 static void write_head(sl_buf_t *out, const pw_vm_t *vm, const pw_ctx_t *ctx, const char *where) {
     const pw_worker_t *w = vm->worker;
     const uint8_t *sha256 = sl_module_info(vm->module)->sha256;
-    sl_buf_append_cstr(out, "sluice trap dump 1\n");
+    sl_buf_append_cstr(out, SL_DUMP_HEAD);
     write_time(out, w->ops->now_ns(w->host, false));
     sl_buf_append_cstr(out, "filter: ");
     write_clean(out, ctx != NULL ? ctx->root->filter->conf.name : vm->starter);

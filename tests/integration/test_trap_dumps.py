@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from gateway_helpers import Gateway, folder, home, install, one_service, origin, origin_server, wait_for  # noqa: F401
+from gateway_helpers import Gateway, folder, home, install, one_service, origin, origin_server, sluice, wait_for  # noqa: F401
 from support import http1
 from support.nginx import filter_path
 
@@ -65,6 +65,31 @@ def test_a_trap_leaves_a_file(nginx, dumps):
     assert len(memory) % 65536 == 0 and b"trap\0" in memory  # the header that it has read
     shown = subprocess.run(["sed", "/^$/q", str(dump)], capture_output=True, check=True).stdout.decode()
     assert shown.startswith("sluice trap dump 1\n") and shown.endswith("\n\n")
+
+
+def test_the_command_line_shows_a_dump_and_takes_its_memory_out(nginx, dumps, tmp_path):
+    path = dumps()
+    trap(nginx)
+    nginx.wait_log("trap dump written: ")
+    (dump,) = written(path)
+    out = tmp_path / "memory"
+    shown = sluice("filters", "dump", dump, "--memory", out)
+    assert (shown.returncode, shown.stdout, shown.stderr) == (0, text_of(dump) + "\n", "")
+    assert out.read_bytes() == memory_of(dump) and stat.S_IMODE(out.stat().st_mode) == 0o600
+    again = sluice("filters", "dump", dump, "--memory", out)  # it is there
+    assert again.returncode == 1 and str(out) in again.stderr
+
+
+def test_files_that_are_no_dumps_are_refused_and_cannot_move_the_cursor(tmp_path):
+    head = b"sluice trap dump 1\n"
+    for bad in (b"", b"\0" * 5000, head, head + b"memory: 1\n\n", head + b"memory: 4096\n\n" + b"\0" * 4000, head + b"memory: 99999999999999999999\n\n"):
+        (tmp_path / "bad").write_bytes(bad)
+        answer = sluice("filters", "dump", tmp_path / "bad")
+        assert answer.returncode == 1 and answer.stdout == "" and "bad: it is " in answer.stderr
+    assert "no such file" in sluice("filters", "dump", tmp_path / "none").stderr.lower()
+    (tmp_path / "evil").write_bytes(head + b"filter: \x1b[2J\x9b\x07\0 \xc3\xa9\nmemory: 0\n\n")
+    shown = sluice("filters", "dump", tmp_path / "evil")
+    assert (shown.returncode, shown.stdout) == (0, "sluice trap dump 1\nfilter: ?[2J??? \u00e9\nmemory: 0\n")
 
 
 def test_a_filter_leaves_no_more_than_one_a_second_and_old_ones_go(nginx, dumps):
