@@ -135,6 +135,8 @@ pw_chain_t *pw_chain_ref(pw_chain_t *chain);
 void pw_chain_unref(pw_chain_t *chain);
 /* Whether any filter has the callback, so that the proxy can leave out whole steps. */
 bool pw_chain_wants_body(const pw_chain_t *chain, pw_dir_t dir);
+/* Whether a filter wants its body callback for a response of no bytes, too: told of in headers that are not the end. */
+bool pw_chain_wants_empty_body(const pw_chain_t *chain);
 bool pw_chain_wants_trailers(const pw_chain_t *chain, pw_dir_t dir);
 
 /* ---- streams ------------------------------------------------------------------------------------------------------------ */

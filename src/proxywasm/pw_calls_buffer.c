@@ -29,6 +29,20 @@ static void from_stage(pw_bytes_t *b, const pw_stage_t *st) {
     }
 }
 
+/* WasmX's filters may look at the request's body from the log. */
+static pw_result_t past_body(const pw_vm_t *vm, const pw_ctx_t *ctx, pw_bytes_t *b) {
+    pw_worker_t *w = vm->worker;
+    if (w->ops->past_body == NULL || ctx->stream->gone) {
+        return PW_NOT_FOUND;
+    }
+    sl_buf_reset(&w->bytes);
+    if (w->ops->past_body(ctx->stream->host, &w->bytes) != SL_OK) {
+        return PW_NOT_FOUND;
+    }
+    from_str(b, sl_buf_str(&w->bytes));
+    return PW_OK;
+}
+
 static pw_result_t find(const pw_vm_t *vm, uint32_t type, pw_bytes_t *b) {
     pw_ctx_t *ctx = pw_vm_ctx(vm);
     const pw_root_t *root = ctx->root;
@@ -40,6 +54,9 @@ static pw_result_t find(const pw_vm_t *vm, uint32_t type, pw_bytes_t *b) {
         st = pw_stream_stage(ctx, type == PW_BUFFER_REQUEST_BODY ? PW_DIR_REQUEST : PW_DIR_RESPONSE);
         if (st == NULL) {
             return PW_NOT_FOUND;
+        }
+        if (__builtin_expect(vm->running == PW_CB_LOG, 0) && type == PW_BUFFER_REQUEST_BODY && pw_vm_dialect(vm) == SL_DIALECT_WASMX) {
+            return past_body(vm, ctx, b);
         }
         from_stage(b, st);
         return PW_OK;

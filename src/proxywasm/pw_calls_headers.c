@@ -136,8 +136,11 @@ static pw_access_t headers_access(const pw_ctx_t *ctx, pw_dir_t dir) {
         bool wasmx = pw_ctx_dialect(ctx) == SL_DIALECT_WASMX;
         return dir == PW_DIR_RESPONSE && wasmx ? WRITE : ABSENT; /* WasmX lets response headers be set ahead */
     }
-    bool fixed = s->logging || f->released || f->over || (dir == PW_DIR_REQUEST && response->seen);
-    return fixed ? READ : WRITE;
+    if (s->logging || f->over || (dir == PW_DIR_REQUEST && response->seen)) {
+        return READ;
+    }
+    /* WasmX lets request headers be changed until there is a response: nginx passes them on when it has read the body. */
+    return f->released && (dir == PW_DIR_RESPONSE || pw_ctx_dialect(ctx) == SL_DIALECT_ENVOY) ? READ : WRITE;
 }
 
 static pw_access_t trailers_access(const pw_ctx_t *ctx, pw_dir_t dir) {
@@ -296,7 +299,7 @@ uint64_t pw_call_get_header_map_value(pw_vm_t *vm, const sl_raw_t *a) {
                          ? ctx->stream->worker->ops->map_get(ctx->stream->host, (pw_map_t)a[0].u32, key, &value)
                          : call_value(ctx, a[0].u32, key, &value);
     if (rc != SL_OK) {
-        if (failed_call) {
+        if (failed_call && pw_ctx_dialect(ctx) == SL_DIALECT_ENVOY) {
             return PW_BAD_ARGUMENT;
         }
         return vm->abi == PW_ABI_0_1_0 ? pw_guest_give(vm, a[3].u32, a[4].u32, SL_STR_NULL) : PW_NOT_FOUND;

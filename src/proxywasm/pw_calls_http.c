@@ -174,6 +174,18 @@ static bool fetch(pw_vm_t *vm, const sl_raw_t *a, pw_http_call_t *call) {
     return true;
 }
 
+/* WasmX traps where a call names no place that could be asked. */
+static __attribute__((noinline, cold)) uint64_t no_such_place(pw_vm_t *vm, sl_str_t upstream, sl_status_t rc) {
+    if (rc == SL_NOT_FOUND || pw_vm_dialect(vm) != SL_DIALECT_WASMX) {
+        return PW_BAD_ARGUMENT;
+    }
+    const char *why = upstream.len == 0                          ? "no host"
+                      : sl_str_starts(upstream, SL_STR("unix:")) ? "no path in the unix domain socket"
+                      : memchr(upstream.data, ':', upstream.len) ? "invalid port"
+                                                                 : "invalid host";
+    return pw_vm_trap(vm, "host trap (bad usage): dispatch failed: tcp socket - %s", why);
+}
+
 static uint64_t start(pw_vm_t *vm, pw_ctx_t *ctx, pw_http_call_t *request, uint32_t *token) {
     pw_worker_t *w = vm->worker;
     if (vm->quiet) { /* has been made, and is answered elsewhere */
@@ -190,7 +202,7 @@ static uint64_t start(pw_vm_t *vm, pw_ctx_t *ctx, pw_http_call_t *request, uint3
     sl_status_t rc = w->ops->http_call(w->host, host_stream, request, &call->handle);
     if (rc != SL_OK) {
         pw_call_free(call);
-        return rc == SL_NOT_FOUND || rc == SL_INVALID ? PW_BAD_ARGUMENT : PW_INTERNAL_FAILURE;
+        return rc == SL_NOT_FOUND || rc == SL_INVALID ? no_such_place(vm, request->upstream, rc) : PW_INTERNAL_FAILURE;
     }
     w->stats.calls_started++;
     *token = call->node.id;

@@ -51,6 +51,10 @@ bool pw_chain_wants_body(const pw_chain_t *chain, pw_dir_t dir) {
     return (chain->callbacks & PW_CB_BIT(dir == PW_DIR_REQUEST ? PW_CB_REQUEST_BODY : PW_CB_RESPONSE_BODY)) != 0;
 }
 
+bool pw_chain_wants_empty_body(const pw_chain_t *chain) {
+    return chain->wasmx && pw_chain_wants_body(chain, PW_DIR_RESPONSE);
+}
+
 bool pw_chain_wants_trailers(const pw_chain_t *chain, pw_dir_t dir) {
     return (chain->callbacks & PW_CB_BIT(dir == PW_DIR_REQUEST ? PW_CB_REQUEST_TRAILERS : PW_CB_RESPONSE_TRAILERS)) != 0;
 }

@@ -148,6 +148,8 @@ typedef struct pw_host_ops_s {
     size_t (*map_count)(void *stream, pw_map_t map);
     /* Whether a message of this direction that came without a body may get one, while its headers are held. NULL: never. */
     bool (*may_make_body)(void *stream, pw_dir_t dir);
+    /* Appends the request's body, as it went on, when the request is over. SL_NOT_FOUND: it is not in memory. NULL: never. */
+    sl_status_t (*past_body)(void *stream, sl_buf_t *out);
 
     /* ---- properties ---- */
     /* path: segments joined by NUL, no trailing NUL. `scratch` (reset, bounded) may hold what *out points to. */

@@ -554,15 +554,17 @@ typedef enum {
     PW_HEADERS_PASSED
 } pw_stage_headers_t;
 typedef enum { PW_TRAILERS_NONE, PW_TRAILERS_WAIT, PW_TRAILERS_HELD, PW_TRAILERS_PASSED } pw_stage_trailers_t;
+typedef enum { PW_GATHER_NONE, PW_GATHER_HELD, PW_GATHER_DONE } pw_gather_t;
 
 /*
  * One filter in one direction. `buf` holds bytes that came here and have not gone on; `owned` says that it is in use. While headers are
- * held with all that follows, the guest has not seen them; else it has.
+ * held with all that follows, or a body is gathered, the guest has not seen them; else it has.
  */
 typedef struct {
     uint8_t headers;  /* pw_stage_headers_t */
     uint8_t body;     /* pw_body_action_t of a stop, 0: flows */
     uint8_t trailers; /* pw_stage_trailers_t */
+    uint8_t gather;   /* pw_gather_t: the body waits until it is whole, or has been shown */
     bool headers_eos; /* the headers ended the message */
     bool eos;         /* the end of the body came here and has not gone on */
     bool at_end;      /* the last body callback was told the end */

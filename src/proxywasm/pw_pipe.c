@@ -412,6 +412,19 @@ static bool release(pw_stream_t *s, pw_dir_t dir, size_t k) {
 
 static bool stage_body(pw_stream_t *s, pw_dir_t dir, size_t k, pw_chunk_t *c, bool *eos);
 
+/* A body that is being gathered has not been shown: nothing but its end lets it go. */
+static bool gathering(const pw_stream_t *s, pw_dir_t dir, size_t k) {
+    const pw_position_t *at = &s->at[position(s, dir, k)];
+    return at->stage[dir].gather == PW_GATHER_HELD && has_callback(at, dir, body_cb[dir]);
+}
+
+static void show_gathered(pw_stream_t *s, pw_dir_t dir, size_t k) {
+    pw_stage_t *st = stage(s, dir, k);
+    st->gather = PW_GATHER_DONE;
+    st->body = 0;
+    run_body(s, dir, k, (pw_chunk_t){NULL, 0, 0}, false);
+}
+
 /* Everything stopped at this stage: the headers go to the next one, then this one sees the body that has waited. */
 static void resume_all(pw_stream_t *s, pw_dir_t dir, size_t k) {
     pw_stage_t *st = stage(s, dir, k);
@@ -437,6 +450,10 @@ static void resume_stage(pw_stream_t *s, pw_dir_t dir, size_t k) {
     st->resume = false;
     if (held_all(st)) {
         resume_all(s, dir, k);
+        return;
+    }
+    if (gathering(s, dir, k)) {
+        release_headers(s, dir, k);
         return;
     }
     if (!stopped(st) || !release(s, dir, k)) {
@@ -624,6 +641,31 @@ static bool body_act(pw_stream_t *s, pw_dir_t dir, size_t k, uint32_t action, bo
 }
 
 /*
+ * WasmX shows a request's body once, as a whole. Where more comes than may be held, the filter is shown it in pieces after all, from what
+ * has been gathered on. true: there is nothing to show now.
+ */
+static bool gather(pw_stream_t *s, pw_dir_t dir, size_t k, pw_chunk_t c, bool eos) {
+    pw_flow_t *f = &s->flow[dir];
+    pw_stage_t *st = stage(s, dir, k);
+    if (s->at[position(s, dir, k)].filter->conf.opts.dialect != SL_DIALECT_WASMX || st->gather == PW_GATHER_DONE) {
+        return false;
+    }
+    if (over_limit(f, st, c.len, false)) {
+        show_gathered(s, dir, k);
+        return pw_stream_halted(s);
+    }
+    if (eos) {
+        return false;
+    }
+    if (keep(s, f, st, c.segs, c.n)) {
+        st->gather = PW_GATHER_HELD;
+        st->body = PW_BODY_STOP_BUFFER;
+        f->has_stopped = true;
+    }
+    return true;
+}
+
+/*
  * Shows the chunk, behind what is held, to one stage. true: *c and *eos go on to the next one. false: they do not, or the event is over.
  */
 static bool stage_body(pw_stream_t *s, pw_dir_t dir, size_t k, pw_chunk_t *c, bool *eos) {
@@ -633,6 +675,10 @@ static bool stage_body(pw_stream_t *s, pw_dir_t dir, size_t k, pw_chunk_t *c, bo
     if (!has_callback(at, dir, body_cb[dir]) && !st->owned && st->headers == PW_HEADERS_PASSED) {
         return true;
     }
+    if (dir == PW_DIR_REQUEST && has_callback(at, dir, body_cb[dir]) && gather(s, dir, k, *c, *eos)) {
+        return false;
+    }
+    st->gather = PW_GATHER_DONE;
     if (st->owned && c->len != 0) {
         if (over_limit(f, st, c->len, st->body == PW_BODY_STOP_WATERMARK) && !overflow(s, dir, k)) {
             return false;
@@ -736,6 +782,12 @@ static void run_trailers(pw_stream_t *s, pw_dir_t dir, size_t k) {
             st->trailers = PW_TRAILERS_WAIT;
             f->has_stopped = true;
             return;
+        }
+        if (gathering(s, dir, k)) {
+            show_gathered(s, dir, k);
+            if (pw_stream_halted(s)) {
+                return;
+            }
         }
         uint32_t action = 0;
         pw_called_t called = SKIPPED;

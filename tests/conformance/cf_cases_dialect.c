@@ -25,9 +25,16 @@ const cf_difference_t cf_differences[] = {
      "expect log 'invalid response status'"},
     {"header-window", "writing headers that have gone is BadArgument | traps", 0,
      "at RESB; call proxy_add_header_map_value 2 'x-a' 'b' = 2", "at RESB; call proxy_add_header_map_value 2 'x-a' 'b' traps"},
+    {"header-late", "request headers have gone before the body comes | can be written until there is a response", 0,
+     "at REQB 1; call proxy_add_header_map_value 0 'x-a' 'b' = 2; expect up x-a none",
+     "at REQB 1; call proxy_add_header_map_value 0 'x-a' 'b'; call proxy_get_header_map_value 0 'x-a' &p &n; show p n = 'b'"},
     {"body-range", "set_buffer_bytes replaces the range | everything from its start", 0,
      "at REQB 1; call proxy_set_buffer_bytes 0 1 2 'X'; expect upbody 'hXlo world'",
-     "at REQB 1; call proxy_set_buffer_bytes 0 1 2 'X'; expect upbody 'hXworld'"},
+     "at REQB 1; call proxy_set_buffer_bytes 0 1 2 'X'; expect upbody 'hX'"},
+    {"body-whole", "a request's body is shown as it comes | once, when all of it is there", 0,
+     "at REQB 1; args 2 6 0; at REQB 2; args 2 5 1; expect upbody 'hello world'",
+     "at REQB 1; args 2 11 1; call proxy_get_buffer_bytes 0 0 99 &p &n; show p n = 'hello world'; at REQB 2; never; expect upbody 'hello "
+     "world'"},
     {"body-made", "a filter does not see the body that it gives to a request without one | it sees it as any other", 0,
      "message get; call proxy_set_buffer_bytes 0 0 0 'made'; call proxy_get_buffer_bytes 0 0 9 &p &n; show p n = 'made'; expect upbody "
      "'made'; at REQB; never",
@@ -77,6 +84,14 @@ const cf_difference_t cf_differences[] = {
      " null null 0 &t; at CALLRES; call proxy_get_header_map_value 6 ':dispatch_status' &p &n = 1; host answer",
      "call proxy_http_call 'up' " GET
      " null null 0 &t; at CALLRES; call proxy_get_header_map_value 6 ':dispatch_status' &p &n; show p n = 'ok'; host answer"},
+    {"call-failed", "headers of a call that failed: BadArgument | not found, but for :dispatch_status", 0,
+     "call proxy_http_call 'up' " GET " null null 0 &t; at CALLRES; call proxy_get_header_map_value 6 ':status' &p &n = 2; host fail",
+     "call proxy_http_call 'up' " GET
+     " null null 0 &t; at CALLRES; call proxy_get_header_map_value 6 ':status' &p &n = 1; call proxy_get_header_map_value 6 "
+     "':dispatch_status' &q &m; show q m = 'broken connection'; host fail"},
+    {"call-place", "a call to what is no place: BadArgument | traps", 0,
+     "host refuse place; call proxy_http_call '' " GET " null null 0 &t = 2",
+     "host refuse place; call proxy_http_call '' " GET " null null 0 &t traps"},
     {"reply-newline", "the body of a local reply goes as it is | with a line feed behind it", 0,
      "call proxy_send_local_response 403 null 'no' null -1; return 1; expect downbody 'no'",
      "call proxy_send_local_response 403 null 'no' null -1; return 1; expect downbody 'no\\n'"},

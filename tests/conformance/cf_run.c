@@ -201,7 +201,7 @@ static bool prepare(run_t *r, const cf_host_t *h) {
         return prop(r, h);
     }
     if (is(h->words[0], "host") && is(h->words[1], "refuse")) {
-        mh_calls_refuse(r->mh, SL_FAILED);
+        mh_calls_refuse(r->mh, h->n > 2 && is(h->words[2], "place") ? SL_INVALID : SL_FAILED);
         return true;
     }
     if (is(h->words[0], "host") && is(h->words[1], "dialect")) {

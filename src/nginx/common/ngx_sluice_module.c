@@ -193,5 +193,5 @@ static char *wasm_block(ngx_conf_t *cf, ngx_command_t *cmd, void *conf) {
     cf->cmd_type = NGX_SLUICE_WASM_CONF;
     rv = ngx_conf_parse(cf, NULL);
     *cf = save;
-    return rv;
+    return rv != NGX_CONF_OK ? rv : ngx_sluice_wasm_block_end(cf, scf);
 }

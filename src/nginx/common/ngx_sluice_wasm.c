@@ -120,6 +120,17 @@ static void defaults_of_calls(ngx_sluice_conf_t *scf) {
     ngx_conf_init_value(scf->log_dispatch_errors, 1);
 }
 
+/* WasmX's configurations count on a resolver that they do not name. */
+char *ngx_sluice_wasm_block_end(ngx_conf_t *cf, ngx_sluice_conf_t *scf) {
+    ngx_str_t name = ngx_string("8.8.8.8");
+
+    if (scf->resolver != NULL || scf->settings.opts.dialect != SL_DIALECT_WASMX) {
+        return NGX_CONF_OK;
+    }
+    scf->resolver = ngx_resolver_create(cf, &name, 1);
+    return scf->resolver == NULL ? NGX_CONF_ERROR : NGX_CONF_OK;
+}
+
 ngx_int_t ngx_sluice_wasm_conf_defaults(ngx_sluice_conf_t *scf) {
     ngx_sluice_settings_merge(&scf->settings, NULL);
     ngx_conf_init_value(scf->backtraces, 1);

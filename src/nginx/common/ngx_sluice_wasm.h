@@ -12,6 +12,8 @@
 extern ngx_module_t ngx_sluice_wasm_module;
 
 void ngx_sluice_wasm_conf_init(ngx_sluice_conf_t *scf); /* all unset */
+/* What only the configuration's parser can make. */
+char *ngx_sluice_wasm_block_end(ngx_conf_t *cf, ngx_sluice_conf_t *scf);
 ngx_int_t ngx_sluice_wasm_conf_defaults(ngx_sluice_conf_t *scf);
 
 #endif

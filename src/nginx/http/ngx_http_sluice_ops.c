@@ -125,6 +125,22 @@ static bool may_make_body(void *stream, pw_dir_t dir) {
            status != NGX_HTTP_NOT_MODIFIED;
 }
 
+static sl_status_t past_body(void *stream, sl_buf_t *out) {
+    const ngx_http_sluice_ctx_t *ctx = stream;
+    const ngx_http_request_t *r = ctx->request;
+
+    if (r->pool == NULL || r->request_body == NULL || r->request_body->temp_file != NULL) {
+        return SL_NOT_FOUND;
+    }
+    for (const ngx_chain_t *cl = r->request_body->bufs; cl != NULL; cl = cl->next) {
+        if (!ngx_buf_in_memory(cl->buf)) {
+            continue;
+        }
+        sl_buf_append(out, cl->buf->pos, (size_t)(cl->buf->last - cl->buf->pos));
+    }
+    return out->failed ? SL_NO_MEMORY : SL_OK;
+}
+
 /* The location has been chosen when filters run; what a filter changes reaches the upstream all the same. */
 static sl_status_t clear_route_cache(void *stream) {
     return SL_OK;
@@ -153,6 +169,7 @@ void ngx_http_sluice_ops_init(void) {
     ngx_sluice_ops.map_edit = map_edit;
     ngx_sluice_ops.map_count = map_count;
     ngx_sluice_ops.may_make_body = may_make_body;
+    ngx_sluice_ops.past_body = past_body;
     ngx_sluice_ops.property_get = ngx_http_sluice_property_get;
     ngx_sluice_ops.property_set = ngx_http_sluice_property_set;
     ngx_sluice_ops.clear_route_cache = clear_route_cache;

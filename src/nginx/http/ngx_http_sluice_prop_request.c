@@ -26,6 +26,9 @@ static sl_status_t get_url_path(ngx_http_sluice_ctx_t *ctx, sl_buf_t *scratch, p
 static sl_status_t get_query(ngx_http_sluice_ctx_t *ctx, sl_buf_t *scratch, pw_value_t *out) {
     const char *mark, *end;
 
+    if (ngx_http_sluice_dialect(ctx) == SL_DIALECT_WASMX) { /* which filters may set: $args */
+        return ngx_http_sluice_give_str(out, ngx_sluice_str(&ctx->request->args));
+    }
     (void)get_path(ctx, scratch, out);
     end = out->str.data + out->str.len;
     mark = out->str.len != 0 ? memchr(out->str.data, '?', out->str.len) : NULL;

@@ -102,11 +102,16 @@ static ngx_uint_t failure_status(ngx_http_sluice_ctx_t *ctx) {
 
 /* ---- headers come ---------------------------------------------------------------------------------------------------------------- */
 
-static ngx_uint_t no_body(ngx_http_request_t *r) {
+static ngx_uint_t no_body(const ngx_http_sluice_ctx_t *ctx) {
+    const ngx_http_request_t *r = ctx->request;
     ngx_uint_t status = r->headers_out.status;
 
-    return r->header_only || r->method == NGX_HTTP_HEAD || status < NGX_HTTP_OK || status == NGX_HTTP_NO_CONTENT ||
-           status == NGX_HTTP_NOT_MODIFIED || (r->headers_out.content_length_n == 0 && !r->expect_trailers);
+    if (r->header_only || r->method == NGX_HTTP_HEAD || status < NGX_HTTP_OK || status == NGX_HTTP_NO_CONTENT ||
+        status == NGX_HTTP_NOT_MODIFIED) {
+        return 1;
+    }
+    /* Who makes the response still says its end, which is a body callback for WasmX's filters. Not in subrequests, where some do not. */
+    return r->headers_out.content_length_n == 0 && !r->expect_trailers && !(r == r->main && pw_chain_wants_empty_body(ctx->chain));
 }
 
 /* A filter may have made another method of HEAD, or the other way round; what the client may be sent depends on what it asked. */
@@ -147,7 +152,8 @@ static ngx_uint_t may_be_sliced(ngx_http_request_t *r) {
 
 /* With a Range header, the length goes out before filters have seen the body: the slicing filter needs the headers first. */
 static ngx_uint_t waits_for_body(ngx_http_request_t *r) {
-    return r == r->main && r->headers_out.content_length_n > 0 && !may_be_sliced(r);
+    return r == r->main && (r->headers_out.content_length_n > 0 || (r->headers_out.content_length_n == 0 && !r->expect_trailers)) &&
+           !may_be_sliced(r);
 }
 
 /* What the last header filter would tell the caller. HTTP/1's looks at the status only where no status line came from an upstream. */
@@ -283,7 +289,7 @@ static ngx_int_t first_headers(ngx_http_sluice_ctx_t *ctx) {
     if (ctx->stream.pw == NULL) {
         return pass_headers(ctx);
     }
-    eos = no_body(r);
+    eos = no_body(ctx);
     ctx->resp_eos = eos;
     /* Several ranges with their boundaries may be longer than the whole. */
     ctx->resp_length = trailers_may_come(r) || may_be_sliced(r) ? -1 : r->headers_out.content_length_n;

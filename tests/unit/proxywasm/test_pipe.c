@@ -684,6 +684,55 @@ static void wasmx_collects_a_response_body_and_shows_it_once_more(void **state) 
     }
 }
 
+/* A stream of one filter of WasmX, whose request headers have come. */
+static pt_t *wasmx_request(size_t ceiling) {
+    pt_t *t = plan_new(0);
+    sl_err_t err;
+    pw_chain_unref(t->chain);
+    assert_int_equal(pt_filter(t, &(pw_filter_conf_t){.opts.dialect = SL_DIALECT_WASMX}, &err), SL_OK);
+    pt_chain(t, &(pw_chain_conf_t){.request_body_bytes = ceiling});
+    start(t);
+    give_headers(REQ, false);
+    t->trace[0] = '\0';
+    return t;
+}
+
+static void wasmx_shows_a_request_body_when_it_is_whole(void **state) {
+    (void)state;
+    static const char *const chunks[] = {"ab", "cde", "fghi", "jklmn"};
+    for (int small = 0; small < 2; small++) {
+        pt_t *t = wasmx_request(small ? 6 : 64);
+        for (size_t i = 0; i < 4; i++) {
+            give_body(REQ, chunks[i], i == 3);
+        }
+        assert_string_equal(t->trace, small ? "B0(abcde,0) B0(fghi,0) B0(jklmn,1) " : "B0(abcdefghijklmn,1) ");
+        assert_body("abcdefghijklmn");
+        plan_end(t);
+    }
+}
+
+static void resuming_does_not_let_go_of_what_wasmx_gathers(void **state) {
+    (void)state;
+    pt_t *t = wasmx_request(64);
+    give_body(REQ, "ab", false);
+    assert_int_equal(tick_resume(t, 0, REQ), PW_WAIT);
+    assert_body("");
+    give_body(REQ, "cd", true);
+    assert_string_equal(t->trace, "B0(abcd,1) ");
+    assert_body("abcd");
+    plan_end(t);
+}
+
+static void trailers_show_what_wasmx_has_gathered(void **state) {
+    (void)state;
+    pt_t *t = wasmx_request(64);
+    give_body(REQ, "ab", false);
+    give_trailers(t, REQ);
+    assert_memory_equal(t->trace, "B0(ab,0) T0(", 12);
+    assert_body("ab");
+    plan_end(t);
+}
+
 /* ---- at random, against a model ---- */
 
 /*
@@ -941,6 +990,9 @@ int main(void) {
         cmocka_unit_test(the_directions_pause_by_themselves),
         cmocka_unit_test(the_response_may_run_in_reverse),
         cmocka_unit_test(wasmx_collects_a_response_body_and_shows_it_once_more),
+        cmocka_unit_test(wasmx_shows_a_request_body_when_it_is_whole),
+        cmocka_unit_test(resuming_does_not_let_go_of_what_wasmx_gathers),
+        cmocka_unit_test(trailers_show_what_wasmx_has_gathered),
         cmocka_unit_test(whatever_filters_hold_and_resume_the_bytes_come_out_right),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
