@@ -213,18 +213,23 @@ void wt_instance_stop(sl_instance_t *instance) {
     }
 }
 
+/* From a host function of a call in slices: this one runs to its end. */
+static __attribute__((noinline, cold)) wasmtime_error_t *call_nested(wt_instance_t *in, const wt_func_t *f, sl_raw_t *args,
+                                                                     wasm_trap_t **trap) {
+    wt_slices_t *outer = in->slices;
+    outer->nested++;
+    wasmtime_error_t *error = wasmtime_func_call_unchecked(in->ctx, &f->func, (wasmtime_val_raw_t *)args, f->n_slots, trap);
+    outer->nested--;
+    return error;
+}
+
 sl_status_t wt_instance_call(sl_instance_t *instance, sl_func_t *func, sl_raw_t *args, sl_err_t *err) {
     wt_instance_t *in = (wt_instance_t *)instance;
     const wt_func_t *f = (const wt_func_t *)func;
     wasm_trap_t *trap = NULL;
-    wt_slices_t *outer = in->slices;
-    if (__builtin_expect(outer != NULL, 0)) {
-        outer->nested++;
-    }
-    wasmtime_error_t *error = wasmtime_func_call_unchecked(in->ctx, &f->func, (wasmtime_val_raw_t *)args, f->n_slots, &trap);
-    if (__builtin_expect(outer != NULL, 0)) {
-        outer->nested--;
-    }
+    wasmtime_error_t *error = __builtin_expect(in->slices == NULL, 1)
+                                  ? wasmtime_func_call_unchecked(in->ctx, &f->func, (wasmtime_val_raw_t *)args, f->n_slots, &trap)
+                                  : call_nested(in, f, args, &trap);
     if (__builtin_expect(error != NULL || trap != NULL, 0)) {
         return wt_set_trap(err, instance, error, trap);
     }

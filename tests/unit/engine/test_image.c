@@ -170,6 +170,46 @@ static void what_the_host_writes_is_undone(void **state) {
     each_way(what_the_host_writes_is_undone_with);
 }
 
+/* 2560 pages: more than one question about pages holds. `plant` writes the secret n times, `step` bytes apart; `find` counts it. */
+static const char large_guest[] =
+    "(module (import \"env\" \"host\" (func $host (param i32))) (memory (export \"memory\") 160)"
+    "  (func (export \"plant\") (param $step i32) (param $n i32) (local $at i32)"
+    "    (loop $next (i32.store (local.get $at) (i32.const 0x5ec2e701)) (local.set $at (i32.add (local.get $at) (local.get $step)))"
+    "      (local.set $n (i32.sub (local.get $n) (i32.const 1))) (br_if $next (local.get $n))))"
+    "  (func (export \"find\") (result i32) (local $at i32) (local $n i32)"
+    "    (loop $next (local.set $n (i32.add (local.get $n) (i32.eq (i32.load (local.get $at)) (i32.const 0x5ec2e701))))"
+    "      (local.set $at (i32.add (local.get $at) (i32.const 4)))"
+    "      (br_if $next (i32.lt_u (local.get $at) (i32.const 10485760)))) (local.get $n)))";
+
+static void a_secret_is_not_found(rig_t *rig, sl_instance_t *in, uint32_t step, uint32_t n) {
+    sl_raw_t found;
+    ok(rig, call(rig, in, "plant", "ii:", step, n, NULL));
+    ok(rig, call(rig, in, "find", ":i", 0, 0, &found));
+    assert_int_equal(found.u32, n);
+    assert_int_equal(sl_instance_restore(in, rig->image), SL_OK);
+    ok(rig, call(rig, in, "find", ":i", 0, 0, &found));
+    assert_int_equal(found.u32, 0);
+}
+
+static void a_guest_finds_nothing_that_a_former_use_left(void **state) {
+    (void)state;
+    static const struct {
+        uint32_t step, n;
+    } uses[] = {{4096, 2}, {10485756, 2}, {49152, 200}, {32768, 320}, {4096, 2560}, {8384512, 2}, {4096, 40}};
+    for (sl_dirty_t how = SL_DIRTY_AUTO; how <= SL_DIRTY_REMAP; how++) {
+        rig_t rig = {.dirty = how};
+        start(&rig, large_guest);
+        take(&rig, NULL);
+        sl_instance_t *in = another(&rig);
+        for (size_t i = 0; i < 3 * sizeof(uses) / sizeof(uses[0]); i++) {
+            size_t use = i % (sizeof(uses) / sizeof(uses[0]));
+            a_secret_is_not_found(&rig, in, uses[use].step, uses[use].n);
+        }
+        sl_instance_free(in);
+        finish(&rig);
+    }
+}
+
 static void globals_of_all_types_come_back_with(rig_t *rig) {
     sl_raw_t sum;
     take(rig, NULL);
@@ -622,6 +662,7 @@ int main(void) {
         cmocka_unit_test(the_way_is_chosen_at_the_start_and_has_a_name),
         cmocka_unit_test(any_writes_are_undone),
         cmocka_unit_test(what_the_host_writes_is_undone),
+        cmocka_unit_test(a_guest_finds_nothing_that_a_former_use_left),
         cmocka_unit_test(globals_of_all_types_come_back),
         cmocka_unit_test(memory_that_grew_is_cut_and_what_was_there_is_gone),
         cmocka_unit_test(a_trap_leaves_nothing_behind),
