@@ -19,6 +19,8 @@ typedef struct {
     const char *filters;                  /* --filters */
     bool flatten;                         /* unused by most */
     int timeout_s;                        /* -t, 0: the command's default */
+    int wait_s;                           /* --wait: before the shutdown begins */
+    const char *nginx_conf;               /* --nginx-conf, which is Kong's */
     bool json;                            /* --json */
     const char *memory;                   /* --memory */
     const char *headers[CLI_HEADERS_MAX]; /* -H */

@@ -107,6 +107,9 @@ static int stop_with(const cli_options_t *o, int sig, int seconds, const char *d
     if (pid == 0) {
         return 1;
     }
+    if (o->wait_s > 0 && sig == SIGQUIT) {
+        nanosleep(&(struct timespec){.tv_sec = o->wait_s}, NULL);
+    }
     if (kill((pid_t)pid, sig) != 0) {
         return cli_fail("cannot signal process %ld: %s", pid, strerror(errno));
     }

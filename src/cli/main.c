@@ -10,11 +10,12 @@
 static const cli_command_t commands[] = {
     {"start", "start [-c CONF] [-p PREFIX]", "start the gateway (in the foreground with SLUICE_NGINX_DAEMON=off)", cmd_start},
     {"stop", "stop [-p PREFIX] [-t SECONDS]", "stop it at once", cmd_stop},
-    {"quit", "quit [-p PREFIX] [-t SECONDS]", "stop it after the requests in flight", cmd_quit},
+    {"quit", "quit [-p PREFIX] [-t SECONDS] [-w SECONDS]", "stop it after the requests in flight", cmd_quit},
     {"restart", "restart [-c CONF] [-p PREFIX]", "stop and start", cmd_restart},
     {"reload", "reload [-p PREFIX]", "read the settings and the declarative file again", cmd_reload},
     {"health", "health [-p PREFIX]", "say whether it runs", cmd_health},
-    {"check", "check [--filters DIR] FILE", "validate a declarative file and start each of its filters once", cmd_check},
+    {"check", "check [--filters DIR] FILE", "validate a declarative file and start each of its filters once; settings in a .conf file",
+     cmd_check},
     {"prepare", "prepare [-c CONF] [-p PREFIX]", "write all that a start writes, for an nginx that somebody else starts", cmd_prepare},
     {"config", "config init|parse|db_import|db_export|diff [FILE]",
      "write a sample, check a file, import it into the store, export the store, say what a file would change", cmd_config},
@@ -83,9 +84,16 @@ static void usage(FILE *out) {
           "  -c, --conf FILE      settings (default: /etc/sluice/sluice.conf, if it is there)\n"
           "  -p, --prefix DIR     working folder (default: /usr/local/sluice)\n"
           "  -t, --timeout SECS   how long to wait\n"
+          "  -w, --wait SECS      how long to go on before a quit begins\n"
           "      --filters DIR    where .wasm files are\n"
           "\nSettings are also read from SLUICE_* and KONG_* environment variables.\n",
           out);
+}
+
+static bool take_seconds(const char *text, int *out) {
+    size_t n = strspn(text, "0123456789");
+    *out = atoi(text);
+    return n > 0 && n < 9 && text[n] == '\0';
 }
 
 static bool take_options(int argc, char **argv, cli_options_t *o) {
@@ -97,12 +105,15 @@ static bool take_options(int argc, char **argv, cli_options_t *o) {
         {"header", required_argument, NULL, 'H'},
         {"json", no_argument, NULL, 'j'},
         {"memory", required_argument, NULL, 'm'},
+        {"wait", required_argument, NULL, 'w'},
+        {"nginx-conf", required_argument, NULL, 'n'},
+        {"run-migrations", no_argument, NULL, 'v'}, /* the store needs none */
         {"v", no_argument, NULL, 'v'},
         {"vv", no_argument, NULL, 'v'},
         {NULL, 0, NULL, 0},
     };
     int c;
-    while ((c = getopt_long_only(argc, argv, "c:p:t:f:H:v", longs, NULL)) != -1) {
+    while ((c = getopt_long_only(argc, argv, "c:p:t:w:f:H:v", longs, NULL)) != -1) {
         switch (c) {
         case 'c':
             o->conf = optarg;
@@ -111,10 +122,17 @@ static bool take_options(int argc, char **argv, cli_options_t *o) {
             o->prefix = optarg;
             break;
         case 't':
-            o->timeout_s = atoi(optarg);
-            if (optarg[strspn(optarg, "0123456789")] != '\0' || o->timeout_s <= 0) {
+            if (!take_seconds(optarg, &o->timeout_s) || o->timeout_s == 0) {
                 return false;
             }
+            break;
+        case 'w':
+            if (!take_seconds(optarg, &o->wait_s)) {
+                return false;
+            }
+            break;
+        case 'n':
+            o->nginx_conf = optarg;
             break;
         case 'f':
             o->filters = optarg;
@@ -160,6 +178,9 @@ int main(int argc, char **argv) {
         if (!take_options(argc - 1, argv + 1, &o)) {
             fprintf(stderr, "Usage: sluice %s\n", commands[i].usage);
             return 2;
+        }
+        if (o.nginx_conf != NULL) {
+            return cli_fail("--nginx-conf: there are no templates; SLUICE_NGINX_<BLOCK>_<DIRECTIVE> adds directives to nginx.conf");
         }
         return commands[i].run(&o);
     }

@@ -531,6 +531,24 @@ static void status_server(sl_buf_t *b, const settings_t *s, const prepared_t *p)
     sl_buf_append_cstr(b, "        location / {\n            sluice_status;\n        }\n    }\n");
 }
 
+static bool is_zero(const char *number) {
+    return strtol(number, NULL, 10) == 0;
+}
+
+/* Kong's 0 is "none" for the pool and "without end" for the others; nginx refuses the first and closes at once for the others. */
+static void upstream_keepalive(sl_buf_t *b, const settings_t *s) {
+    const char *size = settings_get(s, "upstream_keepalive_pool_size"), *requests = settings_get(s, "upstream_keepalive_max_requests"),
+               *idle = settings_get(s, "upstream_keepalive_idle_timeout");
+    sl_buf_t lines;
+    sl_buf_init(&lines, 512);
+    if (!is_zero(size)) {
+        sl_buf_printf(&lines, "        keepalive %s;\n", size);
+    }
+    sl_buf_printf(&lines, "        keepalive_requests %s;\n        keepalive_timeout %ss;\n", is_zero(requests) ? "2147483647" : requests,
+                  is_zero(idle) ? "31536000" : idle);
+    defaults_of(b, s, "upstream", &lines);
+}
+
 sl_status_t nginx_conf_render(const settings_t *s, const prepared_t *p, sl_buf_t *b, sl_err_t *err) {
     main_block(b, s, p);
     wasm_block(b, s);
@@ -553,12 +571,8 @@ sl_status_t nginx_conf_render(const settings_t *s, const prepared_t *p, sl_buf_t
     http_lines_t lines = {.b = b, .s = s};
     settings_injected(s, "main", look_for_lua, &lines.lua);
     settings_injected(s, "http", http_line, &lines);
-    char keep[256];
     sl_buf_append_cstr(b, "    upstream sluice {\n        server 0.0.0.1;\n        sluice_balancer;\n");
-    snprintf(keep, sizeof(keep), "        keepalive %s;\n        keepalive_requests %s;\n        keepalive_timeout %ss;\n",
-             settings_get(s, "upstream_keepalive_pool_size"), settings_get(s, "upstream_keepalive_max_requests"),
-             settings_get(s, "upstream_keepalive_idle_timeout"));
-    defaults(b, s, "upstream", keep);
+    upstream_keepalive(b, s);
     settings_injected(s, "upstream", injected_line, b);
     sl_buf_append_cstr(b, "    }\n");
     proxy_server(b, s, p);

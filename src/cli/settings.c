@@ -446,7 +446,11 @@ static sl_status_t set_any(settings_t *s, const char *name, const char *value, c
     if (known_only && !settings_kong_knows(name)) {
         return sl_err_set(err, SL_INVALID, "%s: unknown property '%s'", origin, name);
     }
-    warnf(s, "%s is not known and has no effect", origin);
+    if (known_only) {
+        warnf(s, "%s: '%s' is not known here and has no effect", origin, name);
+    } else {
+        warnf(s, "%s is not known and has no effect", origin);
+    }
     return SL_OK;
 }
 

@@ -527,6 +527,38 @@ def test_commands_of_kong_that_are_not_there_say_what_is():
         assert done.returncode == 1 and done.stderr.startswith("Error: ") and "No such command" not in done.stderr
 
 
+def test_options_of_kongs_commands_are_taken_or_refused_with_the_reason(home, origin):
+    with greeter(home, config=hello(origin)).launch("--run-migrations") as gateway:
+        wait_for(gateway.ready, "the gateway serves")
+        check_hello(gateway)
+        assert gateway.run("quit", "--wait", "soon").returncode == 2
+        done = gateway.run("quit", "--wait", "0", "-t", "20")
+        assert (done.returncode, done.stdout) == (0, "Sluice stopped (gracefully)\n")
+        assert gateway.process.wait(20) == 0
+        gateway.process = None
+    done = sluice("start", "--nginx-conf", "custom.template")
+    assert done.returncode == 1 and "SLUICE_NGINX_<BLOCK>_<DIRECTIVE>" in done.stderr
+
+
+def test_settings_files_are_checked_without_a_start(home):
+    conf = home / "kong.conf"
+    conf.write_text(f"# settings\nprefix = {home}/prefix\nlog_level = debug # all of it\nplugins = bundled\n")
+    for args in [(conf,), ("-c", conf)]:
+        done = sluice("check", *args)
+        assert (done.returncode, done.stdout) == (0, f"configuration at {conf} is valid\n")
+        assert done.stderr == f"Warning: {conf} line 4: 'plugins' is not known here and has no effect\n"
+    assert not (home / "prefix").exists()
+    conf.write_text("log_level = loud\n")
+    done = sluice("check", conf)
+    assert done.returncode == 1 and "log_level has an invalid value: 'loud'" in done.stderr
+
+
+@pytest.mark.parametrize("setting, connections", [("pool_size", 3), ("max_requests", 1), ("idle_timeout", 1)])
+def test_0_means_no_pool_of_connections_and_no_end_of_their_use(home, origin, setting, connections):
+    with greeter(home, config=hello(origin), **{f"upstream_keepalive_{setting}": 0}).start() as gateway:
+        assert len({gateway.get("/echo").get("x-connection") for _ in range(3)}) == connections
+
+
 def test_the_built_in_listen_values_open_four_ports(home, origin):
     """8000 and 8001 of this machine may be taken; then the message is part of another test."""
     for port in (8000, 8001, 8443, 8444):
