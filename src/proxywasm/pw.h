@@ -66,6 +66,7 @@ typedef struct {
     sl_filter_opts_t opts; /* zeroed: the defaults; vm_id is the name space of shared data too */
     const pw_pair_t *env;  /* WASI environment */
     size_t n_env;
+    uint64_t start_cpu_ns; /* CPU time of a start that went well elsewhere; 0: not known. Later ones get not much more */
 } pw_filter_conf_t;
 
 /*
@@ -79,6 +80,11 @@ sl_status_t pw_module_check(const sl_module_t *module, pw_abi_version_t *version
  * Everything in conf is copied. SL_INVALID: the module or a refused configuration; SL_TRAP: with backtrace; text names the filter.
  */
 sl_status_t pw_filter_new(pw_worker_t *worker, const pw_filter_conf_t *conf, pw_filter_t **out, sl_err_t *err);
+/*
+ * The same for a filter that has been tried before, and that others depend on: one that does not start now is made nevertheless. It is
+ * started again later, as after a trap, and its `fail` policy is met until then. *out NULL: it can never be (SL_INVALID), no memory.
+ */
+sl_status_t pw_filter_new_anyway(pw_worker_t *worker, const pw_filter_conf_t *conf, pw_filter_t **out, sl_err_t *err);
 pw_filter_t *pw_filter_ref(pw_filter_t *filter);
 void pw_filter_unref(pw_filter_t *filter); /* the last one: on_done, (proxy_done), on_delete of its root */
 sl_str_t pw_filter_name(const pw_filter_t *filter);

@@ -112,16 +112,14 @@ static void write_trap(sl_buf_t *out, const char *text) {
     sl_buf_printf(out, "\nbacktrace:%s\n", text + reason);
 }
 
+/* Start functions trap without a context. */
 static bool too_soon(const pw_vm_t *vm, const pw_ctx_t *ctx) {
-    pw_filter_t *filter = ctx != NULL ? ctx->root->filter : NULL;
-    if (filter == NULL) {
-        return false;
-    }
+    pw_numbers_t *n = ctx != NULL ? ctx->root->filter->numbers : vm->numbers;
     uint64_t now = vm->worker->ops->now_ns(vm->worker->host, true);
-    if (filter->dumped_ns != 0 && now - filter->dumped_ns < PW_DUMP_NS) {
+    if (n->dumped_ns != 0 && now - n->dumped_ns < PW_DUMP_NS) {
         return true;
     }
-    filter->dumped_ns = now;
+    n->dumped_ns = now;
     return false;
 }
 

@@ -164,8 +164,27 @@ static sl_status_t enter_guest(pw_root_t *root, pw_root_t *old, sl_err_t *err) {
     return pw_saved_adopt(root, old, err);
 }
 
+/*
+ * A filter that has started once is started again between requests of others, who wait meanwhile: it has its budget of a callback and four
+ * times what it took before, not the seconds of a first start.
+ */
+uint32_t pw_filter_start_budget_ms(const pw_filter_t *filter) {
+    const sl_filter_opts_t *opts = &filter->conf.opts;
+    if (filter->start_cpu_ns == 0 || opts->cpu_budget_ms == 0) {
+        return opts->start_budget_ms;
+    }
+    uint64_t ms = opts->cpu_budget_ms + 4 * filter->start_cpu_ns / 1000000u;
+    return opts->start_budget_ms != 0 && opts->start_budget_ms < ms ? opts->start_budget_ms : (uint32_t)ms;
+}
+
+static void note_start(pw_filter_t *filter, uint64_t since_ns) {
+    uint64_t took = sl_watch_cpu_ns() - since_ns;
+    filter->start_cpu_ns = took > filter->start_cpu_ns ? took : filter->start_cpu_ns;
+}
+
 sl_status_t pw_root_start(pw_filter_t *filter, pw_root_t *old, pw_root_t **out, sl_err_t *err) {
     pw_vm_t *vm;
+    uint64_t cpu_ns = sl_watch_cpu_ns();
     filter->started_ns = filter->worker->ops->now_ns(filter->worker->host, true);
     sl_status_t rc = pw_vm_get(filter, &vm, err);
     if (rc == SL_OK) {
@@ -183,7 +202,9 @@ sl_status_t pw_root_start(pw_filter_t *filter, pw_root_t *old, pw_root_t **out, 
         }
         *out = root;
     }
-    if (rc != SL_OK) {
+    if (rc == SL_OK) {
+        note_start(filter, cpu_ns);
+    } else {
         sl_err_prefix(err, "filter \"%.*s\": ", SL_FMT(filter->conf.name));
     }
     return rc;
@@ -355,29 +376,40 @@ static sl_status_t filter_facts(pw_filter_t *f, sl_err_t *err) {
     return SL_OK;
 }
 
-sl_status_t pw_filter_new(pw_worker_t *worker, const pw_filter_conf_t *conf, pw_filter_t **out, sl_err_t *err) {
+/* Not started yet. */
+static sl_status_t filter_make(pw_worker_t *worker, const pw_filter_conf_t *conf, pw_filter_t **out, sl_err_t *err) {
     pw_filter_t *f = calloc(1, sizeof(*f));
+    *out = NULL;
     if (f == NULL) {
         return sl_err_set(err, SL_NO_MEMORY, "filter \"%.*s\": out of memory", SL_FMT(conf->name));
     }
     f->worker = worker;
     f->serial = ++worker->n_filters;
     f->refs = 1;
+    f->start_cpu_ns = conf->start_cpu_ns;
     sl_arena_init(&f->arena, 1024, SIZE_MAX / 2);
     sl_status_t rc = conf_copy(f, conf) && pw_health_init(f) ? filter_facts(f, err) : sl_err_set(err, SL_NO_MEMORY, "out of memory");
-    if (rc == SL_OK) {
-        rc = pw_root_start(f, NULL, &f->root, err);
-        if (rc != SL_OK) {
-            pw_number_add(f->numbers, PW_N_TRAPS_START, 1);
-        }
-    }
-    pw_worker_settle(worker);
     if (rc != SL_OK) {
         filter_free(f);
         return rc;
     }
     *out = f;
     return SL_OK;
+}
+
+sl_status_t pw_filter_new(pw_worker_t *worker, const pw_filter_conf_t *conf, pw_filter_t **out, sl_err_t *err) {
+    pw_filter_t *f;
+    sl_status_t rc = filter_make(worker, conf, &f, err);
+    if (rc == SL_OK) {
+        rc = pw_root_start(f, NULL, &f->root, err);
+        pw_worker_settle(worker);
+    }
+    if (rc != SL_OK && f != NULL) {
+        pw_number_add(f->numbers, PW_N_TRAPS_START, 1);
+        filter_free(f);
+    }
+    *out = rc == SL_OK ? f : NULL;
+    return rc;
 }
 
 /* ---- starting again ---- */
@@ -454,6 +486,23 @@ void pw_worker_alarm(pw_worker_t *w) {
     pw_worker_settle(w);
 }
 
+sl_status_t pw_filter_new_anyway(pw_worker_t *worker, const pw_filter_conf_t *conf, pw_filter_t **out, sl_err_t *err) {
+    sl_status_t rc = filter_make(worker, conf, out, err);
+    if (rc != SL_OK) {
+        return rc;
+    }
+    pw_filter_t *f = *out;
+    rc = pw_root_start(f, NULL, &f->root, err);
+    if (rc != SL_OK) {
+        f->root = NULL;
+        f->retry_ns = worker->ops->now_ns(worker->host, true) + PW_RESTART_NS;
+        pw_health_failed(f, PW_N_TRAPS_START);
+        pw_filter_broken(f);
+    }
+    pw_worker_settle(worker);
+    return rc;
+}
+
 /* ---- references ---- */
 
 pw_filter_t *pw_filter_ref(pw_filter_t *filter) {
@@ -502,7 +551,7 @@ static pw_root_t *restart(pw_filter_t *filter) {
     }
     if (rc != SL_OK) {
         filter->root = NULL;
-        filter->retry_ns = now + PW_RESTART_NS;
+        filter->retry_ns = w->ops->now_ns(w->host, true) + PW_RESTART_NS;
         pw_health_failed(filter, PW_N_TRAPS_START);
         pw_log_filter(w, NULL, filter->conf.name, 0, PW_LOG_ERROR, "could not be started again, next try in a second: %s", err.text);
         return NULL;

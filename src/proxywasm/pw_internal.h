@@ -114,6 +114,7 @@ typedef struct pw_numbers_s {
     uint64_t values[PW_NUMBERS];
     uint32_t ids[PW_NUMBERS]; /* the host's */
     uint64_t memory;          /* bytes of linear memory of their instances */
+    uint64_t dumped_ns;       /* monotonic: their latest trap dump */
     uint32_t breakers[3];     /* of filters with this name, by state; closed ones are not counted */
     char text[];
 } pw_numbers_t;
@@ -254,16 +255,18 @@ struct pw_filter_s {
     pw_pool_t *pool;         /* isolation of requests; NULL: shared, or never started */
     uint32_t n_instances;    /* for requests, in use */
     uint64_t no_instance_ns; /* monotonic: when that was last logged */
-    uint64_t dumped_ns;      /* monotonic: its latest trap dump */
     bool broken;             /* in worker->broken: */
     pw_filter_t *next_broken;
     uint64_t started_ns, restart_ns; /* monotonic; the latest start, the next one without a stream */
+    uint64_t start_cpu_ns;           /* what the longest start that went well took; 0: none has */
     uint32_t backoff_ms;
 };
 /* on_context_create, on_vm_start, on_configure. */
 sl_status_t pw_root_run(pw_root_t *root, sl_err_t *err);
 /* One root less that points to the filter. */
 void pw_filter_root_gone(pw_filter_t *filter);
+/* CPU time for each of its start functions, its proxy_on_vm_start and its proxy_on_configure; 0: any. */
+uint32_t pw_filter_start_budget_ms(const pw_filter_t *filter);
 void pw_filter_broken(pw_filter_t *filter); /* its VM has failed: it is started again in time */
 /* A root that works, restarted if its VM has failed; NULL: it does not start now. */
 pw_root_t *pw_filter_root(pw_filter_t *filter);

@@ -244,8 +244,8 @@ static inline bool starts(const pw_ctx_t *ctx, pw_cb_t cb) {
 
 /* CPU time that a callback has; what starts a filter has a budget of its own. */
 static inline uint32_t budget_ms(const pw_ctx_t *ctx, pw_cb_t cb) {
-    const sl_filter_opts_t *opts = &ctx->root->filter->conf.opts;
-    return __builtin_expect(starts(ctx, cb), 0) ? opts->start_budget_ms : opts->cpu_budget_ms;
+    const pw_filter_t *filter = ctx->root->filter;
+    return __builtin_expect(starts(ctx, cb), 0) ? pw_filter_start_budget_ms(filter) : filter->conf.opts.cpu_budget_ms;
 }
 
 /* A call has ended with a trap. Whoever starts a filter counts it as a failed start. */
@@ -639,7 +639,7 @@ static bool copy_key(pw_vm_t *vm, const pw_filter_t *filter) {
     vm->vm_id = sl_arena_dup(&vm->arena, conf->opts.vm_id);
     vm->config = sl_arena_dup(&vm->arena, conf->vm_config);
     vm->memory_budget = memory_budget(vm->worker, conf);
-    vm->start_budget_ms = conf->opts.start_budget_ms;
+    vm->start_budget_ms = pw_filter_start_budget_ms(filter);
     vm->recycle_bytes = conf->opts.memory_recycle;
     vm->lacks = ~filter->grants.granted;
     vm->grants = sl_arena_dup(&vm->arena, named_grants(filter));

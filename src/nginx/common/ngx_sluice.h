@@ -77,7 +77,8 @@ typedef struct {
     sl_filter_opts_t opts; /* of this line */
     u_char *file;          /* where it stands, for messages */
     ngx_uint_t line;
-    ngx_uint_t wasm; /* index in modules, known when the configuration has been read */
+    ngx_uint_t wasm;       /* index in modules, known when the configuration has been read */
+    uint64_t start_cpu_ns; /* of the canary's start, in the master */
 } ngx_sluice_filter_t;
 
 /* The filters of one or more locations with equal settings. */

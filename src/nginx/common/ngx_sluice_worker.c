@@ -11,6 +11,7 @@
 #include "sl_digest.h"
 #include "sl_file.h"
 #include "sl_parallel.h"
+#include "sl_watch.h"
 
 #define MODULE_BYTES_MAX (512u << 20)
 
@@ -238,6 +239,7 @@ static pw_filter_conf_t filter_conf(ngx_sluice_conf_t *scf, const ngx_sluice_cha
         .config = ngx_sluice_str(&filter->config),
         .module = wasm->module,
         .opts = opts,
+        .start_cpu_ns = filter->start_cpu_ns,
     };
 }
 
@@ -262,15 +264,17 @@ static ngx_int_t try_chain(ngx_sluice_conf_t *scf, const ngx_sluice_chain_t *cha
 
     for (ngx_uint_t i = 0; i < chain->filters->nelts; i++) {
         pw_filter_conf_t conf = filter_conf(scf, chain, i);
+        ngx_sluice_filter_t *filter = (ngx_sluice_filter_t *)chain->filters->elts + i;
+        uint64_t begin_ns = sl_watch_cpu_ns();
         lim.image_folder = NULL; /* the folder is the workers' */
         lim.trap_dumps = false;
         if (mh_canary(&conf, &lim, canary_log, scf, &err) != SL_OK) {
-            ngx_sluice_filter_t *filter = (ngx_sluice_filter_t *)chain->filters->elts + i;
             ngx_log_error(NGX_LOG_EMERG, scf->cycle->log, 0, "[proxy-wasm] failed initializing \"%V\" filter in %s:%ui", &filter->name,
                           filter->file, filter->line);
             ngx_sluice_log_error(NGX_LOG_EMERG, scf->cycle->log, err.text);
             return NGX_ERROR;
         }
+        filter->start_cpu_ns = sl_watch_cpu_ns() - begin_ns;
     }
     return NGX_OK;
 }
@@ -313,15 +317,16 @@ pw_worker_t *ngx_sluice_worker(ngx_sluice_conf_t *scf) {
     return scf->worker;
 }
 
+/* It has started in the master. A worker that went without it would take everything else along, and nginx would not start another. */
 static ngx_int_t start_filter(ngx_sluice_conf_t *scf, ngx_sluice_chain_t *chain, ngx_uint_t i, pw_filter_t **out) {
     pw_filter_conf_t conf = filter_conf(scf, chain, i);
     sl_err_t err;
 
-    if (pw_filter_new(scf->worker, &conf, out, &err) == SL_OK) {
+    if (pw_filter_new_anyway(scf->worker, &conf, out, &err) == SL_OK) {
         return NGX_OK;
     }
-    ngx_sluice_log_error(NGX_LOG_EMERG, scf->cycle->log, err.text);
-    return NGX_ERROR;
+    ngx_sluice_log_error(*out != NULL ? NGX_LOG_ERR : NGX_LOG_EMERG, scf->cycle->log, err.text);
+    return *out != NULL ? NGX_OK : NGX_ERROR;
 }
 
 pw_chain_conf_t ngx_sluice_chain_conf(const ngx_sluice_settings_t *s) {

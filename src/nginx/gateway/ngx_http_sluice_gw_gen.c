@@ -301,7 +301,8 @@ static const ngx_sluice_settings_t *settings(void) {
     return &ngx_sluice_conf((ngx_cycle_t *)ngx_cycle)->settings;
 }
 
-static sl_status_t start_filter(const gw_filter_t *entry, sl_module_t *module, pw_filter_t **out, sl_err_t *err) {
+/* `first`: this worker has nothing else to serve. */
+static sl_status_t start_filter(const gw_filter_t *entry, sl_module_t *module, bool first, pw_filter_t **out, sl_err_t *err) {
     pw_filter_conf_t conf = {.name = entry->name, .config = entry->config, .module = module};
     sl_filter_opts_init(&conf.opts);
     sl_status_t rc = sl_filter_opts_read(&conf.opts, entry->options, err);
@@ -310,7 +311,11 @@ static sl_status_t start_filter(const gw_filter_t *entry, sl_module_t *module, p
     }
     sl_filter_opts_inherit(&conf.opts, &settings()->opts);
     ngx_http_sluice_gw_clock_t start = ngx_http_sluice_gw_clock();
-    rc = pw_filter_new(worker(), &conf, out, err);
+    rc = first ? pw_filter_new_anyway(worker(), &conf, out, err) : pw_filter_new(worker(), &conf, out, err);
+    if (rc != SL_OK && *out != NULL) { /* one filter must not take all other routes along */
+        ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0, "[sluice] a filter does not start in this worker and is tried again: %s", err->text);
+        rc = SL_OK;
+    }
     ngx_http_sluice_gw_held(start, "the start of filter", entry->name);
     return rc;
 }
@@ -325,7 +330,7 @@ static sl_status_t get_filter(ngx_http_sluice_gw_gen_t *gen, const ngx_http_slui
     }
     pw_filter_t *kept = find_filter(previous, entry->key, m);
     *out = kept != NULL ? pw_filter_ref(kept) : NULL;
-    sl_status_t rc = kept != NULL ? SL_OK : start_filter(entry, m, out, err);
+    sl_status_t rc = kept != NULL ? SL_OK : start_filter(entry, m, previous == NULL, out, err);
     if (rc == SL_OK) {
         add_filter(gen, entry->key, m, *out);
     }

@@ -425,6 +425,51 @@ static void a_filter_that_does_not_start_any_more_opens_its_breaker_too(void **s
     pt_free(t);
 }
 
+static void a_filter_that_must_be_there_is_made_though_it_does_not_start_yet(void **state) {
+    (void)state;
+    sl_filter_opts_t opts = opts_of(SL_FAIL_CLOSED, 0);
+    pt_t *t = pt_new(NULL);
+    sl_err_t err;
+    pw_filter_conf_t conf = {.name = SL_STR("f0"), .opts = opts};
+    conf.module = pt_module(t, &(pt_guest_t){.name = "full", .callbacks = PT_ALL});
+    t->on[PW_CB_VM_START] = do_trap;
+    assert_int_equal(pw_filter_new(t->worker, &conf, &t->filters[0], &err), SL_TRAP);
+    assert_null(t->filters[0]);
+    assert_int_equal(pw_filter_new_anyway(t->worker, &conf, &t->filters[0], &err), SL_TRAP);
+    assert_non_null(strstr(err.text, "proxy_on_vm_start trapped"));
+    t->n_filters = 1;
+    pt_chain(t, NULL);
+    uint32_t failure;
+    one(t, &failure);
+    assert_int_equal(failure, 500);
+    t->on[PW_CB_VM_START] = NULL;
+    one(t, &failure);
+    assert_int_equal(failure, 500); /* a second has not passed */
+    t->now_ns += SECOND;
+    pw_worker_alarm(t->worker); /* without a request, too */
+    assert_int_equal(number(t, "f0", PW_N_RESTARTED), 1);
+    one(t, &failure);
+    assert_int_equal(failure, 0);
+    pt_free(t);
+}
+
+static void a_start_between_requests_has_not_the_budget_of_the_first_one(void **state) {
+    (void)state;
+    pw_filter_t f = {0};
+    sl_filter_opts_init(&f.conf.opts);
+    sl_filter_opts_complete(&f.conf.opts);
+    assert_int_equal(pw_filter_start_budget_ms(&f), 10000);
+    f.start_cpu_ns = 1;
+    assert_int_equal(pw_filter_start_budget_ms(&f), 50);
+    f.start_cpu_ns = 30 * 1000000u;
+    assert_int_equal(pw_filter_start_budget_ms(&f), 170);
+    f.start_cpu_ns = 9000 * (uint64_t)1000000u;
+    assert_int_equal(pw_filter_start_budget_ms(&f), 10000);
+    f.conf.opts.cpu_budget_ms = 0;
+    f.start_cpu_ns = 1;
+    assert_int_equal(pw_filter_start_budget_ms(&f), 10000);
+}
+
 static void a_filter_whose_breaker_is_open_is_not_started_before_it_lets_somebody_in(void **state) {
     (void)state;
     sl_filter_opts_t opts = opts_of(SL_FAIL_CLOSED, 1);
@@ -475,6 +520,8 @@ int main(void) {
         cmocka_unit_test(a_failed_probe_keeps_it_open_for_longer),
         cmocka_unit_test(each_change_of_a_breaker_is_logged_once),
         cmocka_unit_test(a_filter_that_does_not_start_any_more_opens_its_breaker_too),
+        cmocka_unit_test(a_filter_that_must_be_there_is_made_though_it_does_not_start_yet),
+        cmocka_unit_test(a_start_between_requests_has_not_the_budget_of_the_first_one),
         cmocka_unit_test(a_filter_whose_breaker_is_open_is_not_started_before_it_lets_somebody_in),
         cmocka_unit_test(a_filter_that_goes_takes_its_open_breaker_along),
     };
