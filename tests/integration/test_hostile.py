@@ -190,7 +190,7 @@ def test_the_event_loop_is_held_no_longer_than_promised(nginx, slice_on, without
 LARGEST = """
 server {
     listen 127.0.0.1:@PORT@;
-    location /largest { proxy_wasm_slice on; proxy_wasm_breaker_traps 0; proxy_wasm_cpu_budget_ms 5000; proxy_wasm largest "%s"; return 200 served; }
+    location /largest { proxy_wasm_slice on; proxy_wasm_breaker_traps 0; proxy_wasm_cpu_budget_ms 30000; proxy_wasm largest "%s"; return 200 served; }
     location /metrics { sluice_metrics; }
 }
 """
@@ -215,7 +215,6 @@ def order(server, call):
         sock.recv(1000)
 
 
-@pytest.mark.skipif(ASAN, reason="the sanitizer takes its time")
 def test_no_host_call_of_a_sliced_filter_holds_the_event_loop(nginx):
     """Each with the largest arguments that a guest can give."""
     nginx.workers, nginx.level = 1, "crit"
@@ -228,4 +227,6 @@ def test_no_host_call_of_a_sliced_filter_holds_the_event_loop(nginx):
         took[call] = longest_ms(nginx, "cpu")
     assert workers(nginx) == before
     print("\nthe longest CPU time at a stretch so far, ms:", took)
-    assert 0 < took["body"] <= 5, took
+    assert took["body"] > 0
+    if not ASAN:
+        assert took["body"] <= 5, took
