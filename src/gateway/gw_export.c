@@ -42,31 +42,36 @@ sl_status_t gw_config_export(const json_t *entities, sl_buf_t *yaml) {
     return print(as_document(entities), yaml);
 }
 
-static json_t *list_of_plan(const gw_plan_t *plan, sl_str_t collection) {
-    json_t *list = json_array();
-    size_t n = gw_plan_entity_count(plan, collection);
-    for (size_t i = 0; list != NULL && i < n; i++) {
-        sl_str_t text = gw_plan_entity_at(plan, collection, i);
-        if (json_array_append_new(list, json_loadb(text.data, text.len, JSON_ALLOW_NUL, NULL)) != 0) {
-            json_decref(list);
-            list = NULL;
-        }
-    }
-    return list;
+/* {"<collection>": [entity]} */
+static json_t *one_of_plan(const gw_plan_t *plan, sl_str_t collection, size_t i) {
+    sl_str_t text = gw_plan_entity_at(plan, collection, i);
+    json_t *entity = json_loadb(text.data, text.len, JSON_ALLOW_NUL, NULL);
+    return entity != NULL ? json_pack("{s:[o]}", collection.data, entity) : NULL;
 }
 
-static json_t *document_of_plan(const gw_plan_t *plan) {
-    json_t *doc = empty_document();
-    for (const gw_entity_t *kind = gw_entities; doc != NULL && kind->name != NULL; kind++) {
-        sl_str_t name = sl_cstr(kind->name);
-        if (gw_plan_entity_count(plan, name) > 0 && json_object_set_new(doc, kind->name, list_of_plan(plan, name)) != 0) {
-            json_decref(doc);
-            doc = NULL;
-        }
+/* As a document of its own; those of a list differ from it in the first line, which only the first one has. */
+static sl_status_t print_entity(const gw_plan_t *plan, sl_str_t collection, size_t i, sl_buf_t *piece, sl_buf_t *yaml) {
+    sl_buf_reset(piece);
+    sl_status_t rc = print(one_of_plan(plan, collection, i), piece);
+    const char *line_end = rc == SL_OK ? memchr(piece->data, '\n', piece->len) : NULL;
+    if (line_end == NULL) {
+        return SL_NO_MEMORY;
     }
-    return doc;
+    size_t skip = i == 0 ? 0 : (size_t)(line_end + 1 - piece->data);
+    return sl_buf_append(yaml, piece->data + skip, piece->len - skip);
 }
 
+/* One entity after the other: the tree of all would take many times the memory of the text. */
 sl_status_t gw_config_export_plan(const gw_plan_t *plan, sl_buf_t *yaml) {
-    return print(document_of_plan(plan), yaml);
+    sl_buf_t piece;
+    sl_buf_init(&piece, yaml->max);
+    sl_status_t rc = print(empty_document(), yaml);
+    for (const gw_entity_t *kind = gw_entities; kind->name != NULL; kind++) {
+        size_t n = gw_plan_entity_count(plan, sl_cstr(kind->name));
+        for (size_t i = 0; rc == SL_OK && i < n; i++) {
+            rc = print_entity(plan, sl_cstr(kind->name), i, &piece, yaml);
+        }
+    }
+    sl_buf_deinit(&piece);
+    return rc;
 }

@@ -616,6 +616,44 @@ static void test_what_is_exported_loads_as_the_same_entities(void **state) {
     json_decref(entities);
 }
 
+/* Ids in the order of the document, collections in the order of their tables: so that both say the same. */
+static void test_a_plan_is_exported_as_its_entities_are(void **state) {
+    (void)state;
+    json_t *entities = test_entities(HEAD "services: [{id: 11111111-1111-4111-8111-111111111111, name: s, host: h, tags: [a, \"null\"]},"
+                                          "{id: 22222222-2222-4222-8222-222222222222, name: t, host: h, filter_chains: [{id: "
+                                          "44444444-4444-4444-8444-444444444444, filters: [{name: add, config: 'first\n\nlast: 1'}]}]}]\n"
+                                          "consumers: [{id: 33333333-3333-4333-8333-333333333333, username: \"on\"}]\n");
+    gw_plan_conf_t conf = {.generation = 1};
+    gw_plan_t *plan;
+    sl_buf_t image, expected, got;
+    sl_buf_init(&image, 1 << 20);
+    sl_buf_init(&expected, 1 << 20);
+    sl_buf_init(&got, 1 << 20);
+    assert_int_equal(gw_plan_build(entities, &conf, &image, NULL), SL_OK);
+    assert_int_equal(gw_plan_open(sl_buf_str(&image), &plan, NULL), SL_OK);
+    assert_int_equal(gw_config_export_plan(plan, &got), SL_OK);
+    json_t *doc = test_parse(sl_buf_cstr(&got)), *again, *errors;
+    gw_validate_env_t env = test_env();
+    assert_int_equal(gw_config_validate(doc, &env, &again, &errors), SL_OK);
+    assert_true(json_equal(entities, again));
+    json_t *sorted = json_object();
+    for (const gw_entity_t *kind = gw_entities; kind->name != NULL; kind++) {
+        if (json_object_get(entities, kind->name) != NULL) {
+            json_object_set(sorted, kind->name, json_object_get(entities, kind->name));
+        }
+    }
+    assert_int_equal(gw_config_export(sorted, &expected), SL_OK);
+    assert_string_equal(sl_buf_cstr(&got), sl_buf_cstr(&expected));
+    gw_plan_close(plan);
+    sl_buf_deinit(&image);
+    sl_buf_deinit(&expected);
+    sl_buf_deinit(&got);
+    json_decref(doc);
+    json_decref(again);
+    json_decref(sorted);
+    json_decref(entities);
+}
+
 /* ---- one entity ----------------------------------------------------------------------------------------------------------- */
 
 static bool find_service(void *ud, const gw_entity_t *kind, sl_str_t key, char id[37]) {
@@ -765,6 +803,7 @@ int main(void) {
         cmocka_unit_test(test_paths_of_older_formats_are_rewritten),
         cmocka_unit_test(test_certificates_may_hold_server_names_as_children),
         cmocka_unit_test(test_what_is_exported_loads_as_the_same_entities),
+        cmocka_unit_test(test_a_plan_is_exported_as_its_entities_are),
         cmocka_unit_test(test_a_single_entity_resolves_references_by_name),
         cmocka_unit_test(test_a_patch_replaces_lists_and_merges_records),
         cmocka_unit_test(test_every_failing_allocation_of_a_validation_ends_cleanly),
