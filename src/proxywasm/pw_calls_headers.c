@@ -72,8 +72,13 @@ static inline __attribute__((always_inline)) bool all_fine(const char *data, siz
     return (half[0] & half[1]) == UINT64_MAX;
 }
 
+/* Names like those nearly all are; of others it cannot tell. No pseudo header is among them. */
+static inline bool is_plain_name(sl_str_t name) {
+    return name.len >= 4 && all_fine(name.data, name.len, plain_in_names);
+}
+
 bool pw_header_name_fits(sl_str_t name) {
-    if (name.len >= 4 && __builtin_expect(all_fine(name.data, name.len, plain_in_names), 1)) {
+    if (is_plain_name(name)) {
         return true;
     }
     if (name.len != 0 && name.data[0] == ':') {
@@ -388,7 +393,7 @@ static uint64_t ignored_status(const pw_ctx_t *ctx, sl_str_t value) {
     return PW_OK;
 }
 
-static uint64_t edit(pw_vm_t *vm, const sl_raw_t *a, pw_map_op_t op, bool with_value) {
+static __attribute__((noinline)) uint64_t edit_slowly(pw_vm_t *vm, const sl_raw_t *a, pw_map_op_t op, bool with_value) {
     const pw_ctx_t *ctx = pw_vm_ctx(vm);
     sl_str_t key, value = SL_STR_NULL;
     pw_access_t access;
@@ -418,6 +423,31 @@ static uint64_t edit(pw_vm_t *vm, const sl_raw_t *a, pw_map_op_t op, bool with_v
         return PW_OK;
     }
     return result_of(done, pw_ctx_dialect(ctx));
+}
+
+/* Whether it is one of the two maps of headers, at a time when they may be written. */
+static inline bool headers_are_open(const pw_ctx_t *ctx, uint32_t map) {
+    if ((map != PW_MAP_REQUEST_HEADERS && map != PW_MAP_RESPONSE_HEADERS) || ctx->stream == NULL || ctx->stream->gone) {
+        return false;
+    }
+    return headers_access(ctx, map == PW_MAP_REQUEST_HEADERS ? PW_DIR_REQUEST : PW_DIR_RESPONSE) == WRITE;
+}
+
+/* What nearly all edits are goes straight to the proxy; for anything else edit_slowly finds out what there is to say. */
+static inline __attribute__((always_inline)) uint64_t edit(pw_vm_t *vm, const sl_raw_t *a, pw_map_op_t op, bool with_value) {
+    const pw_ctx_t *ctx = pw_vm_ctx(vm);
+    const pw_worker_t *w = vm->worker;
+    sl_str_t key = SL_STR_NULL, value = SL_STR_NULL;
+    bool usual = w->dialect == SL_DIALECT_ENVOY && headers_are_open(ctx, a[0].u32) && a[2].u32 <= PW_PAIRS_BYTES_MAX &&
+                 pw_guest_in(vm, a[1].u32, a[2].u32, &key) && is_plain_name(key);
+    if (with_value && usual) {
+        usual = a[4].u32 <= PW_PAIRS_BYTES_MAX && pw_guest_in(vm, a[3].u32, a[4].u32, &value) && pw_header_value_fits(value);
+    }
+    if (__builtin_expect(!usual, 0)) {
+        return edit_slowly(vm, a, op, with_value);
+    }
+    sl_status_t done = w->ops->map_edit(ctx->stream->host, (pw_map_t)a[0].u32, op, key, value);
+    return done == SL_OK || (op == PW_MAP_REMOVE && done == SL_NOT_FOUND) ? PW_OK : result_of(done, SL_DIALECT_ENVOY);
 }
 
 uint64_t pw_call_add_header_map_value(pw_vm_t *vm, const sl_raw_t *a) {

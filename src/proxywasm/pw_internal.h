@@ -616,6 +616,7 @@ typedef struct {
     bool resume_asked; /* some stage has `resume` */
     bool has_stopped;  /* some stage has, be it that it goes on again */
     bool joined_in_use;
+    bool kept;          /* one of its buffers is not as sl_buf_init left it, be it that there was no memory for the first byte */
     size_t limit;       /* ceiling of held bytes, per stage */
     const sl_str_t *in; /* of the call that runs; NULL: none does */
     size_t n_in;

@@ -213,7 +213,7 @@ static bool join(pw_stream_t *s, pw_flow_t *f) {
         return true;
     }
     sl_buf_reset(&f->joined);
-    f->joined_in_use = true;
+    f->joined_in_use = f->kept = true;
     if (f->out->input) {
         for (size_t i = 0; i < f->n_in; i++) {
             sl_buf_append_str(&f->joined, f->in[i]);
@@ -275,6 +275,7 @@ static void reuse(pw_stream_t *s, pw_flow_t *f, pw_stage_t *st) {
 
 static bool keep(pw_stream_t *s, pw_flow_t *f, pw_stage_t *st, const sl_str_t *segs, size_t n) {
     reuse(s, f, st);
+    f->kept = true;
     for (size_t i = 0; i < n; i++) {
         sl_buf_append_str(&st->buf, segs[i]);
     }
@@ -410,8 +411,6 @@ static bool release(pw_stream_t *s, pw_dir_t dir, size_t k) {
     return !pw_stream_halted(s);
 }
 
-static bool stage_body(pw_stream_t *s, pw_dir_t dir, size_t k, pw_chunk_t *c, bool *eos);
-
 /* A body that is being gathered has not been shown: nothing but its end lets it go. */
 static bool gathering(const pw_stream_t *s, pw_dir_t dir, size_t k) {
     const pw_position_t *at = &s->at[position(s, dir, k)];
@@ -478,14 +477,17 @@ static void ask_resume(pw_stream_t *s, pw_dir_t dir, pw_stage_t *st) {
     s->flow[dir].resume_asked = true;
 }
 
-static void run_resumes(pw_stream_t *s, pw_dir_t dir, size_t from) {
-    if (!s->flow[dir].resume_asked) {
-        return;
-    }
+static __attribute__((noinline)) void run_resumes_asked(pw_stream_t *s, pw_dir_t dir, size_t from) {
     for (size_t k = s->n; k > from && !pw_stream_halted(s); k--) {
         if (stage(s, dir, k - 1)->resume) {
             resume_stage(s, dir, k - 1);
         }
+    }
+}
+
+static inline void run_resumes(pw_stream_t *s, pw_dir_t dir, size_t from) {
+    if (__builtin_expect(s->flow[dir].resume_asked, 0)) {
+        run_resumes_asked(s, dir, from);
     }
 }
 
@@ -563,7 +565,8 @@ static void run_headers(pw_stream_t *s, pw_dir_t dir, size_t k, bool eos) {
     pw_flow_t *f = &s->flow[dir];
     const pw_cb_t cb = headers_cb[dir];
     pw_position_t *at = &s->at[position(s, dir, k)];
-    for (; k < s->n; k++, at += s->chain->reversed[dir] ? -1 : 1) {
+    const ptrdiff_t step = s->chain->reversed[dir] ? -1 : 1;
+    for (; k < s->n; k++, at += step) {
         pw_stage_t *st = &at->stage[dir];
         sl_raw_t args[3];
         pw_called_t called = SKIPPED;
@@ -614,7 +617,7 @@ static bool body_drop(pw_stream_t *s, pw_dir_t dir, pw_stage_t *st, bool eos) {
     return false;
 }
 
-static bool body_act(pw_stream_t *s, pw_dir_t dir, size_t k, uint32_t action, bool eos, bool *pass) {
+static __attribute__((noinline)) bool body_act(pw_stream_t *s, pw_dir_t dir, size_t k, uint32_t action, bool eos, bool *pass) {
     pw_stage_t *st = stage(s, dir, k);
     *pass = action == PW_BODY_CONTINUE || st->unlimited;
     if (*pass) {
@@ -640,6 +643,19 @@ static bool body_act(pw_stream_t *s, pw_dir_t dir, size_t k, uint32_t action, bo
     return body_hold(s, dir, st, action, eos);
 }
 
+/* Puts the chunk behind what is held at the stage. false: it is not to be shown now. */
+static __attribute__((noinline)) bool body_keep(pw_stream_t *s, pw_dir_t dir, size_t k, const pw_chunk_t *c, bool eos) {
+    pw_flow_t *f = &s->flow[dir];
+    pw_stage_t *st = stage(s, dir, k);
+    if (over_limit(f, st, c->len, st->body == PW_BODY_STOP_WATERMARK) && !overflow(s, dir, k)) {
+        return false;
+    }
+    if (!keep(s, f, st, c->segs, c->n)) {
+        return false;
+    }
+    return st->body == 0 || eos || st->unlimited || !collects(s, dir, k);
+}
+
 /*
  * WasmX shows a request's body once, as a whole. Where more comes than may be held, the filter is shown it in pieces after all, from what
  * has been gathered on. true: there is nothing to show now.
@@ -647,7 +663,7 @@ static bool body_act(pw_stream_t *s, pw_dir_t dir, size_t k, uint32_t action, bo
 static bool gather(pw_stream_t *s, pw_dir_t dir, size_t k, pw_chunk_t c, bool eos) {
     pw_flow_t *f = &s->flow[dir];
     pw_stage_t *st = stage(s, dir, k);
-    if (s->at[position(s, dir, k)].filter->conf.opts.dialect != SL_DIALECT_WASMX || st->gather == PW_GATHER_DONE) {
+    if (st->gather == PW_GATHER_DONE) {
         return false;
     }
     if (over_limit(f, st, c.len, false)) {
@@ -668,42 +684,41 @@ static bool gather(pw_stream_t *s, pw_dir_t dir, size_t k, pw_chunk_t c, bool eo
 /*
  * Shows the chunk, behind what is held, to one stage. true: *c and *eos go on to the next one. false: they do not, or the event is over.
  */
-static bool stage_body(pw_stream_t *s, pw_dir_t dir, size_t k, pw_chunk_t *c, bool *eos) {
-    pw_flow_t *f = &s->flow[dir];
-    pw_stage_t *st = stage(s, dir, k);
-    const pw_position_t *at = &s->at[position(s, dir, k)];
-    if (!has_callback(at, dir, body_cb[dir]) && !st->owned && st->headers == PW_HEADERS_PASSED) {
+static inline bool stage_body(pw_stream_t *s, pw_position_t *at, pw_dir_t dir, size_t k, pw_chunk_t *c, const bool *eos) {
+    pw_stage_t *st = &at->stage[dir];
+    bool looks = has_callback(at, dir, body_cb[dir]);
+    if (!looks && !st->owned && st->headers == PW_HEADERS_PASSED) {
         return true;
     }
-    if (dir == PW_DIR_REQUEST && has_callback(at, dir, body_cb[dir]) && gather(s, dir, k, *c, *eos)) {
-        return false;
+    bool gathers = dir == PW_DIR_REQUEST && looks && at->filter->conf.opts.dialect == SL_DIALECT_WASMX;
+    if (__builtin_expect(gathers, 0)) {
+        if (gather(s, dir, k, *c, *eos)) {
+            return false;
+        }
+        looks = has_callback(at, dir, body_cb[dir]); /* it may have trapped */
     }
     st->gather = PW_GATHER_DONE;
-    if (st->owned && c->len != 0) {
-        if (over_limit(f, st, c->len, st->body == PW_BODY_STOP_WATERMARK) && !overflow(s, dir, k)) {
+    if (__builtin_expect(st->owned, 0)) {
+        if (c->len != 0 && !body_keep(s, dir, k, c, *eos)) {
             return false;
         }
-        if (!keep(s, f, st, c->segs, c->n)) {
-            return false;
-        }
-        if (st->body != 0 && !*eos && !st->unlimited && collects(s, dir, k)) {
-            return false;
-        }
-    }
-    if (!st->owned) {
-        reuse(s, f, st);
+    } else if (__builtin_expect(st->sent, 0)) {
+        reuse(s, &s->flow[dir], st);
     }
     st->view = c->segs;
     st->n_view = c->n;
     st->view_len = c->len;
     st->in_body = true;
     st->at_end = *eos;
-    uint32_t action;
-    bool pass = false;
-    pw_called_t called = stage_call(s, dir, k, body_cb[dir], (uint32_t)pw_stage_len(st), *eos, &action);
+    sl_raw_t args[3];
+    args[0].u32 = PW_BODY_CONTINUE;
+    args[1].u32 = (uint32_t)pw_stage_len(st);
+    args[2].u32 = *eos;
+    pw_called_t called = looks ? stage_enter(s, at, dir, k, body_cb[dir], args) : SKIPPED;
     st->in_body = false;
-    if (called != HALTED) {
-        body_act(s, dir, k, called == CALLED ? action : PW_BODY_CONTINUE, *eos, &pass);
+    bool pass = called != HALTED;
+    if (pass && __builtin_expect(called == CALLED && args[0].u32 != PW_BODY_CONTINUE, 0)) {
+        body_act(s, dir, k, args[0].u32, *eos, &pass);
     }
     st->view = NULL;
     st->n_view = st->view_len = 0;
@@ -712,10 +727,10 @@ static bool stage_body(pw_stream_t *s, pw_dir_t dir, size_t k, pw_chunk_t *c, bo
     }
     st->body = 0;
     st->resume = false;
-    if (st->owned) {
+    if (__builtin_expect(st->owned, 0)) {
         *c = owned_chunk(st);
     }
-    return release_headers(s, dir, k);
+    return __builtin_expect(st->headers != PW_HEADERS_HELD_ITER, 1) ? !pw_stream_halted(s) : release_headers(s, dir, k);
 }
 
 static void body_wait(pw_stream_t *s, pw_dir_t dir, size_t k, pw_chunk_t c, bool eos) {
@@ -735,8 +750,10 @@ static void body_wait(pw_stream_t *s, pw_dir_t dir, size_t k, pw_chunk_t c, bool
 
 static void run_body(pw_stream_t *s, pw_dir_t dir, size_t k, pw_chunk_t c, bool eos) {
     pw_flow_t *f = &s->flow[dir];
-    for (; k < s->n; k++) {
-        pw_stage_t *st = stage(s, dir, k);
+    pw_position_t *at = &s->at[position(s, dir, k)];
+    const ptrdiff_t step = s->chain->reversed[dir] ? -1 : 1;
+    for (; k < s->n; k++, at += step) {
+        pw_stage_t *st = &at->stage[dir];
         if (c.len == 0 && !eos && (!st->owned || st->body != 0)) {
             return; /* nothing new to show */
         }
@@ -749,7 +766,7 @@ static void run_body(pw_stream_t *s, pw_dir_t dir, size_t k, pw_chunk_t c, bool 
             resume_own(s, dir, k);
             return;
         }
-        if (!stage_body(s, dir, k, &c, &eos)) {
+        if (!stage_body(s, at, dir, k, &c, &eos)) {
             resume_own(s, dir, k);
             return;
         }
@@ -888,7 +905,7 @@ static __attribute__((noinline)) void finish_resumes(pw_stream_t *s, pw_dir_t di
     }
 }
 
-static inline pw_verdict_t finish(pw_stream_t *s, pw_dir_t dir, bool resuming) {
+static inline __attribute__((always_inline)) pw_verdict_t finish(pw_stream_t *s, pw_dir_t dir, bool resuming) {
     pw_flow_t *f = &s->flow[dir];
     pw_out_t *out = f->out;
     if (__builtin_expect(f->resume_asked, 0)) {

@@ -98,24 +98,28 @@ static void enter_again(pw_position_t *at) {
 
 typedef enum { CONTEXT_DEAD, CONTEXT_NEW, CONTEXT_KNOWN } context_t;
 
-/* NEW: it has an id now, and the guest has still to be told. */
-static inline context_t context_find(pw_position_t *at) {
+/* NEW: it has an id now, and the guest has still to be told. Of one that had none. */
+static inline context_t context_announce(pw_position_t *at) {
     pw_root_t *root = at->ctx.root;
-    if (at->ctx.node.id == 0 && __builtin_expect(root != NULL && root->vm->failed, 0)) {
+    if (root != NULL && __builtin_expect(root->vm->failed, 0)) {
         enter_again(at);
         root = at->ctx.root;
     }
     if (__builtin_expect(root == NULL || root->vm->failed || at->left, 0)) {
         return CONTEXT_DEAD;
     }
-    if (at->ctx.node.id != 0) {
-        return CONTEXT_KNOWN;
-    }
     if (__builtin_expect(pw_vm_announce(root->vm, &at->ctx) != SL_OK, 0)) {
         return CONTEXT_DEAD;
     }
     at->known = true;
     return pw_vm_has(root->vm, PW_CB_CONTEXT_CREATE) ? CONTEXT_NEW : CONTEXT_KNOWN;
+}
+
+static context_t context_find(pw_position_t *at) {
+    if (at->ctx.node.id == 0) {
+        return context_announce(at);
+    }
+    return at->ctx.root->vm->failed ? CONTEXT_DEAD : CONTEXT_KNOWN;
 }
 
 static bool context_create(pw_position_t *at) {
@@ -131,20 +135,24 @@ bool pw_stream_context(pw_stream_t *s, size_t i) {
 }
 
 pw_entered_t pw_stream_context_then(pw_position_t *at, pw_cb_t next, sl_raw_t *args) {
-    context_t found = context_find(at);
+    context_t found = context_announce(at);
     args[0].u32 = 0;
     if (__builtin_expect(found != CONTEXT_NEW, 0)) {
         return found == CONTEXT_KNOWN ? PW_ENTERED_CONTEXT : PW_ENTERED_DEAD;
     }
     pw_vm_t *vm = at->ctx.root->vm;
-    pw_dir_t dir = next == PW_CB_REQUEST_HEADERS ? PW_DIR_REQUEST : PW_DIR_RESPONSE;
-    sl_sequence_t which = dir == PW_DIR_REQUEST ? SL_SEQUENCE_REQUEST : SL_SEQUENCE_RESPONSE;
-    if ((dir == PW_DIR_RESPONSE && next != PW_CB_RESPONSE_HEADERS) || !pw_vm_has_sequence(vm, which)) {
+    pw_sequence_t seq;
+    if (next == PW_CB_RESPONSE_HEADERS) {
+        seq.which = SL_SEQUENCE_RESPONSE;
+        seq.running = &at->stage[PW_DIR_RESPONSE].running;
+    } else {
+        seq.which = SL_SEQUENCE_REQUEST;
+        seq.running = &at->stage[PW_DIR_REQUEST].running;
+    }
+    bool headers = next == PW_CB_RESPONSE_HEADERS || next == PW_CB_REQUEST_HEADERS;
+    if (__builtin_expect(!headers || !pw_vm_has_sequence(vm, seq.which), 0)) {
         return context_create(at) ? PW_ENTERED_CONTEXT : PW_ENTERED_DEAD;
     }
-    pw_sequence_t seq;
-    seq.which = which;
-    seq.running = &at->stage[dir].running;
     sl_raw_t all[4];
     all[0].u32 = at->ctx.node.id;
     all[1].u32 = at->ctx.root->ctx.node.id;
@@ -373,11 +381,6 @@ static void fail_released_calls(pw_root_t *root) {
     }
 }
 
-/* It is not as sl_buf_init has left it: there are bytes, or there was no memory for the first of them. */
-static inline bool is_touched(const sl_buf_t *b) {
-    return b->data != NULL || b->failed;
-}
-
 /* Calls, and instances for one request: what most streams do not have. */
 static __attribute__((noinline)) void position_release(pw_stream_t *s, pw_position_t *at) {
     pw_root_t *root = at->ctx.root;
@@ -397,7 +400,7 @@ static __attribute__((noinline)) void position_release(pw_stream_t *s, pw_positi
     pw_root_unref(root);
 }
 
-static inline void position_free(pw_stream_t *s, pw_position_t *at) {
+static inline void position_free(pw_stream_t *s, pw_position_t *at, bool kept) {
     if (at->ctx.node.id != 0) {
         end_call(at, PW_CB_DELETE);
     }
@@ -408,8 +411,7 @@ static inline void position_free(pw_stream_t *s, pw_position_t *at) {
     if (at->ctx.node.id != 0) {
         pw_id_map_remove(&root->vm->contexts, &at->ctx.node);
     }
-    bool held = is_touched(&at->stage[0].buf) || is_touched(&at->stage[1].buf);
-    if (__builtin_expect(held || at->ctx.n_calls != 0 || root == NULL || root->pool != NULL || root->refs == 1, 0)) {
+    if (__builtin_expect(kept || at->ctx.n_calls != 0 || root == NULL || root->pool != NULL || root->refs == 1, 0)) {
         position_release(s, at);
         return;
     }
@@ -460,18 +462,20 @@ static __attribute__((noinline)) void rest_free(pw_stream_t *s) {
 }
 
 static inline bool has_rest(const pw_stream_t *s) {
-    return s->properties != NULL || s->replies != NULL || s->slices != NULL || is_touched(&s->flow[0].joined) ||
-           is_touched(&s->flow[1].joined);
+    return s->properties != NULL || s->replies != NULL || s->slices != NULL;
 }
 
 void pw_stream_free_now(pw_stream_t *s) {
     pw_worker_t *w = s->worker;
-    pw_stream_log_now(s);
-    s->gone = true;
-    for (size_t i = 0; i < s->n; i++) {
-        position_free(s, &s->at[i]);
+    if (!s->logged) {
+        pw_stream_log_now(s);
     }
-    if (__builtin_expect(has_rest(s), 0)) {
+    s->gone = true;
+    bool kept = s->flow[0].kept || s->flow[1].kept;
+    for (pw_position_t *at = s->at, *end = at + s->n; at != end; at++) {
+        position_free(s, at, kept);
+    }
+    if (__builtin_expect(kept || has_rest(s), 0)) {
         rest_free(s);
     }
     pw_chain_t *chain = s->chain;

@@ -15,17 +15,20 @@
  * the greeting belongs to the root and not into a global variable.
  */
 typedef struct context {
-    struct context *next;
+    struct context *next; /* in its bucket */
     struct context *root; /* itself in a root context */
     uint32_t id;
     char *greeting; /* roots only */
     size_t greeting_len;
 } context_t;
 
-static context_t *contexts;
+/* The proxy numbers contexts one after the other, so those of a time are in buckets of their own. */
+#define BUCKETS 64
+
+static context_t *contexts[BUCKETS];
 
 static context_t *context_find(uint32_t id) {
-    context_t *context = contexts;
+    context_t *context = contexts[id % BUCKETS];
     while (context != NULL && context->id != id) {
         context = context->next;
     }
@@ -37,13 +40,14 @@ PW_EXPORT void proxy_on_context_create(uint32_t context_id, uint32_t parent_id) 
     if (context == NULL) {
         return; /* every use below allows for a context that is not there */
     }
-    *context = (context_t){.next = contexts, .id = context_id};
+    context_t **bucket = &contexts[context_id % BUCKETS];
+    *context = (context_t){.next = *bucket, .id = context_id};
     context->root = parent_id != 0 ? context_find(parent_id) : context;
-    contexts = context;
+    *bucket = context;
 }
 
 PW_EXPORT void proxy_on_delete(uint32_t context_id) {
-    for (context_t **link = &contexts; *link != NULL; link = &(*link)->next) {
+    for (context_t **link = &contexts[context_id % BUCKETS]; *link != NULL; link = &(*link)->next) {
         context_t *context = *link;
         if (context->id == context_id) {
             *link = context->next;
