@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import pwd
 import stat
 import subprocess
 
@@ -125,6 +126,34 @@ def test_a_folder_that_cannot_be_is_refused(nginx):
     nginx.write("", wasm="trap_dumps /proc/no/such/folder;")
     result = nginx.check()
     assert result.returncode == 1 and "trap_dumps: " in result.stderr and "/proc/no" in result.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives folders away")
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_a_link_in_the_place_of_the_folder_is_not_followed(nginx, slash):
+    """Who may write to the folder above it could have root give away any folder of the machine."""
+    precious = nginx.folder / "precious"
+    precious.mkdir()
+    (nginx.folder / "dumps").symlink_to(precious)
+    nginx.write(SERVERS, wasm=MODULES + f"trap_dumps {nginx.folder}/dumps{slash};", main="user nobody nogroup;")
+    nginx.conf.write_text(nginx.conf.read_text().replace("user root;", ""))
+    result = nginx.check()
+    assert result.returncode == 1 and "must be a folder and no link" in result.stderr
+    assert precious.stat().st_uid == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives folders away")
+def test_the_folder_becomes_the_workers_and_is_in_their_reach(nginx):
+    nginx.write(SERVERS, wasm=MODULES + f"trap_dumps {nginx.folder}/some/where/dumps;", main="user nobody nogroup;")
+    nginx.conf.write_text(nginx.conf.read_text().replace("user root;", ""))
+    result = nginx.check()
+    assert result.returncode == 0, result.stderr
+    path = nginx.folder / "some/where/dumps"
+    assert path.stat().st_uid == pwd.getpwnam("nobody").pw_uid and stat.S_IMODE(path.stat().st_mode) == 0o700
+    assert path.parent.stat().st_uid == 0 and stat.S_IMODE(path.parent.stat().st_mode) & 0o011 == 0o011
+    os.chown(path, 1, -1)
+    result = nginx.check()
+    assert result.returncode == 1 and "belongs to user 1" in result.stderr
 
 
 def test_the_gateway_has_it_as_a_setting(origin_server):

@@ -9,6 +9,9 @@
 #include <ngx_thread_pool.h>
 #endif
 
+#include <fcntl.h>
+#include <sys/stat.h>
+
 #include "sl_dump.h"
 #include "sl_file.h"
 
@@ -91,7 +94,44 @@ char *ngx_sluice_set_trap_dumps(ngx_conf_t *cf, ngx_command_t *cmd, void *conf) 
     return NGX_CONF_OK;
 }
 
-/* The folder belongs to whom the workers run as. */
+/* Only its last part is for the workers alone: they must get there. */
+static sl_status_t make_folder(char *path, sl_err_t *err) {
+    char *slash = strrchr(path, '/');
+    sl_status_t rc = SL_OK;
+
+    if (slash != NULL && slash != path) {
+        *slash = '\0';
+        rc = sl_dir_make(path, 0755, err);
+        *slash = '/';
+    }
+    return rc == SL_OK ? sl_dir_make(path, 0700, err) : rc;
+}
+
+/*
+ * The folder belongs to whom the workers run as. We may be root, and the folder above may be theirs: a link that they have put in its place
+ * is not followed, and what belongs to neither of us is left as it is.
+ */
+static ngx_int_t give_folder(const char *path, ngx_uid_t user, ngx_log_t *log) {
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    struct stat st;
+    ngx_int_t rc = NGX_ERROR;
+
+    if (fd < 0 || fstat(fd, &st) != 0) {
+        ngx_log_error(NGX_LOG_EMERG, log, ngx_errno, "trap_dumps: \"%s\" cannot be used, it must be a folder and no link", path);
+    } else if (st.st_uid != user && st.st_uid != 0) {
+        ngx_log_error(NGX_LOG_EMERG, log, 0, "trap_dumps: \"%s\" belongs to user %d, it must belong to the workers' user %d", path,
+                      (int)st.st_uid, (int)user);
+    } else if (st.st_uid != user && fchown(fd, user, (gid_t)-1) != 0) {
+        ngx_log_error(NGX_LOG_EMERG, log, ngx_errno, "trap_dumps: chown(\"%s\") failed", path);
+    } else {
+        rc = NGX_OK;
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+    return rc;
+}
+
 ngx_int_t ngx_sluice_dump_init(ngx_sluice_conf_t *scf) {
     const ngx_core_conf_t *ccf = (ngx_core_conf_t *)ngx_get_conf(scf->cycle->conf_ctx, ngx_core_module);
     char *path = (char *)scf->dumps_dir.data;
@@ -100,15 +140,14 @@ ngx_int_t ngx_sluice_dump_init(ngx_sluice_conf_t *scf) {
     if (scf->dumps_dir.len == 0) {
         return NGX_OK;
     }
-    if (sl_dir_make(path, 0700, &err) != SL_OK) {
+    while (scf->dumps_dir.len > 1 && path[scf->dumps_dir.len - 1] == '/') { /* it would be followed if it were a link */
+        path[--scf->dumps_dir.len] = '\0';
+    }
+    if (make_folder(path, &err) != SL_OK) {
         ngx_log_error(NGX_LOG_EMERG, scf->cycle->log, 0, "trap_dumps: %s", err.text);
         return NGX_ERROR;
     }
-    if (geteuid() == 0 && ccf->user != (ngx_uid_t)NGX_CONF_UNSET_UINT && chown(path, ccf->user, (gid_t)-1) != 0) {
-        ngx_log_error(NGX_LOG_EMERG, scf->cycle->log, ngx_errno, "trap_dumps: chown(\"%s\") failed", path);
-        return NGX_ERROR;
-    }
-    return NGX_OK;
+    return geteuid() == 0 && ccf->user != (ngx_uid_t)NGX_CONF_UNSET_UINT ? give_folder(path, ccf->user, scf->cycle->log) : NGX_OK;
 }
 
 /* ---- a trap ------------------------------------------------------------------------------------------------------------------ */
