@@ -284,7 +284,7 @@ Where the instructions go, as the difference from plain nginx:
 `bench/limits.json`; `python3 bench/gate.py` alone does the same.
 
 How it is compiled was tried as well, with gcc 12 and counted on `filter-c`, `filter-rust` and `chain-10`: link-time optimisation of the module with all libraries
-takes 87, 207 and 768 instructions (3 to 5 % of our own share), nearly doubles what the compiler does and makes profiles harder to read; calls of other libraries
+takes 87, 207 and 768 instructions (3 to 5 % of our own share), compiles everything again whenever it is linked and makes profiles harder to read; calls of other libraries
 without a table (`-fno-plt`) take 41, 69 and 201 (2 %). Neither is the default.
 """
     return text + (f"\n## Where targets are missed\n\nInstructions of a request by function, nginx and the C library left out.\n{missed}" if missed else "")
