@@ -13,10 +13,12 @@ from gateway_helpers import (  # noqa: F401
     FLAVOR,
     Gateway,
     Origin,
+    chain,
     document,
     echoed,
     folder,
     home,
+    install,
     origin,
     origin_server,
     wait_for,
@@ -433,6 +435,32 @@ def test_requests_wait_for_the_first_name_only(home, names, everywhere):
         dns.silent = True
         gateway.configure(pool(f"127.0.0.1:{port}", f"other.test:{port}"))
         assert gateway.get("/").status == 200  # one address is enough
+
+
+def test_who_waits_for_an_upstream_that_a_filter_has_named_may_leave_after_it_was_replaced(home, names, origins):
+    """The request's own reference is all that keeps it then."""
+    dns = names(ttl=60)
+    dns.silent = True
+    install(home / "filters", "probe")
+    choose = chain(("probe", "quiet\nrequest_headers: set_prop kong.service.upstream named.test"))
+
+    def doc(target):
+        route = {"filter_chains": [choose]}
+        made = pool(at(origins[0]), route=route)
+        made["upstreams"].append({"name": "named.test", "targets": [{"target": target}]})
+        return made
+
+    with Gateway(home, doc("slow.test:80"), dns_resolver=f"127.0.0.1:{dns.port}").start() as gateway:
+        clients = [http1.Connection(gateway.proxy) for _ in range(3)]
+        for c in clients:
+            c.send_request("GET", "/x")
+        wait_for(lambda: dns.asked, "the question")
+        gateway.configure(doc(at(origins[1])))
+        assert echoed(gateway.get("/"))["headers"]["host"] == at(origins[1])
+        for c in clients:
+            c.close()
+        wait_for(lambda: gateway.log().count("prematurely closed connection") >= 3, "nginx sees them leave")
+        assert echoed(gateway.get("/"))["headers"]["host"] == at(origins[1])
 
 
 def test_the_gateway_ends_while_a_name_is_looked_up(home, names):

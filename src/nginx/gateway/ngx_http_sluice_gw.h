@@ -167,9 +167,10 @@ typedef struct {
     u_char name_key[16]; /* of a TLS upstream's name, see get_peer() */
     size_t name_key_len;
     ngx_resolver_ctx_t *resolving;
-    ngx_http_sluice_gw_pool_t *pool; /* that the service's host names, the generation's; NULL: it is a host */
-    ngx_queue_t waiting;             /* while `waits`: in the pool's queue */
-    ngx_str_t target_host;           /* of the pool's target whose turn it is */
+    ngx_http_sluice_gw_pool_t *pool;  /* that the service's host names, the generation's; NULL: it is a host */
+    ngx_http_sluice_gw_pool_t *named; /* a reference to `pool` when a filter has named it */
+    ngx_queue_t waiting;              /* while `waits`: in the pool's queue */
+    ngx_str_t target_host;            /* of the pool's target whose turn it is */
     in_port_t target_port;
     ngx_int_t (*process_header)(ngx_http_request_t *r);
     ngx_int_t (*reinit_request)(ngx_http_request_t *r);
@@ -209,9 +210,10 @@ ngx_uint_t ngx_http_sluice_gw_fixed_addrs(ngx_pool_t *pool, ngx_http_sluice_gw_m
 /* *out NULL: the service's host is not the name of an upstream. */
 ngx_int_t ngx_http_sluice_gw_pool_of(ngx_http_sluice_gw_main_conf_t *mcf, ngx_http_sluice_gw_gen_t *gen, uint32_t index,
                                      const gw_service_t *service, ngx_http_sluice_gw_pool_t **out);
-/* The pool of an upstream by its name, for this request; *out NULL: no such upstream. */
-ngx_int_t ngx_http_sluice_gw_pool_named(ngx_http_request_t *r, ngx_http_sluice_gw_gen_t *gen, sl_str_t name,
+/* The pool of an upstream by its name, with a reference; *out NULL: no such upstream. */
+ngx_int_t ngx_http_sluice_gw_pool_named(ngx_http_sluice_gw_main_conf_t *mcf, ngx_http_sluice_gw_gen_t *gen, sl_str_t name,
                                         ngx_http_sluice_gw_pool_t **out);
+void ngx_http_sluice_gw_pool_unref(ngx_http_sluice_gw_pool_t *pool); /* NULL allowed */
 /*
  * One more address of ctx->pool, not one that ctx has had unless there is no other. NGX_AGAIN: nobody knows an address yet, see
  * pool_wait(); NGX_DECLINED: there is none.

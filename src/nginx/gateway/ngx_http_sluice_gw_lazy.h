@@ -57,7 +57,6 @@ ngx_http_sluice_gw_tls_t *ngx_http_sluice_gw_tls_of(ngx_http_sluice_gw_gen_t *ge
 ngx_int_t ngx_http_sluice_gw_pools_read(ngx_http_sluice_gw_lazy_t *lazy, const gw_plan_t *plan);
 /* Of a generation that never served; in any thread. */
 void ngx_http_sluice_gw_pools_drop(ngx_http_sluice_gw_lazy_t *lazy);
-void ngx_http_sluice_gw_pool_unref(ngx_http_sluice_gw_pool_t *pool);
 void ngx_http_sluice_gw_tls_free(ngx_http_sluice_gw_tls_t *tls);
 void ngx_http_sluice_gw_cert_free(ngx_http_sluice_gw_cert_t *cert);
 

@@ -613,23 +613,13 @@ ngx_int_t ngx_http_sluice_gw_pool_of(ngx_http_sluice_gw_main_conf_t *mcf, ngx_ht
     return NGX_OK;
 }
 
-static void unref_named(void *pool) {
-    ngx_http_sluice_gw_pool_unref(pool);
-}
-
-ngx_int_t ngx_http_sluice_gw_pool_named(ngx_http_request_t *r, ngx_http_sluice_gw_gen_t *gen, sl_str_t name,
+ngx_int_t ngx_http_sluice_gw_pool_named(ngx_http_sluice_gw_main_conf_t *mcf, ngx_http_sluice_gw_gen_t *gen, sl_str_t name,
                                         ngx_http_sluice_gw_pool_t **out) {
-    ngx_http_sluice_gw_main_conf_t *mcf = ngx_http_get_module_main_conf(r, ngx_http_sluice_gateway_module);
-    ngx_pool_cleanup_t *cln = ngx_pool_cleanup_add(r->pool, 0);
     json_t *json = ngx_http_sluice_gw_entity(ngx_http_sluice_gw_gen_plan(gen), SL_STR("upstreams"), name);
     bool found = json != NULL && sl_str_eq(ngx_http_sluice_gw_json_str(json, "name"), name);
-    *out = cln != NULL && found ? make(mcf, gen, json) : NULL;
+    *out = found ? make(mcf, gen, json) : NULL;
     json_decref(json);
-    if (*out != NULL) {
-        cln->handler = unref_named;
-        cln->data = *out;
-    }
-    return *out != NULL || (cln != NULL && !found) ? NGX_OK : NGX_ERROR;
+    return *out != NULL || !found ? NGX_OK : NGX_ERROR;
 }
 
 /* ---- whose turn it is ---------------------------------------------------------------------------------------------------------------- */

@@ -21,6 +21,8 @@ static void ctx_cleanup(void *data) {
         ctx->resolving = NULL;
     }
     ngx_http_sluice_gw_pool_leave(ctx);
+    ngx_http_sluice_gw_pool_unref(ctx->named);
+    ctx->named = NULL;
     ngx_http_sluice_gw_gen_unref(ctx->gen);
     ctx->gen = NULL;
 }

@@ -195,12 +195,16 @@ static ngx_int_t resolve_target(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t 
 }
 
 /* ctx->pool: of what a filter has chosen, else of the service. */
-static ngx_int_t find_pool(ngx_http_request_t *r, ngx_http_sluice_gw_main_conf_t *mcf, ngx_http_sluice_gw_ctx_t *ctx) {
+static ngx_int_t find_pool(ngx_http_sluice_gw_main_conf_t *mcf, ngx_http_sluice_gw_ctx_t *ctx) {
     ctx->pool = NULL;
+    ngx_http_sluice_gw_pool_unref(ctx->named);
+    ctx->named = NULL;
     if (ctx->chosen.host.data == NULL) {
         return ngx_http_sluice_gw_pool_of(mcf, ctx->gen, ctx->route.service, &ctx->service, &ctx->pool);
     }
-    return ctx->chosen.balance ? ngx_http_sluice_gw_pool_named(r, ctx->gen, ctx->chosen.host, &ctx->pool) : NGX_OK;
+    ngx_int_t rc = ctx->chosen.balance ? ngx_http_sluice_gw_pool_named(mcf, ctx->gen, ctx->chosen.host, &ctx->named) : NGX_OK;
+    ctx->pool = ctx->named;
+    return rc;
 }
 
 ngx_int_t ngx_http_sluice_gw_resolve(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx) {
@@ -209,7 +213,7 @@ ngx_int_t ngx_http_sluice_gw_resolve(ngx_http_request_t *r, ngx_http_sluice_gw_c
     ctx->n_addrs = 0;
     ctx->next_addr = 0;
     ctx->addrs = ngx_palloc(r->pool, MAX_ADDRS * sizeof(*ctx->addrs));
-    if (ctx->addrs == NULL || find_pool(r, mcf, ctx) != NGX_OK) {
+    if (ctx->addrs == NULL || find_pool(mcf, ctx) != NGX_OK) {
         return NGX_ERROR;
     }
     if (ctx->pool != NULL) {
