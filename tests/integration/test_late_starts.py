@@ -48,7 +48,7 @@ def serve(nginx):
     nginx.workers, nginx.level = 1, "notice"
     wasm = f"module healthy {filter_path('my-c-filter')};" + "".join(f"module late{i} {nginx.folder}/late{i}.wasm;" for i in range(len(WAYS)))
     places = "".join(PLACE % ((i,) * 8) for i in range(len(WAYS)))
-    seconds = 8 if ASAN else 2
+    seconds = 4 if ASAN else 2
     while True:
         when = time.time() + seconds
         write_modules(nginx.folder, int(when * 1000))
