@@ -23,9 +23,10 @@ archives=()
 for lib in $LIBS; do
     archives+=("$BUILD/$FLAVOR/$lib")
 done
-# exclude-libs: the module exports nginx's symbols only. @ORIGIN@ (the engine's library lies beside the module) becomes
+# exclude-libs: the module exports nginx's symbols only; Bsymbolic-functions and no-semantic-interposition: nobody puts functions of his own in
+# the place of ours, so that they are called directly, or inlined. @ORIGIN@ (the engine's library lies beside the module) becomes
 # $ORIGIN after configure, which would need three layers of quoting for it.
-export SLUICE_LIBS="-Wl,--start-group ${archives[*]} -Wl,--end-group -Wl,--exclude-libs,ALL -Wl,--as-needed -L$DEPS/wasmtime/lib -lwasmtime -Wl,-rpath,@ORIGIN@ -ljansson -lyaml -lpcre2-8 -lsqlite3 -lnghttp2 -lz -lcrypto -lssl -lpthread -lm -ldl"
+export SLUICE_LIBS="-Wl,--start-group ${archives[*]} -Wl,--end-group -Wl,--exclude-libs,ALL -Wl,-Bsymbolic-functions -Wl,--as-needed -L$DEPS/wasmtime/lib -lwasmtime -Wl,-rpath,@ORIGIN@ -ljansson -lyaml -lpcre2-8 -lsqlite3 -lnghttp2 -lz -lcrypto -lssl -lpthread -lm -ldl"
 export SLUICE_INCS
 
 fingerprint=$({
@@ -37,7 +38,7 @@ fingerprint=$({
 if [ ! -f "$obj/Makefile" ] || [ "$(cat "$obj/.fingerprint" 2>/dev/null)" != "$fingerprint" ]; then
     rm -rf "$obj"
     quietly "$dest/module-configure.log" ./configure "${options[@]}" "--add-dynamic-module=$addon" "--builddir=$obj"
-    sed -i "s/@ORIGIN@/'\$\$ORIGIN'/" "$obj/Makefile"
+    sed -i "s/@ORIGIN@/'\$\$ORIGIN'/; s/^CFLAGS = /&-fno-semantic-interposition /" "$obj/Makefile"
     printf '\n-include $(wildcard %s/addon/*/*.d)\n' "$obj" >>"$obj/Makefile"
     printf '%s\n' "$fingerprint" >"$obj/.fingerprint"
 fi
