@@ -65,7 +65,7 @@ static inline sl_str_t without_blanks(sl_str_t s) {
 }
 
 /* key, NUL, value, NUL, and `more` bytes. */
-static u_char *copy_pair(ngx_table_elt_t *h, sl_str_t key, sl_str_t value, u_char *p) {
+static ngx_inline u_char *copy_pair(ngx_table_elt_t *h, sl_str_t key, sl_str_t value, u_char *p) {
     h->key.len = key.len;
     h->key.data = p;
     p = ngx_cpymem(p, key.data, key.len);
@@ -79,7 +79,8 @@ static u_char *copy_pair(ngx_table_elt_t *h, sl_str_t key, sl_str_t value, u_cha
     return p;
 }
 
-static ngx_table_elt_t *list_push(ngx_pool_t *pool, ngx_list_t *list, sl_str_t key, sl_str_t value, size_t more) {
+/* Its hash is for the caller to set. */
+static ngx_inline ngx_table_elt_t *list_push(ngx_pool_t *pool, ngx_list_t *list, sl_str_t key, sl_str_t value, size_t more) {
     ngx_table_elt_t *h;
     u_char *p;
 
@@ -89,7 +90,9 @@ static ngx_table_elt_t *list_push(ngx_pool_t *pool, ngx_list_t *list, sl_str_t k
     if (h == NULL) {
         return NULL;
     }
-    ngx_memzero(h, sizeof(ngx_table_elt_t));
+#if (nginx_version >= 1023000)
+    h->next = NULL;
+#endif
     h->lowcase_key = copy_pair(h, key, value, p);
     return h;
 }
@@ -542,11 +545,13 @@ static sl_status_t pseudo_edit(ngx_http_sluice_ctx_t *ctx, pw_map_op_t op, sl_st
 /* ---- the map ------------------------------------------------------------------------------------------------------------------------ */
 
 /* In Envoy's view, Host is :authority, and not listed twice. */
-static ngx_uint_t hidden(const ngx_http_sluice_ctx_t *ctx, const ngx_table_elt_t *h) {
-    return h->hash == 0 || (h == ctx->request->headers_in.host && ngx_http_sluice_dialect(ctx) == SL_DIALECT_ENVOY);
+static const ngx_table_elt_t *hidden(const ngx_http_sluice_ctx_t *ctx) {
+    return ngx_http_sluice_dialect(ctx) == SL_DIALECT_ENVOY ? ctx->request->headers_in.host : NULL;
 }
 
 sl_status_t ngx_http_sluice_in_each(ngx_http_sluice_ctx_t *ctx, ngx_http_sluice_each_pt each, void *ud) {
+    const ngx_table_elt_t *hide = hidden(ctx);
+
     for (ngx_uint_t i = 0; i < N_PSEUDO; i++) {
         if (!each(ud, pseudo[i].name, pseudo[i].get(ctx))) {
             return SL_OK;
@@ -555,7 +560,7 @@ sl_status_t ngx_http_sluice_in_each(ngx_http_sluice_ctx_t *ctx, ngx_http_sluice_
     for (const ngx_list_part_t *part = &ctx->request->headers_in.headers.part; part != NULL; part = part->next) {
         const ngx_table_elt_t *h = part->elts;
         for (ngx_uint_t i = 0; i < part->nelts; i++) {
-            if (!hidden(ctx, &h[i]) && !each(ud, ngx_sluice_str(&h[i].key), ngx_sluice_str(&h[i].value))) {
+            if (h[i].hash != 0 && &h[i] != hide && !each(ud, ngx_sluice_str(&h[i].key), ngx_sluice_str(&h[i].value))) {
                 return SL_OK;
             }
         }
@@ -564,12 +569,13 @@ sl_status_t ngx_http_sluice_in_each(ngx_http_sluice_ctx_t *ctx, ngx_http_sluice_
 }
 
 size_t ngx_http_sluice_in_count(ngx_http_sluice_ctx_t *ctx) {
+    const ngx_table_elt_t *hide = hidden(ctx);
     size_t n = N_PSEUDO;
 
     for (const ngx_list_part_t *part = &ctx->request->headers_in.headers.part; part != NULL; part = part->next) {
         const ngx_table_elt_t *h = part->elts;
-        for (ngx_uint_t i = 0; i < part->nelts; i++) {
-            n += !hidden(ctx, &h[i]);
+        for (const ngx_table_elt_t *end = h + part->nelts; h != end; h++) {
+            n += h->hash != 0 && h != hide;
         }
     }
     return n;

@@ -273,9 +273,13 @@ static sl_status_t set_framing(ngx_http_sluice_ctx_t *ctx, sl_str_t value) {
     return SL_OK;
 }
 
+static __attribute__((noinline)) ngx_uint_t is_hop_by_hop_name(sl_str_t key) {
+    return sl_str_eq_nocase(key, SL_STR("upgrade")) || sl_str_eq_nocase(key, SL_STR("te"));
+}
+
 /* In HTTP/1 these two are headers like others; in HTTP/2 a message that has them is malformed. */
-static ngx_uint_t is_hop_by_hop(const ngx_http_request_t *r, sl_str_t key) {
-    return r->http_version >= NGX_HTTP_VERSION_20 && (sl_str_eq_nocase(key, SL_STR("upgrade")) || sl_str_eq_nocase(key, SL_STR("te")));
+static ngx_inline ngx_uint_t is_hop_by_hop(const ngx_http_request_t *r, sl_str_t key) {
+    return r->http_version >= NGX_HTTP_VERSION_20 && is_hop_by_hop_name(key);
 }
 
 /* What WasmX's filters are shown besides; in Envoy's view these are not part of the message. */
@@ -350,19 +354,21 @@ void ngx_http_sluice_out_init(void) {
     }
 }
 
-static const known_t *known_find(sl_str_t key) {
-    ngx_uint_t i;
-
-    if (key.len == 0 || key.len > KNOWN_MAX || (known_index.letters[key.len] & (1u << (key.data[0] & 31))) == 0) {
-        return NULL;
-    }
-    for (i = known_index.of_length[key.len]; i != 0; i = known_index.next[i - 1]) {
+static __attribute__((noinline)) const known_t *known_search(sl_str_t key) {
+    for (ngx_uint_t i = known_index.of_length[key.len]; i != 0; i = known_index.next[i - 1]) {
         const known_t *k = &known[i - 1];
         if (((k->name.data[0] ^ key.data[0]) & ~0x20) == 0 && sl_str_eq_nocase(key, k->name)) {
             return k;
         }
     }
     return NULL;
+}
+
+static inline const known_t *known_find(sl_str_t key) {
+    if (key.len == 0 || key.len > KNOWN_MAX || (known_index.letters[key.len] & (1u << (key.data[0] & 31))) == 0) {
+        return NULL;
+    }
+    return known_search(key);
 }
 
 /* ---- the list ------------------------------------------------------------------------------------------------------------------------ */
@@ -409,11 +415,6 @@ static sl_status_t list_append(ngx_http_request_t *r, const known_t *k, sl_str_t
         return multi_push(r, (void *)((u_char *)&r->headers_out + k->multi_offset), h) == NGX_OK ? SL_OK : SL_NO_MEMORY;
     }
     return SL_OK;
-}
-
-/* The first of this name takes the new value, where it stands; the others go. NULL: what nginx knows besides has to be told. */
-static ngx_table_elt_t *replaceable(ngx_http_request_t *r, const known_t *k, sl_str_t key) {
-    return k == NULL ? list_single(r, key) : NULL;
 }
 
 static void remove_key(ngx_http_sluice_ctx_t *ctx, const known_t *k, sl_str_t key) {
@@ -515,11 +516,8 @@ sl_status_t ngx_http_sluice_out_get(ngx_http_sluice_ctx_t *ctx, sl_str_t key, sl
     return SL_OK;
 }
 
-sl_status_t ngx_http_sluice_out_edit(ngx_http_sluice_ctx_t *ctx, pw_map_op_t op, sl_str_t key, sl_str_t value) {
-    return available(ctx) && !ctx->resp_header_passed ? ngx_http_sluice_out_change(ctx, op, key, value) : SL_NOT_FOUND;
-}
-
-sl_status_t ngx_http_sluice_out_change(ngx_http_sluice_ctx_t *ctx, pw_map_op_t op, sl_str_t key, sl_str_t value) {
+/* Pseudo headers, and what nginx has to be told of besides the list. */
+static __attribute__((noinline)) sl_status_t change_special(ngx_http_sluice_ctx_t *ctx, pw_map_op_t op, sl_str_t key, sl_str_t value) {
     const known_t *k;
 
     if (op == PW_MAP_CLEAR) {
@@ -544,15 +542,45 @@ sl_status_t ngx_http_sluice_out_change(ngx_http_sluice_ctx_t *ctx, pw_map_op_t o
         return set_framing(ctx, value);
     }
     if (op == PW_MAP_REPLACE) {
-        ngx_table_elt_t *h = replaceable(ctx->request, k, key);
-        if (h != NULL) {
-            return ngx_http_sluice_elt_set(ctx->request->pool, h, key, value) == NGX_OK ? SL_OK : SL_NO_MEMORY;
-        }
-        if (k != NULL) {
-            remove_key(ctx, k, key);
-        }
+        remove_key(ctx, k, key);
     }
     return list_append(ctx->request, k, key, value);
+}
+
+/* Headers that are only in the list. A new value stands where the first of this name stood; the others go. */
+static __attribute__((noinline)) sl_status_t change_plain(ngx_http_request_t *r, pw_map_op_t op, sl_str_t key, sl_str_t value) {
+    ngx_table_elt_t *h = op != PW_MAP_ADD ? list_single(r, key) : NULL;
+
+    if (op == PW_MAP_REMOVE) {
+        if (h != NULL) {
+            h->hash = 0;
+        }
+        return SL_OK;
+    }
+    if (h != NULL) {
+        return ngx_http_sluice_elt_set(r->pool, h, key, value) == NGX_OK ? SL_OK : SL_NO_MEMORY;
+    }
+    return ngx_http_sluice_list_add_out(r, &r->headers_out.headers, key, value) != NULL ? SL_OK : SL_NO_MEMORY;
+}
+
+sl_status_t ngx_http_sluice_out_change(ngx_http_sluice_ctx_t *ctx, pw_map_op_t op, sl_str_t key, sl_str_t value) {
+    ngx_http_request_t *r = ctx->request;
+
+    if (op == PW_MAP_CLEAR || key.data[0] == ':' || known_find(key) != NULL || is_hop_by_hop(r, key)) {
+        return change_special(ctx, op, key, value);
+    }
+    return change_plain(r, op, key, value);
+}
+
+static __attribute__((noinline)) sl_status_t edit_early(ngx_http_sluice_ctx_t *ctx, pw_map_op_t op, sl_str_t key, sl_str_t value) {
+    return available(ctx) ? ngx_http_sluice_out_change(ctx, op, key, value) : SL_NOT_FOUND;
+}
+
+sl_status_t ngx_http_sluice_out_edit(ngx_http_sluice_ctx_t *ctx, pw_map_op_t op, sl_str_t key, sl_str_t value) {
+    if (ctx->resp_header_passed) {
+        return SL_NOT_FOUND;
+    }
+    return ctx->resp_begun ? ngx_http_sluice_out_change(ctx, op, key, value) : edit_early(ctx, op, key, value);
 }
 
 /* ---- trailers --------------------------------------------------------------------------------------------------------------------------

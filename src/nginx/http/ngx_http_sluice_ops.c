@@ -74,16 +74,13 @@ static sl_status_t map_edit(void *stream, pw_map_t map, pw_map_op_t op, sl_str_t
     if (op != PW_MAP_CLEAR && key.len == 0) {
         return SL_INVALID;
     }
-    switch (map) {
-    case PW_MAP_REQUEST_HEADERS:
-        return ngx_http_sluice_in_edit(ctx, op, key, value);
-    case PW_MAP_RESPONSE_HEADERS:
+    if (map == PW_MAP_RESPONSE_HEADERS) {
         return ngx_http_sluice_out_edit(ctx, op, key, value);
-    case PW_MAP_RESPONSE_TRAILERS:
-        return ngx_http_sluice_trailers_edit(ctx, op, key, value);
-    default:
-        return SL_NOT_FOUND;
     }
+    if (map == PW_MAP_REQUEST_HEADERS) {
+        return ngx_http_sluice_in_edit(ctx, op, key, value);
+    }
+    return map == PW_MAP_RESPONSE_TRAILERS ? ngx_http_sluice_trailers_edit(ctx, op, key, value) : SL_NOT_FOUND;
 }
 
 static bool count_pair(void *ud, sl_str_t key, sl_str_t value) {
@@ -91,22 +88,23 @@ static bool count_pair(void *ud, sl_str_t key, sl_str_t value) {
     return true;
 }
 
+static __attribute__((noinline)) size_t trailers_count(ngx_http_sluice_ctx_t *ctx, pw_map_t map) {
+    size_t n = 0;
+
+    (void)map_each(ctx, map, count_pair, &n);
+    return n;
+}
+
 static size_t map_count(void *stream, pw_map_t map) {
     ngx_http_sluice_ctx_t *ctx = stream;
-    size_t n = 0;
 
     if (ctx->request->pool == NULL) {
         return 0;
     }
-    switch (map) {
-    case PW_MAP_REQUEST_HEADERS:
-        return ngx_http_sluice_in_count(ctx);
-    case PW_MAP_RESPONSE_HEADERS:
+    if (map == PW_MAP_RESPONSE_HEADERS) {
         return ngx_http_sluice_out_count(ctx);
-    default:
-        (void)map_each(ctx, map, count_pair, &n);
-        return n;
     }
+    return map == PW_MAP_REQUEST_HEADERS ? ngx_http_sluice_in_count(ctx) : trailers_count(ctx, map);
 }
 
 /* A subrequest has no body of its own. A response only where whoever makes it still says its end, and HTTP lets it have a body. */
