@@ -144,6 +144,8 @@ bool pw_chain_wants_body(const pw_chain_t *chain, pw_dir_t dir);
 /* Whether a filter wants its body callback for a response of no bytes, too: told of in headers that are not the end. */
 bool pw_chain_wants_empty_body(const pw_chain_t *chain);
 bool pw_chain_wants_trailers(const pw_chain_t *chain, pw_dir_t dir);
+/* Whether any filter has a callback for requests: their headers, bodies or trailers. If not, requests need not be given to streams. */
+bool pw_chain_wants_requests(const pw_chain_t *chain);
 
 /* ---- streams ------------------------------------------------------------------------------------------------------------ */
 

@@ -58,3 +58,8 @@ bool pw_chain_wants_empty_body(const pw_chain_t *chain) {
 bool pw_chain_wants_trailers(const pw_chain_t *chain, pw_dir_t dir) {
     return (chain->callbacks & PW_CB_BIT(dir == PW_DIR_REQUEST ? PW_CB_REQUEST_TRAILERS : PW_CB_RESPONSE_TRAILERS)) != 0;
 }
+
+bool pw_chain_wants_requests(const pw_chain_t *chain) {
+    const uint32_t looking = PW_CB_BIT(PW_CB_REQUEST_HEADERS) | PW_CB_BIT(PW_CB_REQUEST_BODY) | PW_CB_BIT(PW_CB_REQUEST_TRAILERS);
+    return (chain->callbacks & looking) != 0;
+}

@@ -102,7 +102,8 @@ typedef struct {
     ngx_array_t modules;            /* of ngx_sluice_wasm_t */
     ngx_array_t chains;             /* of ngx_sluice_chain_t * */
     ngx_array_t shms;               /* of ngx_sluice_shm_t */
-    ngx_sluice_filter_t *first_use; /* for the message when there is no wasm{} */
+    ngx_sluice_filter_t *first_use; /* for the message when there is no wasm{}; NULL: no `proxy_wasm` at all */
+    ngx_flag_t in_access;           /* some of them begin with the access phase */
 
     ngx_sluice_settings_t settings;
     ngx_str_t compiler;

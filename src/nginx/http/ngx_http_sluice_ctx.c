@@ -5,6 +5,7 @@
 #include "ngx_http_sluice_int.h"
 
 static void ctx_gone(void *data);
+static void request_gone(void *data);
 
 ngx_http_sluice_ctx_t *ngx_http_sluice_ctx_all(ngx_http_request_t *r) {
     for (ngx_pool_cleanup_t *cln = r->pool->cleanup; cln != NULL; cln = cln->next) {
@@ -15,13 +16,8 @@ ngx_http_sluice_ctx_t *ngx_http_sluice_ctx_all(ngx_http_request_t *r) {
     return NULL;
 }
 
-ngx_http_sluice_ctx_t *ngx_http_sluice_ctx(ngx_http_request_t *r) {
-    ngx_http_sluice_ctx_t *ctx = ngx_http_get_module_ctx(r, ngx_http_sluice_module);
-
-    if (ctx != NULL || !(r->internal || r->filter_finalize)) {
-        return ctx;
-    }
-    for (ctx = ngx_http_sluice_ctx_all(r); ctx != NULL; ctx = ctx->next) {
+ngx_http_sluice_ctx_t *ngx_http_sluice_ctx_again(ngx_http_request_t *r) {
+    for (ngx_http_sluice_ctx_t *ctx = ngx_http_sluice_ctx_all(r); ctx != NULL; ctx = ctx->next) {
         if (ctx->request == r && (ctx->attached || ctx->req_replying)) {
             ngx_http_set_ctx(r, ctx, ngx_http_sluice_module);
             return ctx;
@@ -50,17 +46,21 @@ static void hold_handler(ngx_event_t *event) {
 
 /* nginx lets a worker that exits go when no timer is left, and a request that waits has none. */
 void ngx_http_sluice_hold(ngx_http_sluice_ctx_t *ctx) {
-    if (!ctx->hold_timer.timer_set && ctx->wake_event.handler != NULL) {
+    if (!ctx->hold_timer.timer_set && !ctx->ended) {
+        ctx->hold_timer.log = ctx->request->connection->log;
         ngx_add_timer(&ctx->hold_timer, HOLD_MS);
     }
 }
 
+static void wake_handler(ngx_event_t *event);
+
 /*
  * Contexts do not live in the request's pool: they would often cost it another block, which is more than all else that they cost. Those
- * that are not in use wait here; where each allocation is to be seen (NGX_DEBUG_PALLOC), none do.
+ * that are not in use wait here, newest first; where each allocation is to be seen (NGX_DEBUG_PALLOC), only the newest does: nginx still
+ * looks at its pool_end.
  */
 #if (NGX_DEBUG_PALLOC)
-static const ngx_int_t spare_max = 0;
+static const ngx_int_t spare_max = 1;
 #else
 static const ngx_int_t spare_max = 256;
 #endif
@@ -68,22 +68,50 @@ static const ngx_int_t spare_max = 256;
 static ngx_http_sluice_ctx_t *spare;
 static ngx_int_t n_spare;
 
-static ngx_http_sluice_ctx_t *ctx_alloc(ngx_log_t *log) {
+/* What stays as it is from one request to the next. */
+static ngx_http_sluice_ctx_t *ctx_create(ngx_log_t *log) {
+    ngx_http_sluice_ctx_t *ctx = ngx_calloc(sizeof(ngx_http_sluice_ctx_t), log);
+
+    if (ctx == NULL) {
+        return NULL;
+    }
+    ctx->request_end.handler = request_gone;
+    ctx->request_end.data = ctx;
+    ctx->pool_end.handler = ctx_gone;
+    ctx->pool_end.data = ctx;
+    ctx->wake_event.handler = wake_handler;
+    ctx->wake_event.data = ctx;
+    ctx->hold_timer.handler = hold_handler;
+    ctx->hold_timer.data = &no_connection;
+    return ctx;
+}
+
+/* In pieces: a large one would become an instruction that is repeated for every word. */
+static ngx_inline void ctx_zero(ngx_http_sluice_ctx_t *ctx) {
+    ngx_memzero(ctx, 64);
+    ngx_memzero((u_char *)ctx + 64, 64);
+    ngx_memzero((u_char *)ctx + 128, offsetof(ngx_http_sluice_ctx_t, request) - 128);
+}
+
+static ngx_inline ngx_http_sluice_ctx_t *ctx_alloc(ngx_log_t *log) {
     ngx_http_sluice_ctx_t *ctx = spare;
 
     if (ctx == NULL) {
-        return ngx_calloc(sizeof(ngx_http_sluice_ctx_t), log);
+        return ctx_create(log);
     }
     spare = ctx->next;
     n_spare--;
-    ngx_memzero(ctx, sizeof(ngx_http_sluice_ctx_t));
+    ctx_zero(ctx);
     return ctx;
 }
 
 static void ctx_free(ngx_http_sluice_ctx_t *ctx) {
+    ngx_http_sluice_ctx_t *older = spare;
+
     if (n_spare >= spare_max) {
-        ngx_free(ctx);
-        return;
+        spare = older->next;
+        n_spare--;
+        ngx_free(older);
     }
     ctx->next = spare;
     spare = ctx;
@@ -102,11 +130,11 @@ void ngx_http_sluice_ctx_free_spare(void) {
 static void ctx_gone(void *data) {
     ngx_http_sluice_ctx_t *ctx = data;
 
-    events_gone(ctx);
-    ngx_sluice_stream_close(&ctx->stream);
-    if (ctx->chain != NULL) {
-        pw_chain_unref(ctx->chain);
-        ctx->chain = NULL;
+    if (!ctx->ended) {
+        request_gone(ctx);
+    }
+    if (ctx->stream.pw != NULL) {
+        ngx_sluice_stream_close(&ctx->stream);
     }
     ctx_free(ctx);
 }
@@ -115,8 +143,8 @@ static void ctx_gone(void *data) {
 static void request_gone(void *data) {
     ngx_http_sluice_ctx_t *ctx = data;
 
+    ctx->ended = 1;
     events_gone(ctx);
-    ctx->wake_event.handler = NULL;
 }
 
 /* One direction at a time: resuming may free the request, and then takes the event back. */
@@ -144,65 +172,49 @@ static void wake_handler(ngx_event_t *event) {
 }
 
 void ngx_http_sluice_post(ngx_http_sluice_ctx_t *ctx) {
-    if (ctx->wake_event.handler != NULL) {
+    if (!ctx->ended) {
+        ctx->wake_event.log = ctx->request->connection->log;
         ngx_post_event(&ctx->wake_event, &ngx_posted_events);
     }
 }
 
-static ngx_http_sluice_ctx_t *ctx_new(ngx_http_request_t *r, pw_chain_t *chain) {
-    ngx_http_sluice_ctx_t *older = ngx_http_sluice_ctx_all(r), *ctx;
-    ngx_http_cleanup_t *rcln = ngx_http_cleanup_add(r, 0);
-    ngx_pool_cleanup_t *cln = rcln == NULL ? NULL : ngx_pool_cleanup_add(r->pool, 0);
+/* The records of both cleanups are part of the context, which outlives them: those of nginx cost allocations of their own. */
+static void ctx_bind(ngx_http_sluice_ctx_t *ctx, ngx_http_request_t *r) {
+    ctx->request = r;
+    ctx->next = ngx_http_sluice_ctx_all(r);
+    ctx->request_end.next = r->main->cleanup;
+    r->main->cleanup = &ctx->request_end;
+    ctx->pool_end.next = r->pool->cleanup;
+    r->pool->cleanup = &ctx->pool_end;
+}
 
-    if (cln == NULL) {
-        return NULL;
-    }
-    ctx = ctx_alloc(r->connection->log);
+static ngx_http_sluice_ctx_t *ctx_new(ngx_http_request_t *r, pw_chain_t *chain) {
+    ngx_http_sluice_ctx_t *ctx = ctx_alloc(r->connection->log);
+
     if (ctx == NULL) {
         return NULL;
     }
-    cln->handler = ctx_gone;
-    cln->data = ctx;
-    rcln->handler = request_gone;
-    rcln->data = ctx;
-    ctx->request = r;
-    ctx->next = older;
+    ctx_bind(ctx, r);
     ctx->scf = ngx_sluice_conf((ngx_cycle_t *)ngx_cycle);
     ctx->client_method = r->method;
-    ctx->wake_event.handler = wake_handler;
-    ctx->wake_event.data = ctx;
-    ctx->wake_event.log = r->connection->log;
-    ctx->hold_timer.handler = hold_handler;
-    ctx->hold_timer.data = &no_connection;
-    ctx->hold_timer.log = r->connection->log;
-    if (chain != NULL) {
-        ctx->chain = pw_chain_ref(chain);
-        if (ngx_sluice_stream_open(ctx->scf, &ctx->stream, chain, ctx) != NGX_OK) {
-            return NULL;
-        }
+    ctx->chain = chain;
+    ctx->stream.pw = NULL;
+    if (chain != NULL && ngx_sluice_stream_open(ctx->scf, &ctx->stream, chain, ctx) != NGX_OK) {
+        return NULL;
     }
     ngx_http_set_ctx(r, ctx, ngx_http_sluice_module);
     return ctx;
 }
 
-ngx_http_sluice_ctx_t *ngx_http_sluice_ctx_location(ngx_http_request_t *r, ngx_uint_t *failed) {
-    ngx_http_sluice_ctx_t *ctx = ngx_http_sluice_ctx(r);
-    ngx_http_sluice_loc_conf_t *slcf;
+ngx_int_t ngx_http_sluice_ctx_location(ngx_http_request_t *r, ngx_http_sluice_ctx_t **ctx) {
+    ngx_http_sluice_loc_conf_t *slcf = ngx_http_get_module_loc_conf(r, ngx_http_sluice_module);
 
-    *failed = 0;
-    if (ctx != NULL) {
-        return ctx;
-    }
-    slcf = ngx_http_get_module_loc_conf(r, ngx_http_sluice_module);
     if (slcf->chain == NULL || slcf->chain->chain == NULL) {
-        return NULL;
+        *ctx = NULL;
+        return NGX_OK;
     }
-    ctx = ctx_new(r, slcf->chain->chain);
-    if (ctx == NULL) {
-        *failed = 1;
-        return NULL;
-    }
-    return ctx;
+    *ctx = ctx_new(r, slcf->chain->chain);
+    return *ctx != NULL ? NGX_OK : NGX_ERROR;
 }
 
 /* ---- for other modules ------------------------------------------------------------------------------------------------------ */

@@ -93,17 +93,21 @@ void ngx_http_sluice_consume(ngx_chain_t *in) {
     }
 }
 
+static __attribute__((noinline)) ngx_int_t hold_body(ngx_http_request_t *r, ngx_http_sluice_ctx_t *ctx, ngx_chain_t *in) {
+    if (ngx_http_sluice_links_append(r->pool, &ctx->hold_queue, in) != NGX_OK) {
+        return NGX_ERROR;
+    }
+    ngx_http_sluice_block(r);
+    return NGX_AGAIN;
+}
+
 static ngx_int_t hold_body_filter(ngx_http_request_t *r, ngx_chain_t *in) {
     ngx_http_sluice_ctx_t *ctx = ngx_http_get_module_ctx(r, ngx_http_sluice_module);
 
     if (ctx == NULL || ctx->resp != NGX_HTTP_SLUICE_RESP_HELD) {
         return next_body_filter(r, in);
     }
-    if (ngx_http_sluice_links_append(r->pool, &ctx->hold_queue, in) != NGX_OK) {
-        return NGX_ERROR;
-    }
-    ngx_http_sluice_block(r);
-    return NGX_AGAIN;
+    return hold_body(r, ctx, in);
 }
 
 ngx_int_t ngx_http_sluice_hold_flush(ngx_http_sluice_ctx_t *ctx) {

@@ -50,20 +50,13 @@ typedef enum {
 
 typedef struct ngx_http_sluice_ctx_s ngx_http_sluice_ctx_t;
 
+/* Down to `request`, all is zero in a new context; what lies behind it is filled in or kept: see ctx_new(). */
 struct ngx_http_sluice_ctx_s {
-    ngx_sluice_stream_t stream; /* pw NULL: no filters, or they have ended */
-    ngx_http_request_t *request;
-    ngx_sluice_conf_t *scf;
-    pw_chain_t *chain;
-    ngx_http_sluice_ctx_t *next; /* older contexts of this request */
     const ngx_http_sluice_hooks_t *hooks;
     void *data;
-    ngx_event_t wake_event; /* posted by wake() and by the adapter itself */
-    ngx_event_t hold_timer; /* keeps an exiting worker for a stream that waits */
-
+    void *upstream_ssl; /* the upstream's, for as long as the request; NULL: no TLS there */
     ngx_http_sluice_req_e req;
     ngx_http_sluice_resp_e resp;
-    void *upstream_ssl; /* the upstream's, for as long as the request; NULL: no TLS there */
 
     /* request */
     ngx_chain_t *req_in;    /* links of ours to buffers that nginx holds busy: not given to filters yet */
@@ -71,8 +64,7 @@ struct ngx_http_sluice_ctx_s {
     ngx_chain_t *req_free, *req_busy;
     off_t req_out_bytes;                                /* what has been passed on */
     ngx_int_t (*create_request)(ngx_http_request_t *r); /* the upstream's own, while ours stands in front */
-    ngx_uint_t client_method;
-    ngx_str_t scheme; /* set by a filter */
+    ngx_str_t scheme;                                   /* set by a filter */
 
     /* response */
     ngx_chain_t *hold_queue; /* at the head of the chain, while HELD */
@@ -81,7 +73,6 @@ struct ngx_http_sluice_ctx_s {
     ngx_chain_t *reply_body;
     ngx_chain_t *made_body; /* that a filter has given to a response without one: in the place of the origin's end */
     off_t made_bytes;
-    off_t resp_length; /* Content-Length before filters saw it; -1: none */
     off_t resp_in_bytes, resp_out_bytes;
 
     unsigned attached : 1;
@@ -89,6 +80,7 @@ struct ngx_http_sluice_ctx_s {
     unsigned woken_response : 1;
     unsigned quiet_read : 1; /* the client is not to blame for what takes long: no timeout on reading */
     unsigned logged : 1;
+    unsigned ended : 1; /* the request has: nothing of it is resumed any more */
 
     unsigned req_eos : 1; /* the end of the request has been told */
     unsigned req_changed : 1;
@@ -111,10 +103,24 @@ struct ngx_http_sluice_ctx_s {
     unsigned resp_passing : 1;  /* the body filters below are at work, on our behalf */
     unsigned resp_flush : 1;    /* a flush was asked for while nothing could go on */
     unsigned resp_changed : 1;
-    unsigned resp_made : 1; /* a filter makes the body; once it is all there, the headers go */
-    unsigned resp_drop : 1; /* the answer was replaced: what still comes from the origin is thrown away */
+    unsigned resp_made : 1;    /* a filter makes the body; once it is all there, the headers go */
+    unsigned resp_through : 1; /* its body is nobody's business here */
+    unsigned resp_clear : 1;   /* since the last piece of the body, nothing of the response is held */
+    unsigned resp_drop : 1;    /* the answer was replaced: what still comes from the origin is thrown away */
     unsigned replied : 1;
     unsigned failed : 1;
+
+    ngx_http_request_t *request;
+    ngx_http_sluice_ctx_t *next; /* older contexts of this request */
+    ngx_sluice_stream_t stream;  /* pw NULL: no filters, or they have ended */
+    ngx_sluice_conf_t *scf;
+    pw_chain_t *chain; /* the stream's: not there without it */
+    ngx_uint_t client_method;
+    off_t resp_length; /* Content-Length before filters saw it; -1: none */
+    ngx_http_cleanup_t request_end;
+    ngx_pool_cleanup_t pool_end;
+    ngx_event_t wake_event; /* posted by wake() and by the adapter itself */
+    ngx_event_t hold_timer; /* keeps an exiting worker for a stream that waits */
 };
 
 extern ngx_module_t ngx_http_sluice_module;
@@ -127,10 +133,25 @@ static ngx_inline sl_dialect_t ngx_http_sluice_dialect(const ngx_http_sluice_ctx
     return pw_worker_dialect(ctx->scf->worker);
 }
 
+/* The same as ngx_http_sluice_ctx(), for a request whose module contexts nginx may have cleared. */
+ngx_http_sluice_ctx_t *ngx_http_sluice_ctx_again(ngx_http_request_t *r);
+
 /* The context in charge of r, or NULL. */
-ngx_http_sluice_ctx_t *ngx_http_sluice_ctx(ngx_http_request_t *r);
-/* The same; makes one for the location's chain where there is none yet. NULL: none, or (*failed) no memory. */
-ngx_http_sluice_ctx_t *ngx_http_sluice_ctx_location(ngx_http_request_t *r, ngx_uint_t *failed);
+static ngx_inline ngx_http_sluice_ctx_t *ngx_http_sluice_ctx(ngx_http_request_t *r) {
+    ngx_http_sluice_ctx_t *ctx = ngx_http_get_module_ctx(r, ngx_http_sluice_module);
+
+    return ctx != NULL || !(r->internal || r->filter_finalize) ? ctx : ngx_http_sluice_ctx_again(r);
+}
+
+/* Whether the location has filters. */
+static ngx_inline ngx_uint_t ngx_http_sluice_filtered(ngx_http_request_t *r) {
+    ngx_http_sluice_loc_conf_t *slcf = ngx_http_get_module_loc_conf(r, ngx_http_sluice_module);
+
+    return slcf->chain != NULL;
+}
+
+/* Makes one for the location's chain. *ctx NULL: there are no filters here. NGX_ERROR: no memory. */
+ngx_int_t ngx_http_sluice_ctx_location(ngx_http_request_t *r, ngx_http_sluice_ctx_t **ctx);
 ngx_http_sluice_ctx_t *ngx_http_sluice_ctx_all(ngx_http_request_t *r); /* the newest; follow next */
 void ngx_http_sluice_ctx_free_spare(void);                             /* the worker ends */
 /* Runs ctx's event soon. */

@@ -114,6 +114,7 @@ static char *merge_loc_conf(ngx_conf_t *cf, void *parent, void *child) {
         return NGX_CONF_OK;
     }
     limit_from_buffers(conf);
+    scf->in_access |= conf->request_headers_in_access;
     conf->chain = ngx_sluice_chain_get(scf, conf->filters, &conf->settings);
     return conf->chain == NULL ? NGX_CONF_ERROR : NGX_CONF_OK;
 }
@@ -146,7 +147,9 @@ static ngx_int_t log_handler(ngx_http_request_t *r) {
     return NGX_OK;
 }
 
+/* Handlers of phases only where some location needs them: each costs every request. */
 static ngx_int_t postconfiguration(ngx_conf_t *cf) {
+    const ngx_sluice_conf_t *scf = ngx_sluice_conf(cf->cycle);
     ngx_http_core_main_conf_t *cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
 
     ngx_http_sluice_ops_init();
@@ -154,8 +157,10 @@ static ngx_int_t postconfiguration(ngx_conf_t *cf) {
     if (ngx_http_sluice_request_body_init() != NGX_OK) {
         return NGX_ERROR;
     }
-    if (add_handler(cmcf, NGX_HTTP_REWRITE_PHASE, ngx_http_sluice_rewrite_handler) != NGX_OK ||
-        add_handler(cmcf, NGX_HTTP_ACCESS_PHASE, ngx_http_sluice_access_handler) != NGX_OK) {
+    if (scf->first_use != NULL && add_handler(cmcf, NGX_HTTP_REWRITE_PHASE, ngx_http_sluice_rewrite_handler) != NGX_OK) {
+        return NGX_ERROR;
+    }
+    if (scf->in_access && add_handler(cmcf, NGX_HTTP_ACCESS_PHASE, ngx_http_sluice_access_handler) != NGX_OK) {
         return NGX_ERROR;
     }
     return add_handler(cmcf, NGX_HTTP_LOG_PHASE, log_handler);

@@ -501,24 +501,28 @@ static ngx_uint_t no_body(ngx_http_request_t *r) {
     return r != r->main || (r->headers_in.content_length_n <= 0 && !r->headers_in.chunked);
 }
 
-static ngx_int_t run(ngx_http_sluice_ctx_t *ctx) {
+static ngx_int_t give_headers(ngx_http_sluice_ctx_t *ctx) {
     pw_verdict_t verdict;
     pw_out_t out;
 
+    ctx->req = NGX_HTTP_SLUICE_REQ_RUNNING;
+    ctx->req_eos = no_body(ctx->request);
+    verdict = pw_stream_headers(ctx->stream.pw, PW_DIR_REQUEST, ctx->req_eos, &out);
+    return act(ctx, verdict, &out);
+}
+
+static ngx_int_t run(ngx_http_sluice_ctx_t *ctx) {
     if (ctx->req == NGX_HTTP_SLUICE_REQ_RELEASED) {
         return NGX_DECLINED;
     }
     if (ctx->req != NGX_HTTP_SLUICE_REQ_IDLE) {
         return NGX_DONE; /* a stray event while it waits */
     }
-    if (ctx->stream.pw == NULL) {
+    if (ctx->stream.pw == NULL || !pw_chain_wants_requests(ctx->chain)) {
         released(ctx);
         return NGX_DECLINED;
     }
-    ctx->req = NGX_HTTP_SLUICE_REQ_RUNNING;
-    ctx->req_eos = no_body(ctx->request);
-    verdict = pw_stream_headers(ctx->stream.pw, PW_DIR_REQUEST, ctx->req_eos, &out);
-    return act(ctx, verdict, &out);
+    return give_headers(ctx);
 }
 
 ngx_int_t ngx_http_sluice_run_request(ngx_http_request_t *r) {
@@ -529,10 +533,9 @@ ngx_int_t ngx_http_sluice_run_request(ngx_http_request_t *r) {
 
 /* For a chain of directives. An attached one is driven by whoever attached it. */
 static ngx_int_t run_location(ngx_http_request_t *r) {
-    ngx_uint_t failed;
-    ngx_http_sluice_ctx_t *ctx = ngx_http_sluice_ctx_location(r, &failed);
+    ngx_http_sluice_ctx_t *ctx = ngx_http_sluice_ctx(r);
 
-    if (failed) {
+    if (ctx == NULL && ngx_http_sluice_ctx_location(r, &ctx) != NGX_OK) {
         ngx_http_finalize_request(r, NGX_HTTP_INTERNAL_SERVER_ERROR);
         return NGX_DONE;
     }
@@ -542,7 +545,7 @@ static ngx_int_t run_location(ngx_http_request_t *r) {
 ngx_int_t ngx_http_sluice_rewrite_handler(ngx_http_request_t *r) {
     ngx_http_sluice_loc_conf_t *slcf = ngx_http_get_module_loc_conf(r, ngx_http_sluice_module);
 
-    if (slcf->chain == NULL && ngx_http_get_module_ctx(r, ngx_http_sluice_module) == NULL) {
+    if (slcf->chain == NULL) {
         return NGX_DECLINED;
     }
     if (!slcf->request_headers_in_access) {

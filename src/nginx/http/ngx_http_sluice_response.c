@@ -12,6 +12,7 @@ static ngx_int_t pass_headers(ngx_http_sluice_ctx_t *ctx) {
     ngx_http_request_t *r = ctx->request;
 
     ctx->resp_header_passed = 1;
+    ctx->resp_through = !ctx->resp_wants_body && !ctx->resp_made && !ctx->resp_drop && !ctx->req_replying;
     ctx->resp = NGX_HTTP_SLUICE_RESP_BODY;
     if (ctx->hooks != NULL && ctx->hooks->response_released != NULL && ctx->hooks->response_released(r, ctx->data) != NGX_OK) {
         return NGX_ERROR;
@@ -50,7 +51,7 @@ static void changed_headers(ngx_http_sluice_ctx_t *ctx, off_t len) {
  * `make` fills headers_out. The answer goes to the filters below ours only; whatever the origin still produces is thrown away, and an
  * upstream is given up from an event, because it is on the stack now.
  */
-static ngx_int_t replace(ngx_http_sluice_ctx_t *ctx, ngx_uint_t status) {
+static __attribute__((noinline)) ngx_int_t replace(ngx_http_sluice_ctx_t *ctx, ngx_uint_t status) {
     ngx_http_request_t *r = ctx->request;
     ngx_chain_t *body = NULL;
     ngx_int_t rc;
@@ -127,11 +128,21 @@ static void restore_method(ngx_http_sluice_ctx_t *ctx) {
     r->method = ctx->client_method;
 }
 
-static ngx_int_t response_begins(ngx_http_sluice_ctx_t *ctx) {
+static ngx_inline void upstream_tls_keep(ngx_http_sluice_ctx_t *ctx) {
+#if (NGX_HTTP_SSL)
+    const ngx_http_upstream_t *u = ctx->request->upstream;
+
+    if (u != NULL && u->peer.connection != NULL && u->peer.connection->ssl != NULL) {
+        ngx_http_sluice_upstream_tls_keep(ctx);
+    }
+#endif
+}
+
+static ngx_inline ngx_int_t response_begins(ngx_http_sluice_ctx_t *ctx) {
     ngx_http_request_t *r = ctx->request;
 
     ctx->resp_begun = 1;
-    ngx_http_sluice_upstream_tls_keep(ctx);
+    upstream_tls_keep(ctx);
     restore_method(ctx);
     if (ctx->req_replying && !ctx->replied && ngx_http_sluice_reply_headers(ctx, &ctx->reply_body) != NGX_OK) {
         return NGX_ERROR;
@@ -188,7 +199,7 @@ static void hold_for_body(ngx_http_sluice_ctx_t *ctx) {
     r->buffered |= NGX_HTTP_SLUICE_BUFFERED;
 }
 
-static ngx_int_t headers_held(ngx_http_sluice_ctx_t *ctx, ngx_uint_t eos) {
+static __attribute__((noinline)) ngx_int_t headers_held(ngx_http_sluice_ctx_t *ctx, ngx_uint_t eos) {
     ngx_http_request_t *r = ctx->request;
 
     if (r != r->main || r->headers_out.status == NGX_HTTP_SWITCHING_PROTOCOLS) {
@@ -242,7 +253,7 @@ static ngx_int_t made_take(ngx_http_sluice_ctx_t *ctx, const pw_out_t *out) {
 
 static ngx_int_t headers_held(ngx_http_sluice_ctx_t *ctx, ngx_uint_t eos);
 
-static ngx_int_t made_headers(ngx_http_sluice_ctx_t *ctx, const pw_out_t *out) {
+static __attribute__((noinline)) ngx_int_t made_headers(ngx_http_sluice_ctx_t *ctx, const pw_out_t *out) {
     ctx->resp_made = 1;
     ctx->resp_released = 1;
     if (made_take(ctx, out) != NGX_OK) {
@@ -261,7 +272,7 @@ static ngx_int_t made_send(ngx_http_sluice_ctx_t *ctx, ngx_chain_t *in) {
 }
 
 /* A failure in the headers callbacks becomes an error page of nginx where the caller can be told so. */
-static ngx_int_t headers_failed(ngx_http_sluice_ctx_t *ctx) {
+static __attribute__((noinline)) ngx_int_t headers_failed(ngx_http_sluice_ctx_t *ctx) {
     ngx_http_request_t *r = ctx->request;
     ngx_uint_t status = failure_status(ctx);
 
@@ -322,7 +333,7 @@ static ngx_int_t first_headers(ngx_http_sluice_ctx_t *ctx) {
 }
 
 /* Something else takes the place of what was held: an error page, after the upstream has failed. Filters have had their callback. */
-static ngx_int_t second_headers(ngx_http_sluice_ctx_t *ctx) {
+static __attribute__((noinline)) ngx_int_t second_headers(ngx_http_sluice_ctx_t *ctx) {
     ngx_http_request_t *r = ctx->request;
 
     ngx_http_sluice_consume(ctx->hold_queue);
@@ -335,10 +346,9 @@ static ngx_int_t second_headers(ngx_http_sluice_ctx_t *ctx) {
 }
 
 static ngx_int_t header_filter(ngx_http_request_t *r) {
-    ngx_uint_t failed;
-    ngx_http_sluice_ctx_t *ctx = ngx_http_sluice_ctx_location(r, &failed);
+    ngx_http_sluice_ctx_t *ctx = ngx_http_sluice_ctx(r);
 
-    if (failed) {
+    if (ctx == NULL && ngx_http_sluice_filtered(r) && ngx_http_sluice_ctx_location(r, &ctx) != NGX_OK) {
         return NGX_ERROR;
     }
     if (ctx == NULL || ctx->request != r || ctx->resp_header_passed) {
@@ -440,12 +450,11 @@ static ngx_int_t out_data(ngx_http_sluice_ctx_t *ctx, sl_str_t data, ngx_uint_t 
 }
 
 /* A Content-Length that has gone out binds. */
-static ngx_int_t check_length(ngx_http_sluice_ctx_t *ctx) {
+static __attribute__((noinline)) ngx_int_t check_changed_length(ngx_http_sluice_ctx_t *ctx) {
     ngx_http_request_t *r = ctx->request;
     off_t length = r->headers_out.content_length_n;
 
-    if (!ctx->resp_changed || r != r->main || length < 0 || r->chunked || r->header_only ||
-        r->headers_out.status == NGX_HTTP_PARTIAL_CONTENT) {
+    if (r != r->main || length < 0 || r->chunked || r->header_only || r->headers_out.status == NGX_HTTP_PARTIAL_CONTENT) {
         return NGX_OK;
     }
     if (ctx->resp_out_bytes > length || (ctx->resp_end_out && ctx->resp_out_bytes < length)) {
@@ -456,6 +465,10 @@ static ngx_int_t check_length(ngx_http_sluice_ctx_t *ctx) {
         return NGX_ERROR;
     }
     return NGX_OK;
+}
+
+static ngx_inline ngx_int_t check_length(ngx_http_sluice_ctx_t *ctx) {
+    return ctx->resp_changed ? check_changed_length(ctx) : NGX_OK;
 }
 
 static ngx_int_t send_out(ngx_http_sluice_ctx_t *ctx, ngx_chain_t *out) {
@@ -486,17 +499,14 @@ static void drop_body(ngx_http_sluice_ctx_t *ctx) {
     ngx_http_sluice_links_free(r->pool, &ctx->resp_in);
     ngx_http_sluice_unblock(r);
     ctx->resp_drop = 1;
+    ctx->resp_through = 0;
     ctx->woken_response = 1;
     ngx_http_sluice_post(ctx);
 }
 
-/* Headers first, where they still wait: they go with the first thing that goes. NGX_DONE: nothing may follow them. */
-static ngx_int_t headers_before(ngx_http_sluice_ctx_t *ctx, size_t len) {
+static ngx_int_t headers_first(ngx_http_sluice_ctx_t *ctx, size_t len) {
     ngx_int_t rc;
 
-    if (ctx->resp_header_passed) {
-        return NGX_OK;
-    }
     if (ctx->resp_changed) {
         changed_headers(ctx, ctx->resp_end_out ? (off_t)len : -1);
     }
@@ -509,6 +519,11 @@ static ngx_int_t headers_before(ngx_http_sluice_ctx_t *ctx, size_t len) {
     }
     drop_body(ctx);
     return NGX_DONE;
+}
+
+/* Headers first, where they still wait: they go with the first thing that goes. NGX_DONE: nothing may follow them. */
+static ngx_inline ngx_int_t headers_before(ngx_http_sluice_ctx_t *ctx, size_t len) {
+    return ctx->resp_header_passed ? NGX_OK : headers_first(ctx, len);
 }
 
 static ngx_int_t emit_now(ngx_http_sluice_ctx_t *ctx, const pw_out_t *po, batch_t *batch, size_t len, ngx_uint_t flush) {
@@ -615,6 +630,13 @@ static ngx_int_t after_end(ngx_http_sluice_ctx_t *ctx, batch_t *batch) {
     return emit(ctx, &none, batch);
 }
 
+static ngx_inline pw_verdict_t tell(ngx_http_sluice_ctx_t *ctx, const batch_t *batch, ngx_uint_t trailers, pw_out_t *out) {
+    ctx->resp_in_bytes += (off_t)batch->bytes;
+    /* A length that is used up is the end as well, before nginx says so. */
+    ctx->resp_eos = batch->last || (ctx->resp_length >= 0 && ctx->resp_in_bytes >= ctx->resp_length);
+    return pw_stream_body(ctx->stream.pw, PW_DIR_RESPONSE, batch->segs, batch->n, ctx->resp_eos && !trailers, out);
+}
+
 static ngx_int_t give_batch(ngx_http_sluice_ctx_t *ctx, ngx_chain_t **in) {
     ngx_uint_t trailers;
     pw_verdict_t verdict;
@@ -629,11 +651,8 @@ static ngx_int_t give_batch(ngx_http_sluice_ctx_t *ctx, ngx_chain_t **in) {
     if (ctx->resp_eos) {
         return after_end(ctx, &batch);
     }
-    ctx->resp_in_bytes += (off_t)batch.bytes;
     trailers = batch.last && has_trailers(ctx->request);
-    /* A length that is used up is the end as well, before nginx says so. */
-    ctx->resp_eos = batch.last || (ctx->resp_length >= 0 && ctx->resp_in_bytes >= ctx->resp_length);
-    verdict = pw_stream_body(ctx->stream.pw, PW_DIR_RESPONSE, batch.segs, batch.n, ctx->resp_eos && !trailers, &out);
+    verdict = tell(ctx, &batch, trailers, &out);
     rc = verdict_body(ctx, verdict, &out, &batch);
     if (!trailers || rc == NGX_ERROR || ctx->resp_drop) {
         return rc;
@@ -646,17 +665,10 @@ static ngx_uint_t stuck(ngx_http_sluice_ctx_t *ctx) {
     return pw_stream_paused(ctx->stream.pw, PW_DIR_RESPONSE) && !pw_stream_wants_body(ctx->stream.pw, PW_DIR_RESPONSE);
 }
 
-/* Gives what waits, as far as filters want it; keeps the request alive while something is held. */
-static ngx_int_t give_all(ngx_http_sluice_ctx_t *ctx) {
+/* After the filters have had what they want for now: keeps the request alive while something is held. */
+static ngx_int_t given(ngx_http_sluice_ctx_t *ctx, ngx_int_t rc) {
     ngx_http_request_t *r = ctx->request;
-    ngx_int_t rc = NGX_OK;
 
-    while (ctx->resp_in != NULL && !ctx->resp_drop && !stuck(ctx)) {
-        rc = give_batch(ctx, &ctx->resp_in);
-        if (rc == NGX_ERROR) {
-            return NGX_ERROR;
-        }
-    }
     if (ctx->resp_drop) {
         ngx_http_sluice_consume(ctx->resp_in);
         ngx_http_sluice_links_free(r->pool, &ctx->resp_in);
@@ -667,52 +679,194 @@ static ngx_int_t give_all(ngx_http_sluice_ctx_t *ctx) {
         ngx_http_sluice_block(r);
         return NGX_AGAIN;
     }
+    ngx_http_sluice_unblock(r); /* what was stuck takes more now */
     if (pw_stream_paused(ctx->stream.pw, PW_DIR_RESPONSE) || (!ctx->resp_header_passed && ctx->resp_released == 0)) {
-        ngx_http_sluice_unblock(r); /* what was stuck takes more now */
         r->buffered |= NGX_HTTP_SLUICE_BUFFERED;
-        return rc;
     }
-    ngx_http_sluice_unblock(r);
     return rc;
 }
 
-static ngx_int_t body_filter(ngx_http_request_t *r, ngx_chain_t *in) {
-    ngx_http_sluice_ctx_t *ctx = ngx_http_get_module_ctx(r, ngx_http_sluice_module);
+/* Gives what waits, as far as filters want it. */
+static ngx_int_t give_all(ngx_http_sluice_ctx_t *ctx) {
+    ngx_int_t rc = NGX_OK;
 
-    if (ctx == NULL || ctx->request != r || !ctx->resp_begun || ctx->resp_passing) {
-        return next_body_filter(r, in);
+    ctx->resp_clear = 0;
+    while (ctx->resp_in != NULL && !ctx->resp_drop && !stuck(ctx)) {
+        rc = give_batch(ctx, &ctx->resp_in);
+        if (rc == NGX_ERROR) {
+            return NGX_ERROR;
+        }
     }
-    if (in != NULL && ctx->resp_drop) {
+    return given(ctx, rc);
+}
+
+/* What has to wait, or does not go on as it is. */
+static __attribute__((noinline)) ngx_int_t give(ngx_http_sluice_ctx_t *ctx, ngx_chain_t *in) {
+    if (ngx_http_sluice_links_append(ctx->request->pool, &ctx->resp_in, in) != NGX_OK) {
+        return NGX_ERROR;
+    }
+    return give_all(ctx);
+}
+
+/* ---- the body comes, and nobody holds or changes anything: nginx's own chain goes on as it is --------------------------------- */
+
+/*
+ * Whether all of it may: each buffer is in memory or says something, and they fit into one batch. That has no links then, and does not know
+ * of flushes.
+ */
+static ngx_inline ngx_uint_t batch_look(ngx_http_request_t *r, const ngx_chain_t *in, batch_t *batch) {
+    ngx_uint_t n = 0, last = 0; /* segs beyond n are never looked at */
+    size_t bytes = 0;
+
+    for (; in != NULL; in = in->next) {
+        const ngx_buf_t *b = in->buf;
+        if (ngx_buf_in_memory(b) && b->last != b->pos && n < BATCH) {
+            batch->segs[n] = sl_str(b->pos, (size_t)(b->last - b->pos));
+            bytes += batch->segs[n++].len;
+        } else if (!ngx_buf_special(b)) {
+            return 0;
+        }
+        if (b->last_buf || b->last_in_chain) {
+            if (!is_last(r, b) || has_trailers(r)) {
+                return 0;
+            }
+            last = 1;
+        }
+    }
+    batch->n = n;
+    batch->bytes = bytes;
+    batch->last = last;
+    return 1;
+}
+
+/* Nothing waits, and nothing but what comes now has to be sent. */
+static ngx_inline ngx_uint_t clear(const ngx_http_sluice_ctx_t *ctx) {
+    if (ctx->resp_in != NULL || ctx->resp_flush || ctx->resp_last_in) {
+        return 0;
+    }
+    if (ctx->resp_eos) {
+        return ctx->resp_end_out && ctx->resp_header_passed;
+    }
+    return ctx->resp_clear || !pw_stream_paused(ctx->stream.pw, PW_DIR_RESPONSE);
+}
+
+/* Whether what the filters have let go is the piece as it was given, headers and all, and nothing is held behind it. */
+static ngx_inline ngx_uint_t flows(ngx_http_sluice_ctx_t *ctx, const pw_out_t *out, const batch_t *batch) {
+    if (!out->input || out->eos != ctx->resp_eos) {
+        return 0;
+    }
+    ctx->resp_changed |= out->changed;
+    ctx->resp_released |= out->headers;
+    ctx->resp_end_out = ctx->resp_eos;
+    return ctx->resp_released && (ctx->resp_header_passed || batch->bytes != 0 || ctx->resp_end_out) &&
+           !pw_stream_paused(ctx->stream.pw, PW_DIR_RESPONSE);
+}
+
+static ngx_int_t flow_out(ngx_http_sluice_ctx_t *ctx, const batch_t *batch, ngx_chain_t *in) {
+    ngx_int_t rc = headers_before(ctx, batch->bytes);
+
+    if (rc != NGX_OK) {
+        ngx_http_sluice_consume(in);
+        return rc == NGX_DONE ? NGX_OK : NGX_ERROR;
+    }
+    if (batch->last) {
+        ctx->resp_last_in = 1;
+        ctx->resp_last_out = 1;
+    }
+    ctx->resp_out_bytes += (off_t)batch->bytes;
+    if (check_length(ctx) != NGX_OK) {
+        return NGX_ERROR;
+    }
+    rc = pass_body(ctx, in);
+    if (rc != NGX_ERROR && (ctx->request->buffered & NGX_HTTP_SLUICE_BUFFERED)) {
+        ngx_http_sluice_unblock(ctx->request);
+    }
+    return rc;
+}
+
+static __attribute__((noinline)) ngx_int_t flow_stops(ngx_http_sluice_ctx_t *ctx, pw_verdict_t verdict, const pw_out_t *out, batch_t *batch,
+                                                      ngx_chain_t *in) {
+    ngx_int_t rc;
+
+    batch->links = NULL;
+    batch->flush = 0;
+    if (ngx_http_sluice_links_append(ctx->request->pool, &batch->links, in) != NGX_OK) {
+        return NGX_ERROR;
+    }
+    for (; in != NULL; in = in->next) {
+        batch->flush |= in->buf->flush;
+    }
+    ctx->resp_last_in |= batch->last;
+    rc = verdict_body(ctx, verdict, out, batch);
+    return rc == NGX_ERROR ? NGX_ERROR : given(ctx, rc);
+}
+
+static ngx_int_t body_in(ngx_http_sluice_ctx_t *ctx, ngx_chain_t *in) {
+    pw_verdict_t verdict;
+    batch_t batch;
+    pw_out_t out;
+
+    if (!clear(ctx) || !batch_look(ctx->request, in, &batch) || (ctx->resp_eos && batch.bytes != 0)) {
+        return give(ctx, in);
+    }
+    if (ctx->resp_eos) { /* the end has been told with the bytes before: only nginx's mark of it is left */
+        return flow_out(ctx, &batch, in);
+    }
+    verdict = tell(ctx, &batch, 0, &out);
+    ctx->resp_clear = verdict == PW_CONTINUE && flows(ctx, &out, &batch);
+    return ctx->resp_clear ? flow_out(ctx, &batch, in) : flow_stops(ctx, verdict, &out, &batch, in);
+}
+
+/* ---- other ways of bodies --------------------------------------------------------------------------------------------------------- */
+
+/* Where the filters do not see it, or something else comes in its place. */
+static __attribute__((noinline)) ngx_int_t body_instead(ngx_http_sluice_ctx_t *ctx, ngx_chain_t *in) {
+    if (ctx->resp_drop) {
         ngx_http_sluice_consume(in);
         return NGX_OK;
     }
-    if (in != NULL && ctx->reply_body != NULL) { /* nginx' error page under whose cover a reply goes */
+    if (ctx->reply_body != NULL) { /* nginx' error page under whose cover a reply goes */
         ngx_http_sluice_consume(in);
         in = ctx->reply_body;
         ctx->reply_body = NULL;
-    } else if (in != NULL && ctx->req_replying) {
+    } else if (ctx->req_replying) {
         ngx_http_sluice_consume(in);
         return NGX_OK;
     }
-    if (ctx->resp_made && !ctx->resp_bypass && in != NULL) {
+    if (ctx->resp_made && !ctx->resp_bypass) {
         return made_send(ctx, in);
     }
     if (ctx->stream.pw == NULL || ctx->resp_bypass || !ctx->resp_wants_body) {
         return pass_body(ctx, in);
     }
+    return give(ctx, in);
+}
+
+/* nginx tries again to send what it has. */
+static __attribute__((noinline)) ngx_int_t body_goes_on(ngx_http_sluice_ctx_t *ctx) {
+    if (ctx->stream.pw == NULL || ctx->resp_bypass || !ctx->resp_wants_body || ctx->resp_header_passed) {
+        return pass_body(ctx, NULL);
+    }
+    if (stuck(ctx)) {
+        ngx_http_sluice_block(ctx->request);
+    }
+    return NGX_AGAIN;
+}
+
+static ngx_inline ngx_uint_t filters_see_body(const ngx_http_sluice_ctx_t *ctx) {
+    return ctx->resp_wants_body && !ctx->resp_drop && !ctx->req_replying && !ctx->resp_made && !ctx->resp_bypass && ctx->stream.pw != NULL;
+}
+
+static ngx_int_t body_filter(ngx_http_request_t *r, ngx_chain_t *in) {
+    ngx_http_sluice_ctx_t *ctx = ngx_http_get_module_ctx(r, ngx_http_sluice_module);
+
+    if (ctx == NULL || ctx->resp_through || ctx->request != r || !ctx->resp_begun || ctx->resp_passing) {
+        return next_body_filter(r, in);
+    }
     if (in == NULL) {
-        if (ctx->resp_header_passed) {
-            return pass_body(ctx, NULL);
-        }
-        if (stuck(ctx)) {
-            ngx_http_sluice_block(r);
-        }
-        return NGX_AGAIN;
+        return body_goes_on(ctx);
     }
-    if (ngx_http_sluice_links_append(r->pool, &ctx->resp_in, in) != NGX_OK) {
-        return NGX_ERROR;
-    }
-    return give_all(ctx);
+    return filters_see_body(ctx) ? body_in(ctx, in) : body_instead(ctx, in);
 }
 
 void ngx_http_sluice_response_init(void) {
@@ -831,6 +985,7 @@ void ngx_http_sluice_response_resume(ngx_http_sluice_ctx_t *ctx) {
     if (ctx->stream.pw == NULL || !ctx->resp_begun || ctx->resp_bypass) {
         return;
     }
+    ctx->resp_clear = 0;
     verdict = pw_stream_resume(ctx->stream.pw, PW_DIR_RESPONSE, &out);
     if (verdict == PW_CONTINUE || verdict == PW_WAIT) {
         resume_released(ctx, &out);
