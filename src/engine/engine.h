@@ -156,7 +156,10 @@ struct sl_instance_s {
     sl_memory_t *together;
     void (*refused)(sl_instance_t *instance, sl_refused_t by);
     uint64_t charged_ns; /* to the call in slices that runs, or was the last to run */
-    char trap[512];      /* reason set by a host function that answers SL_TRAP */
+    /* CPU time that a call has which a host function makes in the course of a call in slices: it does not stop, so that others wait. 0:
+     * any. */
+    uint32_t inner_ms;
+    char trap[512]; /* reason set by a host function that answers SL_TRAP */
 };
 
 /*

@@ -40,6 +40,7 @@ static uint32_t allocate(pw_vm_t *vm, uint32_t len) {
     sl_err_t err;
     pw_cb_t running = vm->running;
     vm->during |= PW_DURING_ALLOC;
+    vm->instance->inner_ms = PW_ALLOC_MS + len / PW_ALLOC_BYTES_PER_MS;
     sl_status_t rc = sl_instance_call(vm->instance, vm->alloc, args, &err);
     vm->during &= (uint8_t)~PW_DURING_ALLOC;
     vm->running = running;

@@ -45,6 +45,8 @@ typedef enum {
 #define PW_EXPRS_MAX 1024                   /* expressions of a root context, */
 #define PW_EXPR_BYTES_MAX ((size_t)8 << 20) /* and what they take together */
 #define PW_REDIS_MAX 64                     /* clusters of a root context */
+#define PW_ALLOC_MS 3                       /* CPU time of a sliced filter's allocator, which cannot stop, */
+#define PW_ALLOC_BYTES_PER_MS (1u << 20)    /* and one more for each so many bytes */
 #define PW_RESTART_NS 1000000000u           /* between attempts to start a filter that does not start */
 #define PW_BACKOFF_MIN_MS 1000              /* before a filter that trapped is started without a stream that needs it; doubles */
 #define PW_BACKOFF_MAX_MS 60000

@@ -6,13 +6,14 @@
  *   calls      makes a host call that it may not make there
  *   zero       nothing
  *   trap       traps, for a request with the header x-trap
+ *   spin       does not return, for such a request
  */
 #define PROXY_WASM_NO_ALLOCATOR
 #define PROXY_WASM_IMPLEMENTATION
 #include "proxy_wasm.h"
 
-typedef enum { OVERLAP, END, GROWS, CALLS, ZERO, TRAP, MODES } mode_t;
-static const char *const names[MODES] = {"overlap", "end", "grows", "calls", "zero", "trap"};
+typedef enum { OVERLAP, END, GROWS, CALLS, ZERO, TRAP, SPIN, MODES } mode_t;
+static const char *const names[MODES] = {"overlap", "end", "grows", "calls", "zero", "trap", "spin"};
 
 static mode_t mode = MODES;
 static bool trapping;
@@ -40,6 +41,11 @@ void *proxy_on_memory_allocate(size_t size) {
     case TRAP:
         if (trapping) {
             __builtin_trap();
+        }
+        return pw_malloc(size);
+    case SPIN:
+        while (trapping) {
+            __asm__ volatile("");
         }
         return pw_malloc(size);
     default:

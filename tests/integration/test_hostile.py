@@ -215,6 +215,24 @@ def order(server, call):
         sock.recv(1000)
 
 
+def test_no_allocator_of_a_sliced_filter_holds_the_event_loop(nginx):
+    """It cannot stop in the middle, as what the host call has prepared waits for it: so it has a time of its own."""
+    nginx.workers, nginx.level = 1, "error"
+    nginx.start("""server {
+        listen 127.0.0.1:@PORT@;
+        location / { proxy_wasm_slice on; proxy_wasm_breaker_traps 0; proxy_wasm_cpu_budget_ms 30000; proxy_wasm nasty_allocator spin; return 200 served; }
+        location /metrics { sluice_metrics; }
+    }""", wasm=f"module nasty_allocator {filter_path('nasty_allocator')};")
+    before = workers(nginx)
+    prefer(before[0])
+    for headers, status in [((), 200), ([("x-trap", "1")], 500), ((), 200)]:
+        assert http1.get(nginx.port(), headers=headers).status == status
+    assert workers(nginx) == before
+    nginx.wait_log("it does not stop, and has held the event loop for more than 3 ms")
+    longest = longest_ms(nginx, "cpu")
+    assert 2 < longest and (ASAN or longest <= 6), longest
+
+
 def test_no_host_call_of_a_sliced_filter_holds_the_event_loop(nginx):
     """Each with the largest arguments that a guest can give."""
     nginx.workers, nginx.level = 1, "crit"

@@ -218,6 +218,7 @@ static __attribute__((noinline, cold)) wasmtime_error_t *call_nested(wt_instance
                                                                      wasm_trap_t **trap) {
     wt_slices_t *outer = in->slices;
     outer->nested++;
+    outer->nested_since_ns = sl_watch_cpu_ns();
     wasmtime_error_t *error = wasmtime_func_call_unchecked(in->ctx, &f->func, (wasmtime_val_raw_t *)args, f->n_slots, trap);
     outer->nested--;
     return error;

@@ -62,8 +62,9 @@ typedef struct {
     uint64_t used_ns;  /* by the slices before */
     uint64_t since_ns; /* CPU clock at the begin of the one that runs */
     bool running;
-    bool dropped;    /* it is being ended */
-    unsigned nested; /* calls that host functions make in turn */
+    bool dropped;             /* it is being ended */
+    unsigned nested;          /* calls that host functions make in turn, */
+    uint64_t nested_since_ns; /* the CPU clock when the latest of them began */
     /* What stops a host function: a function of the store, which Wasmtime asks twice whether it has returned. */
     wasmtime_func_t pause;
     bool has_pause;

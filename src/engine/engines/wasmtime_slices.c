@@ -1,8 +1,8 @@
 /*
  * Calls that stop in the middle: Wasmtime's asynchronous calls, which run on a stack of their own (a fiber, kept by the store) and leave it
- * where the guest looks at the epoch. What a host function calls in turn never stops. A host function itself stops by calling an
- * asynchronous function of Wasmtime's kind, which is not done yet when it is first asked: it leaves the stack to the next poll, with the
- * frames of the guest and of the host function on it.
+ * where the guest looks at the epoch. What a host function calls in turn never stops (and may be given a time). A host function itself
+ * stops by calling an asynchronous function of Wasmtime's kind, which is not done yet when it is first asked: it leaves the stack to the
+ * next poll, with the frames of the guest and of the host function on it.
  */
 #include "wasmtime_internal.h"
 
@@ -62,10 +62,19 @@ static bool over_budget(const wt_instance_t *in) {
     return sl->budget_ms != 0 && used_ns >= (uint64_t)sl->budget_ms * 1000000u;
 }
 
+static bool nested_too_long(const wt_instance_t *in) {
+    uint32_t most_ms = in->slices->nested != 0 ? in->head.inner_ms : 0;
+    return most_ms != 0 && sl_watch_cpu_ns() - in->slices->nested_since_ns >= (uint64_t)most_ms * 1000000u;
+}
+
 wasmtime_error_t *wt_slices_epoch(wt_instance_t *in, wasmtime_update_deadline_kind_t *kind) {
     wt_slices_t *sl = in->slices;
     if (over_budget(in)) {
         sl_instance_over_budget(&in->head, sl->budget_ms);
+        return wasmtime_error_new(in->head.trap);
+    }
+    if (nested_too_long(in)) {
+        sl_instance_trap(&in->head, "it does not stop, and has held the event loop for more than %u ms", in->head.inner_ms);
         return wasmtime_error_new(in->head.trap);
     }
     if (sl->nested == 0 && in->head.watch != NULL && sl_watch_slice_over(in->head.watch)) {

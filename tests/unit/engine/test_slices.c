@@ -12,6 +12,7 @@
 /* work: rounds of the loop, answers a sum. ask: the host, which calls `slow` in turn. deep: below functions of its own. */
 static const char guest[] =
     "(module (import \"env\" \"ask\" (func $ask (param i32) (result i32)))"
+    " (import \"env\" \"ask_to_spin\" (func $ask_to_spin (param i32) (result i32)))"
     " (import \"env\" \"steps\" (func $steps (param i32) (result i32))) (memory (export \"memory\") 1)"
     " (func $loop (param $n i64) (result i64) (local $s i64)"
     "  (loop $l (local.set $s (i64.add (i64.mul (local.get $s) (i64.const 31)) (local.get $n)))"
@@ -21,6 +22,7 @@ static const char guest[] =
     " (func (export \"spin\") (loop $l (br $l)))"
     " (func (export \"slow\") (param i32) (result i32) (drop (call $loop (i64.const 3000000))) (i32.add (local.get 0) (i32.const 1)))"
     " (func (export \"ask_host\") (param i32) (result i32) (call $ask (local.get 0)))"
+    " (func (export \"ask_spinner\") (param i32) (result i32) (call $ask_to_spin (local.get 0)))"
     " (func (export \"ask_steps\") (param i32) (result i32) (call $steps (local.get 0)))"
     " (func (export \"bad\") (unreachable))"
     " (func (export \"none\")))";
@@ -52,6 +54,12 @@ static sl_status_t ask(sl_instance_t *in, sl_raw_t *args) {
     return rc;
 }
 
+static sl_status_t ask_to_spin(sl_instance_t *in, sl_raw_t *args) {
+    rig_t *rig = in->user;
+    rig->host_calls++;
+    return sl_instance_call(in, func(rig, in, "spin", ":"), args, &rig->err);
+}
+
 static uint64_t wall_ns(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
@@ -75,12 +83,13 @@ static sl_status_t steps(sl_instance_t *in, sl_raw_t *args) {
     args[0].u32 = sum;
     return SL_OK;
 }
-static const sl_import_t imports[] = {{"env", "ask", "i:i", ask}, {"env", "steps", "i:i", steps}};
+static const sl_import_t imports[] = {
+    {"env", "ask", "i:i", ask}, {"env", "ask_to_spin", "i:i", ask_to_spin}, {"env", "steps", "i:i", steps}};
 
 static sl_instance_t *instance(rig_t *rig, sl_watch_t *watch) {
     sl_instance_limits_t limits = {.watch = watch};
     sl_instance_t *in = NULL;
-    assert_int_equal(sl_instance_new(rig->module, imports, 2, &limits, rig, &in, &rig->err), SL_OK);
+    assert_int_equal(sl_instance_new(rig->module, imports, sizeof(imports) / sizeof(imports[0]), &limits, rig, &in, &rig->err), SL_OK);
     return in;
 }
 
@@ -198,6 +207,19 @@ static void what_the_host_calls_in_turn_does_not_stop(void **state) {
     }
     assert_int_equal(rc, SL_OK);
     assert_int_equal(args[0].i32, 5);
+    assert_int_equal(rig->host_calls, 1);
+}
+
+static void what_the_host_calls_in_turn_may_be_given_a_time(void **state) {
+    rig_t *rig = *state;
+    sl_raw_t args[1] = {{.i32 = 4}};
+    rig->instance->inner_ms = 5;
+    assert_int_equal(sl_instance_call_begin(rig->instance, func(rig, rig->instance, "ask_spinner", "i:i"), args, 10000, &rig->err), SL_OK);
+    uint64_t before = sl_watch_cpu_ns();
+    polls(rig, rig->instance, SL_TRAP);
+    uint64_t took_ns = sl_watch_cpu_ns() - before;
+    assert_true(took_ns >= 5 * UINT64_C(1000000) && took_ns < 1000 * UINT64_C(1000000));
+    assert_non_null(strstr(rig->err.text, "more than 5 ms"));
     assert_int_equal(rig->host_calls, 1);
 }
 
@@ -399,6 +421,7 @@ int main(void) {
         T(calls_without_results_end_as_well),
         T(other_instances_run_while_one_has_stopped),
         T(what_the_host_calls_in_turn_does_not_stop),
+        T(what_the_host_calls_in_turn_may_be_given_a_time),
         T(the_budget_counts_all_slices),
         T(a_trap_ends_the_call_with_its_backtrace),
         T(a_call_that_has_stopped_can_be_dropped),
