@@ -27,6 +27,7 @@ import h2.connection
 import pytest
 import yaml
 from support import http1, http2
+from support.nginx import START_SECONDS
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FLAVOR = os.environ.get("SLUICE_TEST_NGINX", "debian")
@@ -200,7 +201,7 @@ class Gateway:
 
     def start(self, *args):
         self.launch(*args)
-        wait_for(self.ready, lambda: f"the gateway does not serve: {self.stderr()}\n{self.log()[-3000:]}")
+        wait_for(self.ready, lambda: f"the gateway does not serve: {self.stderr()}\n{self.log()[-3000:]}", START_SECONDS)
         return self
 
     def ready(self):
