@@ -46,9 +46,15 @@ class Api:
         return self.ok(status, method, path, body, **more)
 
     def clear(self):
+        """What clients wrote who went away in the middle may still be on its way."""
+        wait_for(self.cleared, "nothing is in the store")
+
+    def cleared(self):
+        left = 0
         for path in ("filter-chains", "routes", "services", "consumers", "upstreams", "snis", "certificates", "ca_certificates"):
             for entity in self.ok(200, "GET", f"/{path}?size=1000")["data"]:
-                self.ok(204, "DELETE", f"/{path}/{entity['id']}")
+                left += self("DELETE", f"/{path}/{entity['id']}").status != 204
+        return left == 0
 
 
 def with_store(path, **more):

@@ -4,7 +4,6 @@ import hashlib
 import json
 import shutil
 import statistics
-import subprocess
 import threading
 
 import pytest
@@ -50,13 +49,6 @@ def get(server, path, **more):
     return http1.get(server.port(), path, **more)
 
 
-def worker_pid(server):
-    def children():
-        return subprocess.run(["pgrep", "-P", str(server.process.pid)], capture_output=True, text=True, check=False).stdout.split()
-
-    return int(wait_for(children, "the worker is there")[0])
-
-
 def cpu_ms(pid):
     with open(f"/proc/{pid}/schedstat", encoding="ascii") as f:
         return int(f.read().split()[0]) / 1e6
@@ -78,7 +70,7 @@ class Background(threading.Thread):
 
 def others_while(server, heavy, path="/healthy"):
     """CPU time that the worker takes for other work while it answers a request, for each request until the heavy ones are through."""
-    pid = worker_pid(server)
+    pid = server.one_worker()
     took = []
     with http1.Connection(server.port()) as connection:
         while any(thread.is_alive() for thread in heavy):
@@ -93,11 +85,11 @@ def others_while(server, heavy, path="/healthy"):
 @pytest.mark.parametrize("path", ["/heavy", "/isolated"])
 def test_a_heavy_filter_delays_its_own_request_only(one_worker, path):
     one_worker.start(servers(800), wasm=MODULES)
-    before = cpu_ms(worker_pid(one_worker))
+    before = cpu_ms(one_worker.one_worker())
     heavy = [Background(one_worker, path)]
     took = others_while(one_worker, heavy)
     assert heavy[0].result().body == b"burnt right"
-    burnt = cpu_ms(worker_pid(one_worker)) - before
+    burnt = cpu_ms(one_worker.one_worker()) - before
     print(f"burnt {burnt:.0f} ms; {len(took)} others: median {statistics.median(took):.2f} ms, longest {max(took):.2f} ms")
     assert burnt > 100
     assert len(took) > 20
@@ -108,7 +100,7 @@ def test_a_heavy_filter_delays_its_own_request_only(one_worker, path):
 def test_without_slices_everybody_waits(one_worker):
     one_worker.start(servers(800).replace("proxy_wasm_slice on;", "proxy_wasm_slice off;"), wasm=MODULES)
     heavy = [Background(one_worker, "/heavy")]
-    wait_for(lambda: not heavy[0].is_alive() or cpu_ms(worker_pid(one_worker)) > 0, "it runs")
+    wait_for(lambda: not heavy[0].is_alive() or cpu_ms(one_worker.one_worker()) > 0, "it runs")
     took = others_while(one_worker, heavy)
     assert heavy[0].result().body == b"burnt right"
     assert max(took) > 50
@@ -150,7 +142,7 @@ def test_responses_pass_whole_and_in_order(one_worker, upstream, kind):
 
 def test_the_budget_counts_all_slices_of_a_callback(one_worker):
     one_worker.start(servers(), wasm=MODULES)
-    pid = worker_pid(one_worker)
+    pid = one_worker.one_worker()
     for path in ("/little", "/little-isolated"):
         for _ in range(2):
             before = cpu_ms(pid)
@@ -186,7 +178,7 @@ def test_the_end_of_a_request_may_be_sliced(one_worker):
 def test_ticks_are_sliced(one_worker):
     location = "location /tick { proxy_wasm burn 't 60'; return 200 ticks; } location /plain"
     one_worker.start(servers().replace("location /plain", location), wasm=MODULES)
-    pid = worker_pid(one_worker)
+    pid = one_worker.one_worker()
     took = []
     while not one_worker.log_lines("three ticks have burnt"):
         before = cpu_ms(pid)
@@ -199,7 +191,7 @@ def test_ticks_are_sliced(one_worker):
 def test_a_worker_ends_while_a_filter_is_in_the_middle(one_worker):
     one_worker.start(servers(1000), wasm=MODULES)
     heavy = Background(one_worker, "/heavy")
-    pid = worker_pid(one_worker)
+    pid = one_worker.one_worker()
     before = cpu_ms(pid)
     wait_for(lambda: cpu_ms(pid) > before + 20, "it burns")
     one_worker.reload()
