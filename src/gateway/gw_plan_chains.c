@@ -1,7 +1,7 @@
 #include <stdlib.h>
 
-#include "gw_options.h"
 #include "gw_json_text.h"
+#include "gw_options.h"
 #include "gw_plan_parts.h"
 #include "sl_digest.h"
 

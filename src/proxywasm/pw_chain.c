@@ -4,7 +4,6 @@
 
 pw_chain_t *pw_chain_new(pw_worker_t *worker, pw_filter_t *const *filters, size_t n, const pw_chain_conf_t *conf) {
     const uint32_t of_requests = PW_CB_BIT(PW_CB_REQUEST_HEADERS) | PW_CB_BIT(PW_CB_REQUEST_BODY) | PW_CB_BIT(PW_CB_REQUEST_TRAILERS);
-    const uint32_t of_responses = PW_CB_BIT(PW_CB_RESPONSE_HEADERS) | PW_CB_BIT(PW_CB_RESPONSE_BODY) | PW_CB_BIT(PW_CB_RESPONSE_TRAILERS);
     pw_chain_t *c = n <= 1024 ? calloc(1, sizeof(*c) + n * sizeof(c->filters[0])) : NULL;
     if (c == NULL) {
         return NULL;
@@ -23,8 +22,7 @@ pw_chain_t *pw_chain_new(pw_worker_t *worker, pw_filter_t *const *filters, size_
         c->sliced |= filters[i]->conf.opts.slice;
         c->wasmx |= filters[i]->conf.opts.dialect == SL_DIALECT_WASMX;
     }
-    c->looks[PW_DIR_REQUEST] = (c->callbacks & of_requests) != 0;
-    c->looks[PW_DIR_RESPONSE] = (c->callbacks & of_responses) != 0;
+    c->wants_requests = (c->callbacks & of_requests) != 0;
     c->last_words = (c->callbacks & (PW_CB_BIT(PW_CB_LOG) | PW_CB_BIT(PW_CB_DONE))) != 0;
     return c;
 }
@@ -60,6 +58,5 @@ bool pw_chain_wants_trailers(const pw_chain_t *chain, pw_dir_t dir) {
 }
 
 bool pw_chain_wants_requests(const pw_chain_t *chain) {
-    const uint32_t looking = PW_CB_BIT(PW_CB_REQUEST_HEADERS) | PW_CB_BIT(PW_CB_REQUEST_BODY) | PW_CB_BIT(PW_CB_REQUEST_TRAILERS);
-    return (chain->callbacks & looking) != 0;
+    return chain->wants_requests;
 }

@@ -486,6 +486,14 @@ void pw_worker_alarm(pw_worker_t *w) {
     pw_worker_settle(w);
 }
 
+/* From now on a second goes by before the next attempt, however long this one took. */
+static void did_not_start(pw_filter_t *filter) {
+    const pw_worker_t *w = filter->worker;
+    filter->root = NULL;
+    filter->retry_ns = w->ops->now_ns(w->host, true) + PW_RESTART_NS;
+    pw_health_failed(filter, PW_N_TRAPS_START);
+}
+
 sl_status_t pw_filter_new_anyway(pw_worker_t *worker, const pw_filter_conf_t *conf, pw_filter_t **out, sl_err_t *err) {
     sl_status_t rc = filter_make(worker, conf, out, err);
     if (rc != SL_OK) {
@@ -494,9 +502,7 @@ sl_status_t pw_filter_new_anyway(pw_worker_t *worker, const pw_filter_conf_t *co
     pw_filter_t *f = *out;
     rc = pw_root_start(f, NULL, &f->root, err);
     if (rc != SL_OK) {
-        f->root = NULL;
-        f->retry_ns = worker->ops->now_ns(worker->host, true) + PW_RESTART_NS;
-        pw_health_failed(f, PW_N_TRAPS_START);
+        did_not_start(f);
         pw_filter_broken(f);
     }
     pw_worker_settle(worker);
@@ -550,9 +556,7 @@ static pw_root_t *restart(pw_filter_t *filter) {
         pw_root_unref(old);
     }
     if (rc != SL_OK) {
-        filter->root = NULL;
-        filter->retry_ns = w->ops->now_ns(w->host, true) + PW_RESTART_NS;
-        pw_health_failed(filter, PW_N_TRAPS_START);
+        did_not_start(filter);
         pw_log_filter(w, NULL, filter->conf.name, 0, PW_LOG_ERROR, "could not be started again, next try in a second: %s", err.text);
         return NULL;
     }

@@ -542,7 +542,7 @@ struct pw_chain_s {
     bool sliced;          /* one of its filters is */
     bool wasmx;           /* one of its filters has that dialect */
     bool reversed[2];     /* direction: stages are counted from the end */
-    bool looks[2];        /* direction: one of its filters has a callback */
+    bool wants_requests;  /* one of its filters has a callback for them */
     bool last_words;      /* one of its filters has on_log or on_done */
     uint32_t callbacks;   /* of all filters together */
     size_t n;
@@ -662,10 +662,6 @@ struct pw_stream_s {
 
 static inline bool pw_stream_halted(const pw_stream_t *s) {
     return s->reset_new | s->reply_new | s->fail_new;
-}
-/* Where stage k of a direction stands in the chain. */
-static inline size_t pw_stream_position(const pw_stream_t *s, pw_dir_t dir, size_t k) {
-    return __builtin_expect(s->chain->reversed[dir], 0) ? s->n - 1 - k : k;
 }
 /* Keeps a value that is read as filter_state and this name, if the filter may write that. */
 pw_result_t pw_property_keep_state(pw_vm_t *vm, pw_stream_t *s, sl_str_t name, sl_str_t value);

@@ -29,8 +29,9 @@ static void run_headers(pw_stream_t *s, pw_dir_t dir, size_t k, bool eos);
 static void run_body(pw_stream_t *s, pw_dir_t dir, size_t k, pw_chunk_t c, bool eos);
 static void run_trailers(pw_stream_t *s, pw_dir_t dir, size_t k);
 
+/* Where stage k of a direction stands in the chain. */
 static inline size_t position(const pw_stream_t *s, pw_dir_t dir, size_t k) {
-    return pw_stream_position(s, dir, k);
+    return __builtin_expect(s->chain->reversed[dir], 0) ? s->n - 1 - k : k;
 }
 
 static pw_stage_t *stage(pw_stream_t *s, pw_dir_t dir, size_t k) {
@@ -927,7 +928,7 @@ static inline __attribute__((always_inline)) pw_verdict_t finish(pw_stream_t *s,
 }
 
 static inline bool nobody_looks(const pw_stream_t *s, pw_dir_t dir) {
-    return dir == PW_DIR_REQUEST && !s->chain->looks[PW_DIR_REQUEST];
+    return dir == PW_DIR_REQUEST && !s->chain->wants_requests;
 }
 
 /* No filter sees anything of this direction any more. */

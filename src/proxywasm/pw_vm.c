@@ -389,11 +389,7 @@ static __attribute__((noinline, cold)) void clean_up(pw_vm_t *vm) {
     }
 }
 
-/* Of a sliced VM, or while callbacks are timed. */
-static sl_status_t call_in_slices(pw_vm_t *vm, sl_func_t *func, sl_raw_t *args, uint32_t budget, bool *over_budget, sl_err_t *err) {
-    if (vm->sliced) {
-        return pw_slice_call(vm, func, args, budget, over_budget, err);
-    }
+static sl_status_t call_watched(pw_vm_t *vm, sl_func_t *func, sl_raw_t *args, uint32_t budget, bool *over_budget, sl_err_t *err) {
     sl_watch_begin(vm->worker->watch, budget);
     sl_status_t rc = sl_instance_call(vm->instance, func, args, err);
     *over_budget = sl_watch_expired(vm->worker->watch);
@@ -401,6 +397,7 @@ static sl_status_t call_in_slices(pw_vm_t *vm, sl_func_t *func, sl_raw_t *args, 
     return rc;
 }
 
+/* Of a sliced VM, or while callbacks are timed. */
 static __attribute__((noinline)) sl_status_t call_specially(pw_vm_t *vm, pw_ctx_t *ctx, pw_cb_t cb, sl_func_t *func, sl_raw_t *args,
                                                             sl_err_t *err) {
     pw_worker_t *w = vm->worker;
@@ -411,7 +408,8 @@ static __attribute__((noinline)) sl_status_t call_specially(pw_vm_t *vm, pw_ctx_
     bool over_budget, timed = w->timed && ctx->stream != NULL;
     begin(vm, ctx, cb);
     uint64_t start = timed ? w->ops->now_ns(w->host, true) : 0;
-    rc = call_in_slices(vm, func, args, budget_ms(ctx, cb), &over_budget, err);
+    uint32_t budget = budget_ms(ctx, cb);
+    rc = vm->sliced ? pw_slice_call(vm, func, args, budget, &over_budget, err) : call_watched(vm, func, args, budget, &over_budget, err);
     if (timed) {
         pw_position_t *at = &ctx->stream->at[ctx->position];
         at->spent_ns += w->ops->now_ns(w->host, true) - start;
@@ -480,12 +478,10 @@ sl_status_t pw_vm_call_sequence(pw_vm_t *vm, pw_ctx_t *ctx, pw_sequence_t *seq, 
 
 sl_status_t pw_vm_call_reset(pw_vm_t *vm, pw_ctx_t *ctx, sl_err_t *err) {
     sl_raw_t args[1] = {{.u64 = 0}};
+    bool over_budget;
     vm->current = ctx;
     vm->depth++;
-    sl_watch_begin(vm->worker->watch, ctx->root->filter->conf.opts.cpu_budget_ms);
-    sl_status_t rc = sl_instance_call(vm->instance, vm->on_reset, args, err);
-    bool over_budget = sl_watch_expired(vm->worker->watch);
-    end_watch(vm->worker);
+    sl_status_t rc = call_watched(vm, vm->on_reset, args, ctx->root->filter->conf.opts.cpu_budget_ms, &over_budget, err);
     vm->depth--;
     pw_log_std_flush(vm);
     vm->current = vm->effective = NULL;

@@ -42,6 +42,15 @@ json_t *ngx_http_sluice_gw_entity(const gw_plan_t *plan, sl_str_t collection, sl
     return text.data != NULL ? json_loadb(text.data, text.len, 0, NULL) : NULL;
 }
 
+json_t *ngx_http_sluice_gw_upstream_named(const gw_plan_t *plan, sl_str_t name) {
+    json_t *json = ngx_http_sluice_gw_entity(plan, SL_STR("upstreams"), name);
+    if (json != NULL && !sl_str_eq(ngx_http_sluice_gw_json_str(json, "name"), name)) { /* it was an id */
+        json_decref(json);
+        return NULL;
+    }
+    return json;
+}
+
 sl_str_t ngx_http_sluice_gw_json_str(const json_t *object, const char *member) {
     const json_t *v = json_object_get(object, member);
     return json_is_string(v) ? sl_str(json_string_value(v), json_string_length(v)) : SL_STR_NULL;

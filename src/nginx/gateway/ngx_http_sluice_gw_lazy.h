@@ -62,6 +62,8 @@ void ngx_http_sluice_gw_cert_free(ngx_http_sluice_gw_cert_t *cert);
 
 /* An entity of the plan as JSON, which is the caller's; NULL: there is none, or no memory. */
 json_t *ngx_http_sluice_gw_entity(const gw_plan_t *plan, sl_str_t collection, sl_str_t id_or_key);
+/* The same for an upstream by its name, and by nothing else. */
+json_t *ngx_http_sluice_gw_upstream_named(const gw_plan_t *plan, sl_str_t name);
 sl_str_t ngx_http_sluice_gw_json_str(const json_t *object, const char *member); /* {NULL,0}: it is no text */
 /* The id of {"id": ...}. */
 sl_str_t ngx_http_sluice_gw_json_ref(const json_t *object, const char *member);

@@ -596,8 +596,8 @@ ngx_int_t ngx_http_sluice_gw_pool_of(ngx_http_sluice_gw_main_conf_t *mcf, ngx_ht
         return NGX_ERROR;
     }
     if (!known->pool_known) {
-        json_t *json = ngx_http_sluice_gw_entity(plan, SL_STR("upstreams"), service->host);
-        if (json != NULL && sl_str_eq(ngx_http_sluice_gw_json_str(json, "name"), service->host)) {
+        json_t *json = ngx_http_sluice_gw_upstream_named(plan, service->host);
+        if (json != NULL) {
             ngx_http_sluice_gw_clock_t start = ngx_http_sluice_gw_clock();
             known->pool = make(mcf, gen, json);
             ngx_http_sluice_gw_held(start, "the first use of upstream", service->host);
@@ -615,11 +615,11 @@ ngx_int_t ngx_http_sluice_gw_pool_of(ngx_http_sluice_gw_main_conf_t *mcf, ngx_ht
 
 ngx_int_t ngx_http_sluice_gw_pool_named(ngx_http_sluice_gw_main_conf_t *mcf, ngx_http_sluice_gw_gen_t *gen, sl_str_t name,
                                         ngx_http_sluice_gw_pool_t **out) {
-    json_t *json = ngx_http_sluice_gw_entity(ngx_http_sluice_gw_gen_plan(gen), SL_STR("upstreams"), name);
-    bool found = json != NULL && sl_str_eq(ngx_http_sluice_gw_json_str(json, "name"), name);
-    *out = found ? make(mcf, gen, json) : NULL;
+    json_t *json = ngx_http_sluice_gw_upstream_named(ngx_http_sluice_gw_gen_plan(gen), name);
+    *out = json != NULL ? make(mcf, gen, json) : NULL;
+    ngx_int_t rc = json == NULL || *out != NULL ? NGX_OK : NGX_ERROR;
     json_decref(json);
-    return *out != NULL || !found ? NGX_OK : NGX_ERROR;
+    return rc;
 }
 
 /* ---- whose turn it is ---------------------------------------------------------------------------------------------------------------- */

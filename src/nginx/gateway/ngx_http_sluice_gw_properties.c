@@ -215,12 +215,11 @@ static sl_status_t set_target(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *c
 /* The name of an upstream, whose targets then get the request. */
 static sl_status_t set_upstream(ngx_http_request_t *r, ngx_http_sluice_gw_ctx_t *ctx, sl_str_t value) {
     const gw_plan_t *plan = ngx_http_sluice_gw_gen_plan(ctx->gen);
-    json_t *json = !ctx->proxied && value.len != 0 ? ngx_http_sluice_gw_entity(plan, SL_STR("upstreams"), value) : NULL;
-    bool found = json != NULL && sl_str_eq(ngx_http_sluice_gw_json_str(json, "name"), value);
-    json_decref(json);
-    if (!found) {
+    json_t *json = !ctx->proxied && value.len != 0 ? ngx_http_sluice_gw_upstream_named(plan, value) : NULL;
+    if (json == NULL) {
         return SL_INVALID;
     }
+    json_decref(json);
     ctx->chosen.balance = 1;
     return choose_host(r, ctx, value);
 }
