@@ -30,7 +30,7 @@ help: ## this list
 	@echo "Sluice: build/bin/sluice and build/modules/ngx_http_sluice_module.so"
 	@grep -hE '^[a-z<>-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z<>-]+):.*## (.*)/  \1|\2/' | sort | awk -F'|' '{ printf "%-20s%s\n", $$1, $$2 }'
 	@printf '  %-20s%s\n' 'fuzz-<name>' 'builds and runs one fuzzer for FUZZ_SECONDS (60): $(FUZZERS)'
-	@printf '  %-20s%s\n' 'bench-<name>' 'measures one library: $(BENCH_NAMES)'
+	@printf '  %-20s%s\n' 'bench-<name>' 'measures one library: $(BENCH_RUN)'
 
 include mk/deps.mk
 include mk/libs.mk

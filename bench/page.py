@@ -136,8 +136,7 @@ The largest part is our own host's: checks of names and values and edits of ngin
 of a stream and of each filter in it, and some 80 around each entry for its context, CPU budget and counters. An entry into a guest costs
 about 190 in the engine and some 30 in compiled code, a host call about 90: a filter in C that adds a response header has two entries and
 one host call, one in Rust four (its SDK exports every callback and looks the context up in each), a chain of ten filters twenty, where one
-Lua handler enters its interpreter once. What a Rust filter costs in the guest alone is most of what Lua's whole handler costs. Link-time
-optimisation of the module, measured, changes a request by less than 2 in 100 and is not used.
+Lua handler enters its interpreter once. What a Rust filter costs in the guest alone is most of what Lua's whole handler costs.
 
 Callbacks that follow each other are called in one entry: on_context_create with the first headers callback, and, where the chain is one
 filter, on_log, on_done and on_delete (in longer chains on_done and on_delete, and on_log with them where no other filter logs). They share

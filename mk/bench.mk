@@ -6,6 +6,8 @@ BENCH_LAYERS := memhost proxywasm engine store gateway shm base
 BENCH_LIBS := $(foreach l,$(BENCH_LAYERS),$(B)/release/lib$(l).a)
 BENCH_FLAGS := $(WARN) $(CPPFLAGS_COMMON) $(addprefix -Isrc/,$(BENCH_LAYERS)) -O2 -g
 
+# What the other parts use, and nobody runs alone.
+BENCH_RUN := $(filter-out plan_match open_loop counting,$(BENCH_NAMES))
 # Preloaded into what callgrind counts.
 COUNTING := $(B)/bench/counting.so
 
@@ -14,7 +16,7 @@ RUN_BENCH_NEEDS = $(PLAN_BENCH_NEEDS) $(BENCH_FILTERS) template-rust $(B)/bench/
 # WASMX: the nginx of WasmX, or its checkout after its own make.
 RUN_BENCH = WASMX="$(WASMX)" $(B)/venv/bin/python bench/run.py
 
-.PHONY: bench bench-scale bench-growth bench-plan bench-profile $(addprefix bench-,$(filter-out plan_match open_loop counting,$(BENCH_NAMES)))
+.PHONY: bench bench-scale bench-growth bench-plan bench-profile $(addprefix bench-,$(BENCH_RUN))
 bench: $(RUN_BENCH_NEEDS) ## what requests, bodies, workers and switches cost beside plain nginx, Lua, njs (WASMX=its checkout); writes docs/performance.md
 	@$(RUN_BENCH) $(BENCH_ARGS)
 
@@ -44,5 +46,5 @@ $(B)/bench/%: bench/%.c $(BENCH_LIBS) | $(WASMTIME_READY)
 
 bench-isolation: $(BENCH_FILTERS) template-rust
 
-$(addprefix bench-,$(filter-out plan_match open_loop counting,$(BENCH_NAMES))): bench-%: $(B)/bench/%
+$(addprefix bench-,$(BENCH_RUN)): bench-%: $(B)/bench/%
 	@$< $(BENCH_ARGS)
